@@ -1,0 +1,1 @@
+"""Turnpike: an OpenAI-compatible reverse proxy for language models."""
