@@ -1,0 +1,1 @@
+"""One module per dialect, translating between it and OpenAI's chat completions (floor 1a, pure)."""

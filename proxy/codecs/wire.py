@@ -1,0 +1,74 @@
+"""The shapes codecs and their callers share (floor 1a, pure): a call out, an event in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NamedTuple, Protocol
+
+from proxy.errors import Failure
+from proxy.usage import Usage
+
+JsonObject = dict[str, Any]
+
+
+class Surface(StrEnum):
+    """Which of our two faces the client speaks to."""
+
+    OPENAI = "/v1"
+    OPENROUTER = "/api/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One HTTP request to a provider, complete but for its base URL and credential."""
+
+    path: str
+    """Appended to the provider's `base_url`, with a leading slash."""
+    body: bytes
+    is_stream: bool
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Frame(NamedTuple):
+    """One server-sent event in OpenAI's shape, on its way from an upstream to a client."""
+
+    raw: bytes
+    """The event's bytes, blank line included; empty when nothing is to be relayed."""
+    chunk: JsonObject | None = None
+    """Its JSON, only when it matters: usage, an error, a finish reason, or the reader asked for all."""
+    is_done: bool = False
+    """The terminal `[DONE]`."""
+
+
+class StreamDecoder(Protocol):
+    """Turns one upstream's events into OpenAI-shaped frames; holds the little state a translation needs."""
+
+    def decode(self, event: bytes) -> Sequence[Frame]:
+        """Translate one whole event; raises `UpstreamError` for what cannot be read."""
+        ...
+
+
+class Codec(Protocol):
+    """One dialect."""
+
+    def encode(self, body: JsonObject, *, model: str, is_stream: bool) -> Call:
+        """Write the call for the parsed and already routed body."""
+        ...
+
+    def stream(self, *, parse_all: bool) -> StreamDecoder:
+        """Begin to read one streamed reply."""
+        ...
+
+    def read_reply(self, body: bytes) -> JsonObject:
+        """Read a whole JSON reply into OpenAI's shape; raises `UpstreamError` for a 200 that is a failure."""
+        ...
+
+    def read_usage(self, reply: JsonObject) -> Usage | None:
+        """Find the usage of a reply or chunk, None when it has none."""
+        ...
+
+    def read_failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
+        """Classify a reply whose status is not 200."""
+        ...

@@ -1,0 +1,1 @@
+"""The books (floor 2): records and Protocol, the SQLite ledger and its in-memory twin."""

@@ -1,0 +1,302 @@
+"""What goes into the ledger and comes out of it (floor 2): plain values, free of any backend's words.
+
+One request has one or more attempts. Every attempt carries its own hold from before its first upstream byte until it is
+posted or voided; a request is over when none of its attempts is pending. A chain has one attempt pending at a time,
+parallel strategies will have several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+from proxy.money import Budget
+from proxy.usage import CostSource, Usage
+
+
+class AttemptState(StrEnum):
+    """Where an attempt's hold stands; a hold ends exactly once."""
+
+    PENDING = "pending"
+    POSTED = "posted"
+    VOIDED = "voided"
+    UNRESOLVED = "unresolved"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """A client key as the ledger keeps it."""
+
+    name: str
+    digest: str
+    """HMAC-SHA-256(pepper, hex SHA-256(key)), hex."""
+    tenant: str | None = None
+    budget: Budget | None = None
+    models: tuple[str, ...] | None = None
+    default_model: str | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    is_declared: bool = False
+    """It stands in routes.yaml: upserted by name at load, disabled when it leaves the file."""
+    is_enabled: bool = True
+    created_at_s: float = 0.0
+    expires_at_s: float | None = None
+    revision: int = 1
+    """Raised by every change: an admission made under another revision is refused as stale."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptStart:
+    """One upstream call about to begin."""
+
+    number: int
+    """Counts from 1 within the request."""
+    provider: str
+    model: str
+    hold_nano_usd: int
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A request that asks to be let in: all or nothing, in one durable transaction."""
+
+    request_id: str
+    """As wished; the ledger suffixes `-2`, `-3` when it is taken."""
+    key_name: str
+    key_revision: int
+    tenant: str | None
+    route: str
+    """The alias asked for."""
+    app: str | None
+    """`X-Title` of the client."""
+    is_stream: bool
+    at_s: float
+    attempts: tuple[AttemptStart, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """Let in: the holds are durable under this id."""
+
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A budget has no room for what was asked; nothing was written."""
+
+    scope: str
+    """`key:NAME`."""
+    needed_nano_usd: int
+    left_nano_usd: int
+    """Limit less posted less held, never below 0."""
+    limit_nano_usd: int
+    held_nano_usd: int
+    resets_at_s: float | None
+    """Start of the next period, None for `total`."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyGone:
+    """The key was revoked, expired or changed since it was looked up; nothing was written."""
+
+    is_stale: bool
+    """True: it still exists in another revision, look it up again and plan anew. False: it may do nothing any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnd:
+    """How one attempt ended and what is booked for it."""
+
+    number: int
+    state: AttemptState
+    """POSTED or VOIDED."""
+    cost_nano_usd: int | None
+    """None only with `CostSource.UNKNOWN`; 0 when voided."""
+    cost_source: CostSource | None
+    """None when voided."""
+    usage: Usage
+    status: int | None
+    """HTTP status of the upstream."""
+    error: str | None
+    """`FailureKind` or `client_left`, None when it succeeded."""
+    latency_ms: int
+    first_token_ms: int | None = None
+    generation_id: str | None = None
+    """The upstream's own id of the reply."""
+    is_overrun: bool = False
+    """It cost more than was held; the truth is booked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """One attempt is over and another is about to begin, in one transaction under the same limits."""
+
+    request_id: str
+    ended: AttemptEnd
+    begins: AttemptStart
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The request is over: every pending attempt ends here, exactly once."""
+
+    request_id: str
+    ended: tuple[AttemptEnd, ...]
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetState:
+    """One budget as it stands."""
+
+    scope: str
+    period: str
+    limit_nano_usd: int
+    posted_nano_usd: int
+    held_nano_usd: int
+    resets_at_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRow:
+    """One row of `turnpike export`."""
+
+    seq: int
+    """Rises with every attempt: the order of the books, and the cursor of a page."""
+    request_id: str
+    attempt: int
+    state: AttemptState
+    at_s: float
+    key: str
+    tenant: str | None
+    app: str | None
+    route: str
+    provider: str
+    model: str
+    is_stream: bool
+    status: int | None
+    usage: Usage
+    hold_nano_usd: int
+    cost_nano_usd: int | None
+    cost_source: CostSource | None
+    latency_ms: int | None
+    first_token_ms: int | None
+    error: str | None
+    generation_id: str | None
+    is_overrun: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UsageQuery:
+    """Which rows to sum and by what; dimensions are key, tenant, app, route, provider, model, day, hour, month."""
+
+    by: tuple[str, ...] = ()
+    from_s: float | None = None
+    to_s: float | None = None
+    """Exclusive."""
+    key_name: str | None = None
+    """Only this key's rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsageSum:
+    """Sums over attempts of one group; `requests` counts requests, not attempts."""
+
+    group: tuple[str, ...]
+    """Values in the order of `UsageQuery.by`; days as 2026-11-20."""
+    requests: int
+    failed: int
+    """Requests whose last attempt did not succeed."""
+    fallbacks: int
+    """Requests with more than one attempt."""
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    reasoning_tokens: int
+    cost_nano_usd: int
+    held_nano_usd: int
+    """Of attempts still pending."""
+    unknown_cost: int
+    """Posted attempts without a known cost."""
+    cost_by_source: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderStats:
+    """One provider's part in `GET /v1/stats`; counts attempts."""
+
+    provider: str
+    requests: int
+    failed: int
+    cost_nano_usd: int
+    first_token_ms_p50: int | None
+
+
+class Ledger(Protocol):
+    """The books. Every write has been made durable when its await returns; reads see every finished write.
+
+    Raises `LedgerUnavailable` when the store cannot be used.
+    """
+
+    async def admit(self, admission: Admission) -> Admitted | Refused | KeyGone:
+        """Check the key and its budgets and write the holds, all or nothing."""
+        ...
+
+    async def advance(self, step: Advance) -> Admitted | Refused | KeyGone:
+        """End one attempt and hold the next, all or nothing: refused, the ended attempt is still pending."""
+        ...
+
+    async def settle(self, settlement: Settlement) -> bool:
+        """End the request's attempts; False when they had ended before (nothing is written twice)."""
+        ...
+
+    async def find_key(self, digest: str) -> KeyRecord | None:
+        """Find a key by its digest, disabled and expired ones too."""
+        ...
+
+    async def create_key(self, key: KeyRecord) -> bool:
+        """Add a minted key; False when the name is taken."""
+        ...
+
+    async def revoke_key(self, name: str) -> bool:
+        """Disable a key from the next admission on; False when there is none."""
+        ...
+
+    async def declare_keys(self, keys: Sequence[KeyRecord]) -> None:
+        """Make the declared keys exactly these: upsert by name, disable declared ones that are missing."""
+        ...
+
+    async def list_keys(self) -> Sequence[KeyRecord]:
+        """List all keys by name."""
+        ...
+
+    async def budgets(self, key_name: str, now_s: float) -> Sequence[BudgetState]:
+        """Tell how each budget of a key stands."""
+        ...
+
+    async def sum_usage(self, query: UsageQuery) -> Sequence[UsageSum]:
+        """Sum attempts by the query's dimensions; without any, one sum."""
+        ...
+
+    async def provider_stats(self, *, since_s: float, key_name: str | None) -> Sequence[ProviderStats]:
+        """Sum attempts by provider since a time."""
+        ...
+
+    async def export(self, *, since_s: float | None, after_seq: int, rows_max: int) -> Sequence[AttemptRow]:
+        """Give a page of attempts in the order of their seq, from after the one given; 0 begins."""
+        ...
+
+    async def find_request(self, request_id: str) -> Sequence[AttemptRow]:
+        """Give one request's attempts in order, empty when unknown."""
+        ...
+
+    async def resolve_dead_owners(self, now_s: float) -> int:
+        """Post in full, source `held`, what processes that no longer live left pending; gives how many attempts."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is queued, then let go of the store. Calling it twice is harmless."""
+        ...

@@ -1,0 +1,85 @@
+"""Money and the other units people write in routes.yaml (floor 0, pure).
+
+Amounts are integers of nano-USD (1e-9 USD); prices are exact `Decimal` USD per million tokens. No float ever enters.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal
+from enum import StrEnum
+
+NANO_PER_USD = 1_000_000_000
+AMOUNT_NANO_USD_MAX = 9_000_000_000_000_000_000
+"""What a 64-bit column holds: about 9 billion USD."""
+
+_AMOUNT = re.compile(r"\$(\d{1,12}(?:\.\d{1,18})?)")
+
+
+class Period(StrEnum):
+    """How long a budget lasts before it starts anew; calendar periods in UTC, weeks from Monday."""
+
+    HOUR = "hour"
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+    TOTAL = "total"
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A limit in money per period."""
+
+    limit_nano_usd: int
+    period: Period
+
+
+def parse_usd(text: str) -> Decimal:
+    """Read `$5` or `$0.001` as exact USD; ValueError names the form wanted."""
+    match = _AMOUNT.fullmatch(text.strip())
+    if match is None:
+        msg = f"{text!r} is not an amount of money; write it as $5 or $0.001"
+        raise ValueError(msg)
+    return Decimal(match[1])
+
+
+def parse_amount(text: str) -> int:
+    """Read `$5` as nano-USD, rounding up what is finer."""
+    return to_nano_usd(parse_usd(text))
+
+
+def parse_budget(text: str) -> Budget:
+    """Read `$5`, `$0.50/day`; a bare amount is for all time (`total`)."""
+    amount, _, period = text.partition("/")
+    try:
+        named = Period(period.strip()) if period else Period.TOTAL
+    except ValueError:
+        msg = f"{period.strip()!r} is not a period; use hour, day, week, month or total"
+        raise ValueError(msg) from None
+    return Budget(parse_amount(amount), named)
+
+
+def parse_token_price(text: str) -> Decimal:
+    """Read `$1.25/M` (or `/1M`, `/K`) as USD per million tokens."""
+    amount, _, unit = text.partition("/")
+    factor = {"M": 1, "1M": 1, "K": 1000, "1K": 1000}.get(unit.strip().upper())
+    if factor is None:
+        msg = f"{text!r} is not a price; write it per million tokens as $1.25/M"
+        raise ValueError(msg)
+    return parse_usd(amount) * factor
+
+
+def to_nano_usd(usd: Decimal) -> int:
+    """Turn exact USD into nano-USD, rounding up: the books never say less than the bill."""
+    return int((usd * NANO_PER_USD).to_integral_value(rounding=ROUND_CEILING))
+
+
+def to_usd(nano_usd: int) -> Decimal:
+    """Turn nano-USD into exact USD."""
+    return Decimal(nano_usd).scaleb(-9)
+
+
+def format_usd(nano_usd: int) -> str:
+    """Write nano-USD as a decimal string of nine places, `0.001234567`: the form of our own JSON."""
+    return f"{to_usd(nano_usd):.9f}"

@@ -1,0 +1,1 @@
+"""Pure decisions about attempts: retry, timeouts, limits (floor 1a)."""

@@ -1,0 +1,213 @@
+"""The routing table: routes.yaml after it has been read, checked and resolved (floor 1b, pure, immutable).
+
+`files` builds it; a request sees one table from start to end. Aliases are already flattened: a route's targets are
+concrete (provider, model) pairs in the order to try, except for the one `*` of a glob, which stands until a request fills it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from proxy.money import Budget
+from proxy.pricing import ModelFacts, Prices
+
+
+class Secret:
+    """A credential that shows itself only when asked by name; repr and str are `***`."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        """Wrap the value."""
+        self._value = value
+
+    def reveal(self) -> str:
+        """Give the value, for the one header it is meant for."""
+        return self._value
+
+    def __repr__(self) -> str:
+        """Hide the value."""
+        return "***"
+
+    def __eq__(self, other: object) -> bool:
+        """Compare by value, so that tables can be compared."""
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        """Hash by value."""
+        return hash(self._value)
+
+
+class Dialect(StrEnum):
+    """How a provider is spoken to."""
+
+    OPENAI = "openai"
+    OPENROUTER = "openrouter"
+    ANTHROPIC = "anthropic"
+    GOOGLE = "google"
+    SIMULATED = "simulated"
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Four separate clocks of one attempt, in seconds; None is the default of `policy.timeouts`."""
+
+    connect_s: float | None = None
+    first_token_s: float | None = None
+    """To the first meaningful event of a stream; to the reply's head of a JSON answer."""
+    idle_s: float | None = None
+    """Between two reads of a reply that has begun."""
+    total_s: float | None = None
+    """Of the whole request, all attempts together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """The knobs of a simulated provider (design.md section 5); no network is used."""
+
+    first_token_s: float = 0.2
+    speed_per_s: float = 50.0
+    """Tokens a second."""
+    length_tokens: int = 120
+    seed: int = 0
+    fail: str | None = None
+    """refuse, rate_limit, server_error, hang, cut, error_event, garbage, no_usage or empty_choices."""
+    fail_after_events: int = 0
+    fail_rate: float = 1.0
+    """Share of requests that fail, 0 to 1, decided by the seed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderFlags:
+    """How a provider differs from the plain OpenAI dialect, as data of config/providers.yaml."""
+
+    stream_usage: bool = True
+    """It understands `stream_options.include_usage`."""
+    max_tokens_field: str = "max_tokens"
+    """Where an output cap of ours goes when the client sent none."""
+    output_excludes_reasoning: bool = False
+    """xAI: `completion_tokens` leaves `reasoning_tokens` out."""
+    billed_when_cut: bool = True
+    """A stream that ends in error is charged for; OpenRouter insures against that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """One upstream account: where it is, how it is spoken to, what it may cost."""
+
+    name: str
+    dialect: Dialect
+    base_url: str = ""
+    """Up to and including the version, without a trailing slash; empty for simulated."""
+    api_key: Secret | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Sent on every call, HTTP-Referer and X-Title of OpenRouter included."""
+    on_disconnect: str = "cancel"
+    verify: bool = True
+    """Check the TLS certificate."""
+    price: Prices | None = None
+    flags: ProviderFlags = field(default_factory=ProviderFlags)
+    simulation: Simulation | None = None
+    not_ready: str | None = None
+    """Why its targets are skipped (`OPENAI_API_KEY is not set`), None when it can be called."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One provider and one of its model ids, with what this route says about it."""
+
+    provider: Provider
+    model: str
+    """The provider's own id; holds one `*` in a glob route."""
+    facts: ModelFacts = field(default_factory=ModelFacts)
+    """Price (target > model > provider > catalogue), context and output limit; of a glob target only what the file says."""
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    """Already the tightest of target, route and the aliases on the way."""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Defaults of the aliases on the way, outer ones winning; the request wins over them."""
+
+    @property
+    def name(self) -> str:
+        """Give `provider/model`, the form of routes.yaml."""
+        return f"{self.provider.name}/{self.model}"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One key of `models`: an ordered chain of targets."""
+
+    name: str
+    """The alias or glob as written."""
+    targets: tuple[Target, ...]
+    max_cost_nano_usd: int | None = None
+    """Ceiling of one request, all attempts together; the lowest on the way of nested aliases."""
+
+    @property
+    def is_glob(self) -> bool:
+        """Tell whether the name holds the one `*`."""
+        return "*" in self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """A group of keys with defaults of its own."""
+
+    name: str
+    default_model: str | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredKey:
+    """A client key of routes.yaml; `files` keeps the SHA-256 of it, never the key itself."""
+
+    name: str
+    sha256_hex: str
+    tenant: str | None = None
+    budget: Budget | None = None
+    models: tuple[str, ...] | None = None
+    """Aliases and globs it may ask for; None is all."""
+    default_model: str | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How often one target is tried (design.md section 5)."""
+
+    attempts: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One routes.yaml, whole: what every request is planned with."""
+
+    id: str
+    """First 12 hex digits of the SHA-256 of the file and of the names of what it drew in."""
+    providers: Mapping[str, Provider]
+    routes: Mapping[str, Route]
+    """Exact aliases by name."""
+    globs: tuple[Route, ...] = ()
+    """Longest literal prefix first."""
+    tenants: Mapping[str, Tenant] = field(default_factory=dict)
+    keys: tuple[DeclaredKey, ...] = ()
+    default_model: str | None = None
+    retry: Retry = field(default_factory=Retry)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    notes: tuple[str, ...] = ()
+    """What a start says aloud: no routes.yaml, providers not ready."""
+
+
+class Catalogue:
+    """Facts about models by provider and id; the shipped one is config/prices.json with config/models.yaml over it."""
+
+    def __init__(self, facts: Mapping[str, Mapping[str, ModelFacts]] | None = None) -> None:
+        """Keep facts by provider name, then model id."""
+        self._facts = facts or {}
+
+    def find(self, provider: str, model: str) -> ModelFacts:
+        """Give what is known, empty facts when nothing is."""
+        return self._facts.get(provider, {}).get(model) or ModelFacts()

@@ -1,0 +1,54 @@
+"""What one attempt used, in tokens, whoever reported it (floor 0, pure).
+
+Inside Turnpike counts are *inclusive*: `input_tokens` holds cached, cache-write and audio tokens, `output_tokens` holds
+reasoning and audio tokens; the others say how much of these they are. Codecs translate each vendor's way of counting
+into this one, and `pricing` splits it into disjoint buckets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class CostSource(StrEnum):
+    """Where a booked cost comes from, best first."""
+
+    REPORTED = "reported"
+    """The provider named the amount."""
+    COMPUTED = "computed"
+    """The provider's token counts times our price."""
+    ESTIMATED = "estimated"
+    """Tokens counted here times our price."""
+    HELD = "held"
+    """Nobody can tell: the whole hold is booked."""
+    UNKNOWN = "unknown"
+    """Tokens without a price and no limit in money: cost is null, never 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of one attempt, inclusive totals and their parts, all >= 0."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    """Part of `input_tokens` read from the provider's prompt cache."""
+    cache_write_tokens: int = 0
+    """Part of `input_tokens` written to a 5-minute (or the only) prompt cache."""
+    cache_write_1h_tokens: int = 0
+    """Part of `input_tokens` written to a 1-hour prompt cache; not in `cache_write_tokens`."""
+    audio_input_tokens: int = 0
+    reasoning_tokens: int = 0
+    """Part of `output_tokens` spent on reasoning."""
+    audio_output_tokens: int = 0
+    cost_nano_usd: int | None = None
+    """What the provider says it charges in all (OpenRouter: `cost`, for BYOK plus the upstream's own charge)."""
+    is_byok: bool = False
+    anomalies: tuple[str, ...] = ()
+    """Figures that contradict each other, named, for the row and a counter."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether it reports nothing at all: then it is treated as missing."""
+        return not (self.input_tokens or self.output_tokens or self.cost_nano_usd)
