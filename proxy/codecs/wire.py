@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from proxy.errors import Failure
 from proxy.usage import Usage
 
 JsonObject = dict[str, Any]
+ProviderT_contra = TypeVar("ProviderT_contra", contravariant=True)
 
 
 class Surface(StrEnum):
@@ -71,4 +72,42 @@ class Codec(Protocol):
 
     def read_failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
         """Classify a reply whose status is not 200."""
+        ...
+
+
+class UpstreamReply(Protocol):
+    """One reply whose status and headers are in and whose body may still be on its way; whoever opened it closes it."""
+
+    @property
+    def status(self) -> int:
+        """Give the HTTP status."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Give the few headers that matter, names in lower case."""
+        ...
+
+    async def read(self) -> bytes:
+        """Wait for the next piece, b"" at the proper end; raises `UpstreamError` when the body is cut or unreadable."""
+        ...
+
+    async def read_all(self, bytes_max: int) -> bytes:
+        """Read the rest of the body; raises `UpstreamError` also when it is longer than `bytes_max`."""
+        ...
+
+    async def close(self) -> None:
+        """Let go, of the connection too unless the body was read to its end; never waits, and twice is once."""
+        ...
+
+
+class Upstream(Protocol[ProviderT_contra]):
+    """A way to call providers; used as `Upstream[Provider]`, since this floor does not know the routing table."""
+
+    async def open(self, provider: ProviderT_contra, call: Call, *, connect_timeout_s: float) -> UpstreamReply:
+        """Send the call, wait for status and headers; all other clocks are the caller's. Raises `UpstreamError`."""
+        ...
+
+    async def close(self) -> None:
+        """Close every connection."""
         ...
