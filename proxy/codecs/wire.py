@@ -52,10 +52,10 @@ class StreamDecoder(Protocol):
 
 
 class Codec(Protocol):
-    """One dialect."""
+    """One dialect, for one provider."""
 
-    def encode(self, body: JsonObject, *, model: str, is_stream: bool) -> Call:
-        """Write the call for the parsed and already routed body."""
+    def encode(self, body: JsonObject, *, model: str, output_tokens_max: int | None) -> Call:
+        """Write the call for a parsed body; `output_tokens_max` is a cap of ours, None leaves the client's."""
         ...
 
     def stream(self, *, parse_all: bool) -> StreamDecoder:
@@ -63,7 +63,7 @@ class Codec(Protocol):
         ...
 
     def read_reply(self, body: bytes) -> JsonObject:
-        """Read a whole JSON reply into OpenAI's shape; raises `UpstreamError` for a 200 that is a failure."""
+        """Read a whole JSON reply into OpenAI's shape; raises `UpstreamError` when it is none."""
         ...
 
     def read_usage(self, reply: JsonObject) -> Usage | None:

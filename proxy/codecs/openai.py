@@ -1,0 +1,223 @@
+"""OpenAI's chat completions, spoken by most providers, and OpenRouter's superset of it (floor 1a, pure).
+
+Both are one codec: OpenRouter's own fields go on to OpenRouter and are left out for everyone else. Replies are already in
+the shape our clients want, so a stream is relayed as it came and only the events that matter are parsed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import orjson
+
+from proxy.codecs import failures
+from proxy.codecs.wire import Call, Frame, JsonObject
+from proxy.errors import Failure, FailureKind, UpstreamError
+from proxy.money import to_nano_usd
+from proxy.sse import DONE, data_of
+from proxy.usage import Usage
+
+OPENROUTER_FIELDS = frozenset(
+    {
+        "models",
+        "route",
+        "provider",
+        "plugins",
+        "transforms",
+        "preset",
+        "reasoning",
+        "include_reasoning",
+        "usage",
+        "session_id",
+        "trace",
+        "debug",
+        "stop_server_tools_when",
+    }
+)
+"""Request fields only OpenRouter knows (openrouter.md 1.2); `user` and `prediction` are OpenAI's too."""
+OWN_FIELDS = frozenset({"turnpike"})
+COST_NANO_USD_MAX = 10**15
+"""A reported cost above a million dollars is nonsense, not a bill."""
+_TICKS_PER_NANO = 10
+"""xAI counts its bill in 1e-10 USD: 1,721,250 ticks were $0.000172125 for grok-3-mini in a recorded answer."""
+_MATTERS = re.compile(rb'"(?:usage|error|finish_reason)"\s*+:\s*+(?!null)')
+_TOKENS_MAX = 10**12
+
+
+class OpenAICodec:
+    """The codec of one provider that answers in OpenAI's shape."""
+
+    __slots__ = ("_asks_usage", "_cap_field", "_dropped")
+
+    def __init__(self, *, is_openrouter: bool, asks_usage: bool = True, cap_field: str = "max_tokens") -> None:
+        """Fix how this provider differs: the fields it knows, `stream_options.include_usage`, where a cap goes."""
+        self._dropped = OWN_FIELDS if is_openrouter else OWN_FIELDS | OPENROUTER_FIELDS
+        self._asks_usage = asks_usage
+        self._cap_field = cap_field
+
+    def encode(self, body: JsonObject, *, model: str, output_tokens_max: int | None) -> Call:
+        """Write the body again under the provider's own model id; usage is always asked for, or money could not be right."""
+        is_stream = body.get("stream") is True
+        written = {name: value for name, value in body.items() if name not in self._dropped}
+        written["model"] = model
+        if is_stream and self._asks_usage:
+            options = body.get("stream_options")
+            written["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
+        if output_tokens_max is not None:
+            self._cap(written, output_tokens_max)
+        return Call(path="/chat/completions", body=orjson.dumps(written), is_stream=is_stream)
+
+    def stream(self, *, parse_all: bool) -> OpenAIStream:
+        """Begin to read one streamed reply."""
+        return OpenAIStream(parse_all=parse_all)
+
+    def read_reply(self, body: bytes) -> JsonObject:
+        """Parse a JSON reply; raises `UpstreamError` when it is not a JSON object."""
+        return parse_object(body)
+
+    def read_usage(self, reply: JsonObject) -> Usage | None:
+        """Find the usage of a reply or chunk."""
+        return read_usage(reply)
+
+    def read_failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
+        """Classify a reply whose status is not 200."""
+        return failures.read_failure(status, headers, body)
+
+    def _cap(self, written: JsonObject, output_tokens_max: int) -> None:
+        named = [name for name in ("max_completion_tokens", "max_tokens") if written.get(name) is not None]
+        for name in named or [self._cap_field]:
+            written[name] = output_tokens_max
+
+
+class OpenAIStream:
+    """Reads one stream; it has no state, because nothing needs translating."""
+
+    __slots__ = ("_parse_all",)
+
+    def __init__(self, *, parse_all: bool) -> None:
+        """Parse every chunk, or only those with usage, an error or a finish reason."""
+        self._parse_all = parse_all
+
+    def decode(self, event: bytes) -> Sequence[Frame]:
+        """Read one event; raises `UpstreamError` when its data is neither `[DONE]` nor a JSON object."""
+        data = data_of(event)
+        if data is None:
+            return (Frame(event),)
+        if data == DONE:
+            return (Frame(event, None, True),)  # noqa: FBT003 -- a NamedTuple made on the hot path, by position
+        if not (data.startswith(b"{") and data.endswith(b"}")):
+            raise UpstreamError(Failure(FailureKind.BROKEN_STREAM, "The provider sent an event that is not JSON.", may_have_cost=True))
+        if self._parse_all or _MATTERS.search(data):
+            return (Frame(event, parse_object(data)),)
+        return (Frame(event),)
+
+
+def parse_object(data: bytes) -> JsonObject:
+    """Parse a JSON object; NaN and infinities, which some servers write, are read as null."""
+    try:
+        parsed = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        parsed = _parse_lenient(data)
+    if not isinstance(parsed, dict):
+        raise UpstreamError(Failure(FailureKind.INVALID_REPLY, "The provider's answer is not JSON.", may_have_cost=True))
+    return parsed
+
+
+def _parse_lenient(data: bytes) -> object:
+    try:
+        return json.loads(data.decode(errors="replace"), parse_constant=lambda _: None)
+    except (ValueError, RecursionError):
+        return None
+
+
+def read_usage(reply: JsonObject) -> Usage | None:
+    """Read usage wherever it stands: `usage`, or Groq's `x_groq.usage`; None when there is none.
+
+    Counts of OpenAI, OpenRouter, Groq, DeepSeek, xAI and Azure (openrouter.md 7.2, 7.3).
+    """
+    usage = reply.get("usage")
+    if not isinstance(usage, dict):
+        groq = reply.get("x_groq")
+        usage = groq.get("usage") if isinstance(groq, dict) else None
+    return _Counts(usage).read() if isinstance(usage, dict) and usage else None
+
+
+class _Counts:
+    """Reads one usage object, noting every figure that cannot be true."""
+
+    def __init__(self, usage: JsonObject) -> None:
+        self._usage = usage
+        self._anomalies: list[str] = []
+
+    def read(self) -> Usage:
+        usage = self._usage
+        into = _object(usage.get("prompt_tokens_details"))
+        out = _object(usage.get("completion_tokens_details"))
+        cached = self._count(into, "cached_tokens") or self._count(usage, "prompt_cache_hit_tokens")
+        reasoning = self._count(out, "reasoning_tokens")
+        return Usage(
+            input_tokens=self._input(),
+            output_tokens=self._output(reasoning),
+            cached_tokens=cached,
+            cache_write_tokens=self._count(into, "cache_write_tokens"),
+            audio_input_tokens=self._count(into, "audio_tokens"),
+            reasoning_tokens=reasoning,
+            audio_output_tokens=self._count(out, "audio_tokens"),
+            cost_nano_usd=self._cost(),
+            is_byok=usage.get("is_byok") is True,
+            anomalies=tuple(self._anomalies),
+        )
+
+    def _input(self) -> int:
+        hits, misses = self._count(self._usage, "prompt_cache_hit_tokens"), self._count(self._usage, "prompt_cache_miss_tokens")
+        return self._count(self._usage, "prompt_tokens") or hits + misses
+
+    def _output(self, reasoning: int) -> int:
+        """Add the reasoning that xAI leaves out: told by its total, so it holds behind any name."""
+        output, total = self._count(self._usage, "completion_tokens"), self._count(self._usage, "total_tokens")
+        if reasoning and total and total == self._input() + output + reasoning:
+            return output + reasoning
+        return output
+
+    def _cost(self) -> int | None:
+        ticks = self._usage.get("cost_in_usd_ticks")
+        if "cost" not in self._usage and _is_whole(ticks) and 0 <= ticks <= COST_NANO_USD_MAX * _TICKS_PER_NANO:
+            return -(-ticks // _TICKS_PER_NANO)
+        cost = self._amount(self._usage.get("cost"))
+        if cost is None or self._usage.get("is_byok") is not True:
+            return cost
+        # With the operator's own key at the maker, `cost` is only OpenRouter's fee (openrouter.md 7.1).
+        return cost + (self._amount(_object(self._usage.get("cost_details")).get("upstream_inference_cost")) or 0)
+
+    def _amount(self, value: object) -> int | None:
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            self._anomalies.append("cost_unreadable")
+            return None
+        nano_usd = to_nano_usd(Decimal(repr(value)))
+        if not 0 <= nano_usd <= COST_NANO_USD_MAX:
+            self._anomalies.append("cost_out_of_range")
+            return None
+        return nano_usd
+
+    def _count(self, fields: JsonObject, name: str) -> int:
+        value = fields.get(name)
+        if value is None:
+            return 0
+        if not _is_whole(value) or not 0 <= value <= _TOKENS_MAX:
+            self._anomalies.append(f"{name}_unreadable")
+            return 0
+        return int(value)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _object(value: object) -> JsonObject:
+    return value if isinstance(value, dict) else {}
