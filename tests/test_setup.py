@@ -1,4 +1,4 @@
-"""`scripts/setup.sh` chooses a Python that works, says in one line what is missing, and trusts only a finished .venv/."""
+"""`scripts/setup.sh` chooses a Python that works, says in one line what is missing, trusts only a finished .venv/."""
 
 from __future__ import annotations
 
