@@ -107,6 +107,15 @@ def test_readme_names_two_targets() -> None:
     assert tidy.make_targets((ROOT / "README.md").read_text(), TARGETS) == {"run", "test"}
 
 
+def test_promises_name_tests_that_exist() -> None:
+    """A promise is kept by a test one can run, not by a name."""
+    named = set(re.findall(r"`(?:[\w/.]+::)?(test_\w+)`", (ROOT / "docs/promises.md").read_text()))
+    written = {
+        function.name for path in checkout("tests/**/test_*.py") for function in tidy.functions(path.read_text())
+    }
+    assert named - written == set()
+
+
 PLANTED: list[tuple[Callable[[str], object], str, str]] = [
     (tidy.long_files, "x = 1\n" * 500, "x = 1\n" * 501),
     (tidy.long_functions, "def f():\n" + "    x = 1\n" * 59, "def f():\n" + "    x = 1\n" * 60),
