@@ -57,6 +57,7 @@ class ModelFacts:
     output_tokens_max: int | None = None
     capabilities: dict[str, object] = field(default_factory=dict)
 
+
 @dataclass(frozen=True, slots=True)
 class Buckets:
     """Token counts that do not overlap: each is charged at one price, and together they are the whole."""
@@ -129,8 +130,8 @@ def cost(usage: Usage, prices: Prices) -> int:
 def worst_case(*, input_tokens_max: int, output_tokens_max: int, prices: Prices) -> int:
     """Price the dearest attempt within these bounds in nano-USD: never below `cost` of any usage that keeps to them.
 
-    Every input token is taken at the dearest kind it may turn out to be (a cache write costs more than a fresh read), in
-    the dearest tier the input bound can reach.
+    Every input token is taken at the dearest kind it may turn out to be (a cache write costs more than a fresh read),
+    in the dearest tier the input bound can reach.
     """
     return max(
         _round_up(_add_tokens(fixed, output_tokens_max, output_price))
@@ -186,7 +187,7 @@ def _row_for(input_tokens: int, prices: Prices) -> Prices:
 
 
 def _worst_rows(input_tokens_max: int, prices: Prices) -> list[tuple[Decimal, Decimal]]:
-    """Give, for each tier within reach, what the input costs at most (nano-USD) and the dearest output price (USD/M)."""
+    """Give, for each tier in reach, what the input costs at most (nano-USD) and the dearest output price (USD/M)."""
     rows = [prices, *(tier.prices for tier in prices.tiers if input_tokens_max > tier.above_input_tokens)]
     worst = []
     for row in rows:
