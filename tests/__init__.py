@@ -1,0 +1,1 @@
+"""The tests of Turnpike: the folders mirror `proxy/`, whole stories stand beside them."""
