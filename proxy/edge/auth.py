@@ -1,0 +1,185 @@
+"""Who is asking (floor 5): from a request's headers to a `Principal`, or to the one 401 everybody gets.
+
+Keys are 256-bit random or the operator's own; the ledger knows them only as HMAC-SHA-256(pepper, hex SHA-256(key)), so
+a look-up by that digest needs no slow hash and tells nothing by its duration. Unknown, revoked and expired keys get the
+same body. Nothing here is authoritative: the admission transaction checks key and revision again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from proxy.clock import Clock
+from proxy.errors import ClientError, Unauthenticated
+from proxy.ledger.records import KeyRecord, Ledger
+from proxy.routing.table import Table
+
+KEY_BYTES_MAX = 256
+"""A longer key is refused before anything is computed or looked up."""
+CACHED_KEYS_MAX = 4_096
+"""Keys whose record is kept for the hot path; the oldest goes first."""
+
+RawHeaders = Iterable[tuple[bytes, bytes]]
+
+_KEY_HEADERS = {b"authorization": 0, b"x-api-key": 1, b"api-key": 2, b"x-goog-api-key": 3}
+"""Where clients put their key; the first present of this order counts."""
+_SCHEME = b"bearer"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The client of one request: a key with what its tenant adds."""
+
+    name: str
+    tenant: str | None = None
+    models: tuple[str, ...] | None = None
+    """Aliases and globs it may ask for; None is all."""
+    default_model: str | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Defaults of key over tenant; the request wins over them."""
+    has_budget: bool = False
+    revision: int = 1
+
+
+def hash_key(key: bytes) -> str:
+    """Give the hex SHA-256 of a key: the form `key_sha256:` has in routes.yaml."""
+    return hashlib.sha256(key).hexdigest()
+
+
+def digest_key(pepper: bytes, sha256_hex: str) -> str:
+    """Give the digest a key is stored and found by: HMAC-SHA-256(pepper, hex SHA-256(key)), hex."""
+    return hmac.digest(pepper, sha256_hex.encode("ascii"), "sha256").hex()
+
+
+def read_key(headers: RawHeaders) -> bytes:
+    """Find the client's key in raw ASGI headers, in one pass.
+
+    Raises `Unauthenticated` (`missing_api_key`, `invalid_api_key`) and, for a header sent twice, `ClientError`: two
+    readers of such a request could take two different keys from it.
+    """
+    found: list[bytes | None] = [None, None, None, None]
+    for name, value in headers:
+        place = _KEY_HEADERS.get(name)
+        if place is not None:
+            if found[place] is not None:
+                msg = f"The header {name.decode('ascii')} was sent more than once; send one client key."
+                raise ClientError(msg)
+            found[place] = value
+    authorization, *others = found
+    if authorization is not None:
+        return _bound(_token(authorization))
+    return _bound(next((value.strip() for value in others if value is not None), b""))
+
+
+def may_ask(patterns: Iterable[str] | None, name: str) -> bool:
+    """Tell whether a key with these patterns (names, or globs with one `*`; None is all) may ask for a model name."""
+    return patterns is None or any(_fits(pattern, name) for pattern in patterns)
+
+
+def build_principal(record: KeyRecord, table: Table) -> Principal:
+    """Join a key's record with its tenant's defaults; a tenant that left the table adds none."""
+    tenant = table.tenants.get(record.tenant) if record.tenant is not None else None
+    params = {**tenant.params, **record.params} if tenant is not None else record.params
+    default_model = record.default_model or (tenant.default_model if tenant is not None else None)
+    return Principal(
+        name=record.name,
+        tenant=record.tenant,
+        models=record.models,
+        default_model=default_model,
+        params=params,
+        has_budget=record.budget is not None,
+        revision=record.revision,
+    )
+
+
+class Authenticator:
+    """Turns headers into a `Principal`; remembers a bounded number of keys for the hot path."""
+
+    def __init__(self, ledger: Ledger, *, pepper: bytes, clock: Clock) -> None:
+        """Look keys up in this ledger, under this pepper."""
+        self._ledger = ledger
+        self._pepper = pepper
+        self._clock = clock
+        self._records: dict[str, KeyRecord] = {}
+        self._principals: dict[str, tuple[Table, Principal]] = {}
+
+    async def authenticate(self, headers: RawHeaders, table: Table) -> Principal:
+        """Look the key up in the ledger; raises `Unauthenticated`, `ClientError` or `LedgerUnavailable`."""
+        digest = digest_key(self._pepper, hash_key(read_key(headers)))
+        return build_principal(await self._look_up(digest), table)
+
+    async def authenticate_cached(self, headers: RawHeaders, table: Table) -> Principal:
+        """Do the same from memory when it can: only for requests whose admission checks the revision again."""
+        digest = digest_key(self._pepper, hash_key(read_key(headers)))
+        record = self._records.get(digest)
+        if record is None or self._has_expired(record):
+            record = await self._look_up(digest)
+            self._remember(digest, record)
+        known = self._principals.get(digest)
+        if known is not None and known[0] is table:
+            return known[1]
+        principal = build_principal(record, table)
+        self._principals[digest] = (table, principal)
+        return principal
+
+    def forget(self, name: str) -> None:
+        """Drop what is remembered of a key, because an admission found it changed or gone."""
+        for digest in [digest for digest, record in self._records.items() if record.name == name]:
+            self._drop(digest)
+
+    async def _look_up(self, digest: str) -> KeyRecord:
+        record = await self._ledger.find_key(digest)
+        if record is None or not hmac.compare_digest(record.digest, digest):
+            raise _invalid()
+        if not record.is_enabled or self._has_expired(record):
+            raise _invalid()
+        return record
+
+    def _has_expired(self, record: KeyRecord) -> bool:
+        return record.expires_at_s is not None and self._clock.now_s() >= record.expires_at_s
+
+    def _remember(self, digest: str, record: KeyRecord) -> None:
+        self._drop(digest)
+        if len(self._records) >= CACHED_KEYS_MAX:
+            self._drop(next(iter(self._records)))
+        self._records[digest] = record
+
+    def _drop(self, digest: str) -> None:
+        self._records.pop(digest, None)
+        self._principals.pop(digest, None)
+
+
+def _token(value: bytes) -> bytes:
+    """Take the token out of `Bearer TOKEN`; another scheme holds no key of ours."""
+    scheme, _, token = value.strip().partition(b" ")
+    if scheme.lower() != _SCHEME:
+        raise _invalid()
+    return token.strip()
+
+
+def _bound(key: bytes) -> bytes:
+    if not key:
+        raise _missing()
+    if len(key) > KEY_BYTES_MAX:
+        raise _invalid()
+    return key
+
+
+def _fits(pattern: str, name: str) -> bool:
+    before, star, after = pattern.partition("*")
+    if not star:
+        return pattern == name
+    return len(name) >= len(before) + len(after) and name.startswith(before) and name.endswith(after)
+
+
+def _missing() -> Unauthenticated:
+    msg = "No client key was sent; send it as `Authorization: Bearer sk-tp-...` or in `x-api-key`."
+    return Unauthenticated(msg, code="missing_api_key")
+
+
+def _invalid() -> Unauthenticated:
+    return Unauthenticated("The client key is not valid here; ask the operator of this gateway for one.")
