@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable
 
 from proxy.clock import Clock
 from proxy.errors import ClientError, Unauthenticated
 from proxy.ledger.records import KeyRecord, Ledger
+from proxy.routing.principal import Principal
 from proxy.routing.table import Table
 
 KEY_BYTES_MAX = 256
@@ -28,21 +27,6 @@ RawHeaders = Iterable[tuple[bytes, bytes]]
 _KEY_HEADERS = {b"authorization": 0, b"x-api-key": 1, b"api-key": 2, b"x-goog-api-key": 3}
 """Where clients put their key; the first present of this order counts."""
 _SCHEME = b"bearer"
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """The client of one request: a key with what its tenant adds."""
-
-    name: str
-    tenant: str | None = None
-    models: tuple[str, ...] | None = None
-    """Aliases and globs it may ask for; None is all."""
-    default_model: str | None = None
-    params: Mapping[str, Any] = field(default_factory=dict)
-    """Defaults of key over tenant; the request wins over them."""
-    has_budget: bool = False
-    revision: int = 1
 
 
 def hash_key(key: bytes) -> str:
@@ -73,11 +57,6 @@ def read_key(headers: RawHeaders) -> bytes:
     if authorization is not None:
         return _bound(_token(authorization))
     return _bound(next((value.strip() for value in others if value is not None), b""))
-
-
-def may_ask(patterns: Iterable[str] | None, name: str) -> bool:
-    """Tell whether a key with these patterns (names, or globs with one `*`; None is all) may ask for a model name."""
-    return patterns is None or any(_fits(pattern, name) for pattern in patterns)
 
 
 def build_principal(record: KeyRecord, table: Table) -> Principal:
@@ -167,13 +146,6 @@ def _bound(key: bytes) -> bytes:
     if len(key) > KEY_BYTES_MAX:
         raise _invalid()
     return key
-
-
-def _fits(pattern: str, name: str) -> bool:
-    before, star, after = pattern.partition("*")
-    if not star:
-        return pattern == name
-    return len(name) >= len(before) + len(after) and name.startswith(before) and name.endswith(after)
 
 
 def _missing() -> Unauthenticated:
