@@ -14,6 +14,8 @@ from tests.faults.steps import Close, Send, Step, Wait
 Headers = Sequence[tuple[str, str]]
 
 LAST_CHUNK = b"0\r\n\r\n"
+CUTS = 40
+"""Random cuts of a torn body, and again as many inside its characters."""
 EVENT_STREAM = "text/event-stream; charset=utf-8"
 JSON = "application/json"
 HTML = "text/html; charset=utf-8"
@@ -71,15 +73,17 @@ def split_everywhere(body: bytes) -> list[bytes]:
     return split_at(body, range(len(body)))
 
 
-def split_randomly(body: bytes, *, seed: int, cuts: int) -> list[bytes]:
-    """Cut a body at up to `cuts` random byte positions, the same ones for the same seed."""
-    chance = random.Random(seed)
-    return split_at(body, (chance.randrange(max(len(body), 1)) for _ in range(cuts)))
-
-
 def inside_characters(body: bytes) -> list[int]:
     """List the positions that lie inside a multi-byte UTF-8 character."""
     return [position for position, byte in enumerate(body) if byte & 0b11000000 == 0b10000000]
+
+
+def torn(body: bytes, *, seed: int, cuts: int = CUTS) -> list[bytes]:
+    """Cut a body at `cuts` random positions and inside up to `cuts` of its multi-byte characters."""
+    chance = random.Random(seed)
+    anywhere = [chance.randrange(max(len(body), 1)) for _ in range(cuts)]
+    inside = inside_characters(body)
+    return split_at(body, [*anywhere, *chance.sample(inside, min(cuts, len(inside)))])
 
 
 def apart(parts: Iterable[bytes]) -> Iterator[Step]:

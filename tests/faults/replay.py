@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tests.faults.framing import EVENT_STREAM, JSON, Framing, apart, framed, inside_characters, split_at, split_randomly
+from tests.faults.framing import EVENT_STREAM, JSON, Framing, apart, framed, torn
 from tests.faults.steps import Ask, Mode, Outcome, Send, Step
 
 RECORDINGS: Final = Path(__file__).resolve().parents[2].parent / "shared" / "recordings"
@@ -19,8 +19,6 @@ RECORDINGS: Final = Path(__file__).resolve().parents[2].parent / "shared" / "rec
 FRAMING_HEADERS: Final = frozenset(
     ("content-type", "content-length", "content-encoding", "transfer-encoding", "connection")
 )
-CUTS: Final = 40
-"""Random cuts of a replayed body, beside those inside characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +67,7 @@ def _load(file: Path) -> Recording:
 
 
 def replay(recording: Recording, *, seed: int | None = None, framing: Framing = Framing.CHUNKED) -> Mode:
-    """Serve a recording, in one piece without a seed, else torn at that seed's positions and inside every character.
-
-    Every multi-byte character is torn, up to CUTS of them; the random cuts come on top.
-    """
+    """Serve a recording: in one piece without a seed, else torn at that seed's positions, inside characters too."""
     outcome = Outcome.ANSWER if recording.status == 200 else Outcome.REFUSED
 
     def plan(_ask: Ask) -> Iterator[Step]:
@@ -83,11 +78,3 @@ def replay(recording: Recording, *, seed: int | None = None, framing: Framing = 
         return framed(pieces, framing=framing, content_type=kind, status=recording.status, headers=kept)
 
     return Mode(f"replay {recording.id}", plan, stream=outcome, json=outcome, status=recording.status)
-
-
-def torn(body: bytes, *, seed: int) -> list[bytes]:
-    """Cut a body at CUTS random positions and inside up to CUTS of its multi-byte characters."""
-    positions = {0}
-    for part in split_randomly(body, seed=seed, cuts=CUTS):
-        positions.add(max(positions) + len(part))
-    return split_at(body, [*positions, *inside_characters(body)[:CUTS]])

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tests.faults import chunks
-from tests.faults.framing import EVENT_STREAM, JSON, Framing, Headers, apart, framed, split_everywhere, split_randomly
+from tests.faults.framing import EVENT_STREAM, JSON, Framing, Headers, apart, framed, split_at, split_everywhere, torn
 from tests.faults.steps import Ask, Mode, Outcome, Plan, Send, Step, Tokens, Wait
 
-DRIP_S = 0.002
+DRIP_S = 0.0005
 """Pause between the bytes of `slow_drip`."""
 BILLED = 0.00042
 """What `ok_openrouter` says it costs, in USD."""
@@ -129,33 +129,40 @@ def split_every_byte() -> Mode:
     return answering("split_every_byte", lambda ask: _torn(ask, split_everywhere(chunks.joined(good_pieces(ask)))))
 
 
-def split_random(seed: int, *, cuts: int = 40) -> Mode:
-    """A good answer torn at random byte positions, the same ones for the same seed."""
-    return answering(
-        "split_random", lambda ask: _torn(ask, split_randomly(chunks.joined(good_pieces(ask)), seed=seed, cuts=cuts))
-    )
+def split_random(seed: int) -> Mode:
+    """A good answer torn at random byte positions and inside characters, the same ones for the same seed."""
+    return answering("split_random", lambda ask: _torn(ask, torn(chunks.joined(good_pieces(ask)), seed=seed)))
+
+
+def split_given(*positions: int) -> Mode:
+    """A good answer torn at the given byte positions of its body."""
+    return answering("split_given", lambda ask: _torn(ask, split_at(chunks.joined(good_pieces(ask)), positions)))
 
 
 def _torn(ask: Ask, parts: Iterable[bytes]) -> Iterator[Step]:
     """Answer with the good body in the given parts, billed with the last of them."""
     kind = EVENT_STREAM if ask.is_stream else JSON
-    reported = chunks.DEFAULT_TOKENS if ask.wants_usage or not ask.is_stream else None
-    bill = Send(b"", tokens=chunks.COMPLETION_TOKENS, usage=reported)
-    return framed([*apart(parts), bill], framing=Framing.CHUNKED, content_type=kind)
+    return framed([*apart(parts), _bill(ask)], framing=Framing.CHUNKED, content_type=kind)
+
+
+def _bill(ask: Ask, tokens: Tokens = chunks.DEFAULT_TOKENS, body: bytes = b"") -> Send:
+    """Book a whole reply at once: usage is reported as `good_pieces` reports it."""
+    reported = tokens if ask.wants_usage or not ask.is_stream else None
+    return Send(body, tokens=tokens.completion, usage=reported)
 
 
 def slow_drip(every_s: float = DRIP_S) -> Mode:
-    """A good answer, one byte every `every_s`."""
+    """A good answer of two words, one byte every `every_s`."""
+    tokens = Tokens(chunks.PROMPT_TOKENS, 2)
 
     def plan(ask: Ask) -> Iterator[Step]:
         drops: list[Step] = []
-        for part in split_everywhere(chunks.joined(good_pieces(ask))):
+        for part in split_everywhere(chunks.joined(good_pieces(ask, tokens))):
             drops += [Send(part), Wait(every_s)]
-        bill = Send(b"", tokens=chunks.COMPLETION_TOKENS, usage=chunks.DEFAULT_TOKENS)
         kind = EVENT_STREAM if ask.is_stream else JSON
-        return framed([*drops, bill], framing=Framing.CHUNKED, content_type=kind)
+        return framed([*drops, _bill(ask, tokens)], framing=Framing.CHUNKED, content_type=kind)
 
-    return answering("slow_drip", plan, is_slow=True)
+    return answering("slow_drip", plan, tokens=tokens, is_slow=True)
 
 
 def gzipped() -> Mode:
@@ -164,8 +171,9 @@ def gzipped() -> Mode:
     def plan(ask: Ask) -> Iterator[Step]:
         body = gzip.compress(chunks.joined(good_pieces(ask)), mtime=0)
         kind = EVENT_STREAM if ask.is_stream else JSON
-        piece = Send(body, tokens=chunks.COMPLETION_TOKENS, usage=chunks.DEFAULT_TOKENS)
-        return framed([piece], framing=Framing.LENGTH, content_type=kind, headers=[("content-encoding", "gzip")])
+        return framed(
+            [_bill(ask, body=body)], framing=Framing.LENGTH, content_type=kind, headers=[("content-encoding", "gzip")]
+        )
 
     return answering("gzipped", plan)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.faults.client import ask, chat
-from tests.faults.framing import Framing, inside_characters
-from tests.faults.replay import Recording, recordings, replay, torn
+from tests.faults.framing import Framing, inside_characters, torn
+from tests.faults.replay import Recording, recordings, replay
 from tests.faults.upstream import FaultUpstream
 
 LOADED = recordings()
