@@ -40,7 +40,7 @@ def main(lock: str, stamp: Path, key: str) -> int:
                 build(lock, fresh=lock == MAIN_LOCK)
                 stamp.write_text(key)
     except subprocess.CalledProcessError as error:
-        step = "make .venv/" if "venv" in error.cmd else f"install {lock}"
+        step = "make .venv/" if "venv" in error.cmd else f"install {lock if lock in error.cmd else 'turnpike itself'}"
         print(f"turnpike: setup could not {step}; the reason stands above", file=sys.stderr)
         return EXIT_SETUP
     except OSError as error:
