@@ -128,11 +128,9 @@ def _half_event(name: str, framing: Framing) -> Mode:
     """Name a mode that closes inside an event, or inside the JSON answer."""
 
     def plan(ask: Ask) -> Iterator[Step]:
-        whole_event = chunks.event(chunks.content(ask.model, "never whole"))
-        tail: list[Step] = (
-            [Send(whole_event[: len(whole_event) // 2]), Wait(SETTLE_S), Close()] if ask.is_stream else [Close()]
-        )
-        return started(ask, tail, framing=framing)
+        torn_event = chunks.event(chunks.content(ask.model, "never whole"))
+        half = [Send(torn_event[: len(torn_event) // 2])] if ask.is_stream else []
+        return started(ask, [*half, Wait(SETTLE_S), Close()], framing=framing)
 
     return Mode(name, plan, stream=Outcome.CUT, json=Outcome.FALLBACK)
 

@@ -20,40 +20,50 @@ HEADER_FLOOD: Final = 20_000
 
 
 def length_too_long() -> Mode:
-    """Content-Length promises more than is sent before the FIN; the reply itself breaks off."""
-    return Mode(
-        "length_too_long",
-        lambda ask: _misstated(ask, surplus=1000, part=0.5),
-        stream=Outcome.CUT,
-        json=Outcome.FALLBACK,
-    )
+    """Content-Length promises far more than comes before the FIN, and the reply itself breaks off."""
+
+    def plan(ask: Ask) -> Iterator[Step]:
+        body = chunks.joined(good_pieces(ask))
+        return _misstated(ask, len(body) + 1000, [body[: len(body) // 2]])
+
+    return Mode("length_too_long", plan, stream=Outcome.CUT, json=Outcome.FALLBACK)
 
 
 def length_too_short() -> Mode:
-    """Content-Length covers half of what is sent; the rest is no reply and must not be read as one."""
-    return Mode(
-        "length_too_short",
-        lambda ask: _misstated(ask, surplus=None, part=1.0),
-        stream=Outcome.CUT,
-        json=Outcome.FALLBACK,
-    )
+    """Content-Length covers half of the reply; what comes behind it is no reply and must not be read as one."""
+
+    def plan(ask: Ask) -> Iterator[Step]:
+        body = chunks.joined(good_pieces(ask))
+        half = len(body) // 2
+        return _misstated(ask, half, [body[:half], body[half:]])
+
+    return Mode("length_too_short", plan, stream=Outcome.CUT, json=Outcome.FALLBACK)
 
 
-def _misstated(ask: Ask, *, surplus: int | None, part: float) -> Iterator[Step]:
-    """Send a part of the good body under a length that is `surplus` too long, or (None) half of it."""
-    body = chunks.joined(good_pieces(ask))
-    length = len(body) + surplus if surplus is not None else len(body) // 2
+def _misstated(ask: Ask, length: int, parts: Sequence[bytes]) -> Iterator[Step]:
+    """Send parts of a reply, a pause after each, under a head that tells this length."""
     kind = EVENT_STREAM if ask.is_stream else JSON
-    yield Send(head(200, [("content-type", kind), ("content-length", str(length))]))
-    yield Send(body[: int(len(body) * part)], tokens=chunks.COMPLETION_TOKENS)
-    yield Wait(SETTLE_S)
+    yield Send(head(200, [("content-type", kind), ("content-length", str(length))]), tokens=chunks.COMPLETION_TOKENS)
+    for part in parts:
+        yield Send(part)
+        yield Wait(SETTLE_S)
     yield Close()
 
 
+POISON: Final = b"".join(step.data for step in plain({"poison": True}) if isinstance(step, Send))
+
+
 def surplus_response() -> Mode:
-    """A good reply with an unasked one behind it on a connection kept open: it must never reach another request."""
-    poison = b"".join(step.data for step in plain({"poison": True}) if isinstance(step, Send))
-    return answering("surplus_response", lambda ask: [*good(ask), Send(poison)])
+    """A good reply with an unasked one in the same write: it must never reach another request."""
+    return answering("surplus_response", lambda ask: [*good(ask), Send(POISON)])
+
+
+def surplus_later() -> Mode:
+    """A good reply with an unasked one a moment later, when the connection lies in a pool.
+
+    Not in the catalogue: ask again only after twice SETTLE_S, else no client can tell it from the next answer.
+    """
+    return answering("surplus_later", lambda ask: [*good(ask), Wait(SETTLE_S), Send(POISON)])
 
 
 def garbage() -> Mode:
