@@ -110,7 +110,7 @@ class OpenAIStream:
         if data == DONE:
             return (Frame(event, None, True),)  # noqa: FBT003 -- a NamedTuple made on the hot path, by position
         if not (data.startswith(b"{") and data.endswith(b"}")):
-            raise UpstreamError(Failure(FailureKind.BROKEN_STREAM, "The provider sent an event that is not JSON.", may_have_cost=True))
+            raise UpstreamError(Failure(FailureKind.BROKEN_STREAM, "The provider sent an event that is not JSON."))
         if self._parse_all or _MATTERS.search(data):
             return (Frame(event, parse_object(data)),)
         return (Frame(event),)
@@ -123,7 +123,7 @@ def parse_object(data: bytes) -> JsonObject:
     except orjson.JSONDecodeError:
         parsed = _parse_lenient(data)
     if not isinstance(parsed, dict):
-        raise UpstreamError(Failure(FailureKind.INVALID_REPLY, "The provider's answer is not JSON.", may_have_cost=True))
+        raise UpstreamError(Failure(FailureKind.INVALID_REPLY, "The provider's answer is not JSON."))
     return parsed
 
 

@@ -1,0 +1,258 @@
+"""One upstream reply, owned (floor 3): opened, read to its first meaningful event, relayed, closed.
+
+Until `open` returns nothing has been shown to the client and the gateway may still go elsewhere; the first meaningful
+event is the commit point. Comments, role chunks and empty chunks do not count: a provider that only says "processing" has
+promised nothing. From then on a failure can only be reported, never repaired.
+
+Who opens a relay closes it. `close` never waits for the upstream longer than `DRAIN_S`, and only to hand a connection
+whose stream has ended back to the pool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+import orjson
+
+from proxy.codecs.failures import find_fault
+from proxy.codecs.intake import Batch, Intake, choices_of, is_meaningful, parse_frame
+from proxy.codecs.surface import split_reply
+from proxy.codecs.wire import Call, Codec, Frame, JsonObject, Upstream, UpstreamReply
+from proxy.errors import Failure, FailureKind, UpstreamError
+from proxy.metering import Transcript
+from proxy.policy.timeouts import Clocks
+from proxy.routing.table import Provider
+from proxy.sse import DONE_EVENT, event
+from proxy.usage import Usage
+
+REPLY_BYTES_MAX = 64 << 20
+"""A whole JSON reply; images inside can make it large."""
+ERROR_BYTES_MAX = 256 << 10
+HEAD_FRAMES_MAX = 1_000
+"""So many chunks without meaning are an answer of their own kind: the stream is committed rather than held for ever."""
+DRAIN_S = 0.05
+"""How long a finished stream may take to end its body, so that its connection can be used again."""
+OK = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What one attempt asks of one provider."""
+
+    provider: Provider
+    call: Call
+    clocks: Clocks
+    choices: int = 1
+    """`n`: how many answers make the reply whole."""
+    parse_all: bool = False
+    """The client's surface needs every chunk parsed."""
+
+
+class Relay:
+    """One attempt's exchange with its upstream."""
+
+    def __init__(self, errand: Errand, *, upstream: Upstream[Provider], codec: Codec) -> None:
+        """Prepare; nothing is sent before `open`."""
+        self._errand = errand
+        self._upstream = upstream
+        self._codec = codec
+        self._intake = Intake(codec, choices=errand.choices, parse_all=errand.parse_all)
+        self._head = Batch([])
+        self._reply: UpstreamReply | None = None
+        self._watchdog = Watchdog(self._give_up_waiting)
+        self._is_overdue = False
+        self._is_at_end = False
+        self._usage: Usage | None = None
+        self.was_sent = False
+        """The call has been handed to the upstream: from here on it may cost money."""
+        self.status: int | None = None
+        self.json: JsonObject | None = None
+        """The whole reply, when the upstream answered in one piece."""
+        self.seed: JsonObject = {}
+        """The reply, or the first chunk of it: id, model and created."""
+        self.transcript = Transcript()
+        self.is_delivering = False
+        """Something a client could read has come."""
+
+    @property
+    def usage(self) -> Usage | None:
+        """Give the provider's last word on usage so far."""
+        return self._usage or self._intake.usage
+
+    async def open(self, *, total_left_s: float) -> None:
+        """Call the upstream and wait for the first meaningful event, or for the whole JSON reply.
+
+        Raises `UpstreamError` for everything that is not an answer; another target may then be tried.
+        """
+        limit_s = min(self._errand.clocks.first_token_s, total_left_s)
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._open()
+        except TimeoutError as error:
+            raise UpstreamError(_overdue(f"no answer within {limit_s:g} s", may_have_cost=self.was_sent)) from error
+
+    async def frames(self, *, total_left_s: float) -> AsyncIterator[list[Frame]]:
+        """Yield the stream's frames as they arrive, `[DONE]` included if the upstream sent it.
+
+        Raises `UpstreamError` behind the last good frames when the stream breaks, stalls or ends unfinished.
+        """
+        deadline_s = asyncio.get_running_loop().time() + total_left_s
+        batch = self._head
+        while True:
+            for frame in batch.frames:
+                self.transcript.append(frame.raw)
+            if batch.frames:
+                yield batch.frames
+            if batch.failure is not None:
+                raise UpstreamError(batch.failure)
+            if batch.is_end:
+                return
+            batch = await self._next_batch(deadline_s)
+
+    async def close(self) -> None:
+        """Let go of the upstream; a stream still under way is cut off at once. Twice is once."""
+        self._watchdog.stop()
+        reply, self._reply = self._reply, None
+        if reply is None:
+            return
+        try:
+            if self._head.is_end or self._is_at_end:
+                async with asyncio.timeout(DRAIN_S):
+                    while await reply.read():
+                        pass
+        except (TimeoutError, UpstreamError):
+            pass
+        finally:
+            await reply.close()
+
+    async def _open(self) -> None:
+        errand = self._errand
+        self.was_sent = True
+        self._reply = reply = await self._upstream.open(errand.provider, errand.call, connect_timeout_s=errand.clocks.connect_s)
+        self.status = reply.status
+        if reply.status != OK:
+            body = await reply.read_all(ERROR_BYTES_MAX)
+            raise UpstreamError(self._codec.read_failure(reply.status, reply.headers, body))
+        kind = reply.headers.get("content-type", "")
+        if "html" in kind:
+            raise UpstreamError(_invalid("The provider answered with a web page."))
+        if errand.call.is_stream and "json" not in kind:
+            await self._read_head(reply)
+        else:
+            self._take_json(await reply.read_all(REPLY_BYTES_MAX))
+
+    def _take_json(self, body: bytes) -> None:
+        reply = self._codec.read_reply(body)
+        self._usage = self._codec.read_usage(reply)
+        failure = find_fault(reply)
+        if failure is None and not choices_of(reply):
+            failure = _invalid("The provider's answer has no choices.")
+        if failure is not None:
+            raise UpstreamError(failure)
+        self.json = self.seed = reply
+        self.is_delivering = True
+        if self._errand.call.is_stream:
+            # Asked for a stream, got one piece: the client still gets its stream, in three or four events.
+            frames = [Frame(event(orjson.dumps(chunk)), chunk) for chunk in split_reply(reply)]
+            self._head = Batch([*frames, Frame(DONE_EVENT, is_done=True)], is_end=True)
+
+    async def _read_head(self, reply: UpstreamReply) -> None:
+        """Read until an event means something; chunks before it are kept, comments are not."""
+        head: list[Frame] = []
+        while True:
+            batch = self._take(await reply.read())
+            for index, frame in enumerate(batch.frames):
+                chunk = parse_frame(frame)
+                if chunk is None and not frame.is_done:
+                    continue
+                head.append(frame)
+                self.seed = self.seed or chunk or {}
+                if (chunk is not None and is_meaningful(chunk)) or len(head) >= HEAD_FRAMES_MAX:
+                    self.is_delivering = True
+                    self._head = Batch([*head, *batch.frames[index + 1 :]], batch.failure, batch.is_end)
+                    return
+            if batch.failure is not None or batch.is_end:
+                empty = _invalid("The provider's stream ended without an answer.")
+                is_told = batch.failure is not None and batch.failure.kind is not FailureKind.BROKEN_STREAM
+                raise UpstreamError(batch.failure if is_told and batch.failure else empty)
+
+    async def _next_batch(self, deadline_s: float) -> Batch:
+        """Wait for the next read under the idle clock and the total clock."""
+        assert self._reply is not None, "frames are read from an open relay"  # noqa: S101 -- only our own bug
+        self._watchdog.start(min(self._errand.clocks.idle_s, deadline_s - asyncio.get_running_loop().time()))
+        try:
+            return self._take(await self._reply.read())
+        except UpstreamError as error:
+            if self._is_overdue:
+                raise UpstreamError(_overdue("nothing more for too long", may_have_cost=True)) from error
+            raise
+        finally:
+            self._watchdog.pause()
+
+    def _take(self, data: bytes) -> Batch:
+        batch = self._intake.feed(data) if data else self._intake.end()
+        self._is_at_end = batch.is_end
+        return batch
+
+    def _give_up_waiting(self) -> None:
+        self._is_overdue = True
+        if self._reply is not None:
+            self._closing = asyncio.get_running_loop().create_task(self._reply.close())
+
+
+class Watchdog:
+    """Fires when it has been left running for too long: one timer for a whole stream instead of one per read."""
+
+    __slots__ = ("_deadline_s", "_fire", "_loop", "_timer")
+
+    def __init__(self, fire: Callable[[], None]) -> None:
+        """Keep what to do; nothing runs before `start`."""
+        self._fire = fire
+        self._deadline_s: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def start(self, limit_s: float) -> None:
+        """Begin to count anew."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        self._deadline_s = self._loop.time() + limit_s
+        if self._timer is None or self._timer.when() > self._deadline_s:
+            self._set(self._deadline_s)
+
+    def pause(self) -> None:
+        """Stop counting; the timer stays for the next `start`."""
+        self._deadline_s = None
+
+    def stop(self) -> None:
+        """Give the timer back; twice is once."""
+        self._deadline_s = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _set(self, when_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        assert self._loop is not None, "start sets the loop"  # noqa: S101 -- only our own bug
+        self._timer = self._loop.call_at(when_s, self._check)
+
+    def _check(self) -> None:
+        """Fire when overdue, else look again at the deadline moved meanwhile; a paused watchdog sleeps on."""
+        self._timer = None
+        if self._deadline_s is None or self._loop is None:
+            return
+        if self._loop.time() >= self._deadline_s:
+            self._fire()
+        else:
+            self._set(self._deadline_s)
+
+
+def _invalid(message: str) -> Failure:
+    return Failure(FailureKind.INVALID_REPLY, message, status=OK)
+
+
+def _overdue(what: str, *, may_have_cost: bool) -> Failure:
+    return Failure(FailureKind.TIMEOUT, f"The provider sent {what}.", may_have_cost=may_have_cost)

@@ -1,0 +1,106 @@
+"""How much money a plan can cost, and how it is made to fit (floor 1b, pure; design.md section 7).
+
+A hold is the dearest alternative of the chain. When the money left is less, each target's output is capped at what the
+money buys; a target that would get less than a useful answer is left out, and the request is refused when none remains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from proxy.pricing import Prices, output_tokens_for, worst_case
+from proxy.routing.plan import Candidate, Plan, Skipped
+
+OUTPUT_TOKENS_FLOOR = 64
+"""Less output than this is no useful answer: the target is refused rather than clamped."""
+OUTPUT_TOKENS_UNKNOWN = 4_096
+"""The cap where neither the client nor the catalogue names one: every model in use can write this much."""
+
+
+def with_bounds(plan: Plan, input_tokens_max: Sequence[int]) -> Plan:
+    """Note the input bound of each candidate, in their order."""
+    bounds = zip(plan.candidates, input_tokens_max, strict=True)
+    return replace(plan, candidates=tuple(replace(candidate, input_tokens_max=bound) for candidate, bound in bounds))
+
+
+def size(plan: Plan, *, room_nano_usd: int | None) -> Plan:
+    """Work out each candidate's worst case, and cap or leave out what does not fit into the room.
+
+    Without a room nothing is capped for lack of money. Candidates without a price stay only when no limit holds.
+    """
+    kept: list[Candidate] = []
+    skipped = list(plan.skipped)
+    for candidate in plan.candidates:
+        fitted = _fit(candidate, plan, room_nano_usd)
+        if isinstance(fitted, str):
+            skipped.append(Skipped(candidate.target, fitted))
+        else:
+            kept.append(fitted)
+    return replace(plan, candidates=tuple(kept), skipped=tuple(skipped))
+
+
+def hold_of(plan: Plan) -> int:
+    """Give the amount to hold: the dearest candidate, since any of them may be the one that answers."""
+    return max((candidate.worst_case_nano_usd for candidate in plan.candidates), default=0)
+
+
+def least_of(plan: Plan) -> int:
+    """Give what the cheapest candidate needs: the `needed` of a refusal."""
+    return min((candidate.worst_case_nano_usd for candidate in plan.candidates), default=0)
+
+
+def asked_output_tokens(body: Mapping[str, Any]) -> int | None:
+    """Give the output cap the client (or a default param) asks for."""
+    caps = [body[name] for name in ("max_completion_tokens", "max_tokens") if isinstance(body.get(name), int)]
+    return min(caps) if caps else None
+
+
+def _fit(candidate: Candidate, plan: Plan, room_nano_usd: int | None) -> Candidate | str:
+    """Give the candidate as it may run, or the reason why it may not."""
+    prices = candidate.prices
+    if prices is None:
+        return "its price is not known, and a limit in money holds" if plan.is_limited else candidate
+    cap, bound = _output_bound(candidate, is_limited=plan.is_limited)
+    choices = _choices(candidate.body)
+    cost = worst_case(input_tokens_max=candidate.input_tokens_max, output_tokens_max=bound * choices, prices=prices)
+    if room_nano_usd is None or cost <= room_nano_usd:
+        return replace(candidate, output_tokens_max=cap, worst_case_nano_usd=cost)
+    bought = _bought(candidate, prices, room_nano_usd) // choices
+    if bought < min(OUTPUT_TOKENS_FLOOR, bound):
+        return "the money left does not buy a useful answer"
+    cap = min(bought, _injectable(candidate, bound))
+    cost = worst_case(input_tokens_max=candidate.input_tokens_max, output_tokens_max=cap * choices, prices=prices)
+    return replace(candidate, output_tokens_max=cap, worst_case_nano_usd=cost)
+
+
+def _output_bound(candidate: Candidate, *, is_limited: bool) -> tuple[int | None, int]:
+    """Give the cap to send, if any, and what bounds one answer: the client's word, the model's ceiling, its context."""
+    asked = asked_output_tokens(candidate.body)
+    facts = candidate.target.facts
+    ceiling = facts.output_tokens_max or facts.context_tokens
+    if asked is None:
+        if ceiling is not None:
+            return None, ceiling
+        return (OUTPUT_TOKENS_UNKNOWN if is_limited else None), OUTPUT_TOKENS_UNKNOWN
+    if ceiling is not None and asked > ceiling and is_limited:
+        return ceiling, ceiling
+    return None, asked
+
+
+def _injectable(candidate: Candidate, bound: int) -> int:
+    """Give the highest cap this model is sure to accept: a cap above its ceiling would be refused upstream."""
+    if asked_output_tokens(candidate.body) is not None or candidate.target.facts.output_tokens_max is not None:
+        return bound
+    return min(bound, OUTPUT_TOKENS_UNKNOWN)
+
+
+def _bought(candidate: Candidate, prices: Prices, room_nano_usd: int) -> int:
+    return output_tokens_for(room_nano_usd, input_tokens_max=candidate.input_tokens_max, prices=prices)
+
+
+def _choices(body: Mapping[str, Any]) -> int:
+    """Give `n`: every choice is paid for."""
+    n = body.get("n")
+    return n if isinstance(n, int) and n > 1 else 1

@@ -1,0 +1,143 @@
+"""The plan of one request (floor 1b, pure): which targets, in which order, under which clocks and ceilings.
+
+A plan is made of values only: the request's facts, who asks, the table. It calls nobody and reserves nothing; `holds`
+adds the money, `steps` walks it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from proxy.errors import ClientError, NotFound
+from proxy.policy.timeouts import Clocks, clocks
+from proxy.pricing import Prices
+from proxy.routing.principal import Principal
+from proxy.routing.resolve import Facts, Resolved, resolve
+from proxy.routing.table import Route, Table, Target, Timeouts
+
+TARGETS_MAX = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One target of a plan, with everything an attempt needs."""
+
+    target: Target
+    body: Mapping[str, Any]
+    """The request with this target's default params filled in; the request's own always win."""
+    clocks: Clocks
+    input_tokens_max: int = 0
+    """Upper bound of what the request can be for this model; 0 until `holds` is told."""
+    output_tokens_max: int | None = None
+    """A cap of ours, told to the client; None when the client's own (or none) is sent."""
+    worst_case_nano_usd: int = 0
+
+    @property
+    def prices(self) -> Prices | None:
+        """Give the price this attempt is booked at."""
+        return self.target.facts.prices
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A target left out, and why: shown by `explain`."""
+
+    target: Target
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What will be tried for one request."""
+
+    alias: str
+    """As asked for."""
+    route: Route
+    candidates: tuple[Candidate, ...]
+    skipped: tuple[Skipped, ...]
+    retries: int
+    """Tries of the last target."""
+    total_s: float
+    max_cost_nano_usd: int | None
+    has_budget: bool
+
+    @property
+    def is_limited(self) -> bool:
+        """Tell whether a limit in money holds for it."""
+        return self.has_budget or self.max_cost_nano_usd is not None
+
+
+def make_plan(body: Mapping[str, Any], *, principal: Principal, table: Table, facts: Facts) -> Plan:
+    """Plan a parsed request; raises `RequestError` when nothing may or can be tried."""
+    resolved = resolve(body.get("model"), principal=principal, table=table, facts=facts)
+    _refuse_unready_fields(body, principal)
+    ready, skipped = _split_ready(resolved)
+    if not ready:
+        reasons = "; ".join(f"{skip.target.name}: {skip.reason}" for skip in skipped) or "it has no target"
+        msg = f"The model '{resolved.route.name}' cannot be used now: {reasons}."
+        raise NotFound(msg, param="model", metadata={"not_ready": True})
+    is_stream = body.get("stream") is True
+    candidates = tuple(_candidate(target, body, principal, table.timeouts, is_stream=is_stream) for target in ready)
+    return Plan(
+        alias=resolved.asked,
+        route=resolved.route,
+        candidates=candidates,
+        skipped=tuple(skipped),
+        retries=table.retry.attempts,
+        total_s=min(candidate.clocks.total_s for candidate in candidates),
+        max_cost_nano_usd=resolved.route.max_cost_nano_usd,
+        has_budget=principal.has_budget,
+    )
+
+
+def _refuse_unready_fields(body: Mapping[str, Any], principal: Principal) -> None:
+    """Refuse what could pick a model past the key's list or spend past its budget inside OpenRouter."""
+    if principal.models is None and not principal.has_budget:
+        return
+    for name in ("models", "plugins"):
+        if body.get(name) not in (None, []):
+            msg = f"`{name}` is not available yet for a key that has a budget or a list of models; leave it out."
+            raise ClientError(msg, code="invalid_value", param=name)
+
+
+def _split_ready(resolved: Resolved) -> tuple[list[Target], list[Skipped]]:
+    skipped = [Skipped(target, reason) for target, reason in resolved.skipped]
+    ready = []
+    for target in resolved.targets[:TARGETS_MAX]:
+        if target.provider.not_ready is not None:
+            skipped.append(Skipped(target, target.provider.not_ready))
+        else:
+            ready.append(target)
+    return ready, skipped
+
+
+def _candidate(
+    target: Target, body: Mapping[str, Any], principal: Principal, defaults: Timeouts, *, is_stream: bool
+) -> Candidate:
+    given = target.timeouts
+    return Candidate(
+        target=target,
+        body=_with_params(body, principal, target),
+        clocks=clocks(
+            connect_s=given.connect_s or defaults.connect_s,
+            first_token_s=given.first_token_s or defaults.first_token_s,
+            idle_s=given.idle_s or defaults.idle_s,
+            total_s=given.total_s or defaults.total_s,
+            is_stream=is_stream,
+        ),
+    )
+
+
+def _with_params(body: Mapping[str, Any], principal: Principal, target: Target) -> Mapping[str, Any]:
+    """Fill in defaults: request > key > tenant > model; a cap under either name is one option."""
+    if not principal.params and not target.params:
+        return body
+    filled = {**target.params, **principal.params}
+    if "max_tokens" in body or "max_completion_tokens" in body:
+        filled.pop("max_tokens", None)
+        filled.pop("max_completion_tokens", None)
+    return {**filled, **body}
+
+

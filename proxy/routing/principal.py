@@ -1,0 +1,43 @@
+"""Who asks, and what they may ask for (floor 1b, pure). `edge.auth` makes a `Principal` of a client key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """One client key as a request sees it."""
+
+    name: str
+    tenant: str | None = None
+    models: tuple[str, ...] | None = None
+    """Aliases and globs it may ask for; None is all."""
+    default_model: str | None = None
+    """The key's, else its tenant's."""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """The key's over its tenant's."""
+    has_budget: bool = False
+    revision: int = 1
+    """Of the key's record: an admission under an older one is refused."""
+
+    def may_ask(self, model: str) -> bool:
+        """Tell whether it may ask for this name, suffix and all, exactly as written."""
+        return self.models is None or any(matches(pattern, model) for pattern in self.models)
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Match a name against a pattern with at most one `*`; linear, so no pattern can be an attack."""
+    return fill(pattern, name) is not None
+
+
+def fill(pattern: str, name: str) -> str | None:
+    """Give what the `*` of `pattern` stands for in `name`, "" for a pattern without one, None when they differ."""
+    head, star, tail = pattern.partition("*")
+    if not star:
+        return "" if pattern == name else None
+    if len(name) < len(head) + len(tail) or not name.startswith(head) or not name.endswith(tail):
+        return None
+    return name[len(head) : len(name) - len(tail)]
