@@ -1,8 +1,8 @@
 """Which number is booked for an attempt (floor 1b, pure): reported, else computed, else estimated, else held.
 
-`book` decides from `Evidence`, which the gateway gathers while an attempt runs. What was delivered on a stream is kept by
-a `Transcript`, and only turned into a local count when the provider's own never comes: `Evidence.is_local_count_needed`
-tells. This module counts no tokens itself, because that takes long enough to need a thread.
+`book` decides from `Evidence`, which the gateway gathers while an attempt runs. What was delivered on a stream is kept
+by a `Transcript`, and turned into a local count only when the provider's own never comes: that is what
+`Evidence.is_local_count_needed` tells. No tokens are counted here, because that takes long enough to need a thread.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Booking:
 
 
 def book(evidence: Evidence) -> Booking:
-    """Choose the best number there is: the provider's amount, its tokens, our count, the whole hold; never a guessed 0."""
+    """Choose the best number: the provider's amount, its tokens, our count, the whole hold; never a guessed 0."""
     booking = _choose(evidence)
     is_overrun = booking.cost_nano_usd is not None and booking.cost_nano_usd > evidence.hold_nano_usd
     noted = evidence.usage.anomalies if evidence.usage is not None else ()

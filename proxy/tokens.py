@@ -6,15 +6,16 @@ Three figures for one request, each with its price in time:
 * `bound_input`, from a tokenizer with margins: tighter, for requests the first figure would refuse.
 * `estimate_input`, from a tokenizer without margins: what is booked when no usage comes.
 
-`count` and all that call it take 10 ms for 100 KB and 0.1 s the first time: **never on the event loop**, callers run them
-in a thread. What tokens cost is not known here.
+`count` and all that call it take 10 ms for 100 KB and 0.1 s the first time: **never on the event loop**, callers run
+them in a thread. The tokenizer keeps Python's lock while it works, so text goes to it in slices, and the loop waits for
+one slice at most. What tokens cost is not known here.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -44,6 +45,8 @@ AUDIO_BYTES_PER_TOKEN = 16
 """Base64 bytes of wav or mp3: at mp3's lowest rate, 8 kbit/s, a second is 1,333 of them and at most 32 tokens."""
 CHARS_MAX = 4_000_000
 """Text beyond this is not given to the tokenizer but counted by its bytes."""
+SLICE_CHARS = 8_192
+"""Text given to the tokenizer at once: 2 to 4 ms of work during which no other thread runs."""
 MESSAGE_TOKENS = 3
 REPLY_TOKENS = 3
 """OpenAI's chat template: 3 tokens a message, 1 more for a name, 3 to begin the reply."""
@@ -159,15 +162,29 @@ def count(text: str, family: Family) -> int:
     Special tokens that a user has typed count as the plain text they are (`encode_ordinary`).
     """
     vocabulary = _VOCABULARIES[family]
-    tokens = len(_tokenizer(vocabulary.name).encode_ordinary(text[:CHARS_MAX])) if text else 0
+    tokenizer = _tokenizer(vocabulary.name)
+    tokens = sum(len(tokenizer.encode_ordinary(piece)) for piece in _slices(text[:CHARS_MAX]))
     if len(text) > CHARS_MAX:
         tokens += len(text[CHARS_MAX:].encode(errors="replace"))
     return -(-tokens * vocabulary.percent // 100)
 
 
-def warm() -> None:
-    """Load the default vocabulary, so that the first request that needs it does not wait; slow, see the module."""
-    count("Hello.", Family.O200K)
+def warm(models: Iterable[str] = ()) -> None:
+    """Load the vocabularies these models need, and the default, before a request has to wait; slow, see the module."""
+    for family in {Family.O200K, *map(family_of, models)}:
+        count("Hello.", family)
+
+
+def _slices(text: str) -> Iterator[str]:
+    """Cut a text at spaces or line ends, where a tokenizer cuts too, so that the slices count the same as the whole."""
+    start = 0
+    while start < len(text):
+        end = start + SLICE_CHARS
+        if end < len(text):
+            cut = max(text.rfind(" ", start + 1, end), text.rfind("\n", start + 1, end))
+            end = cut if cut > 0 else end
+        yield text[start:end]
+        start = end
 
 
 def family_of(model: str) -> Family:
