@@ -16,6 +16,7 @@ from pathlib import Path
 VENV = Path(".venv")
 PYTHON = VENV / "bin" / "python"
 MAIN_LOCK = "requirements-dev.lock"
+PIP_LOCK = "requirements-pip.lock"
 EXIT_SETUP = 2
 
 # Settings of the user's pip that would put packages elsewhere, or refuse hashed locks.
@@ -40,7 +41,7 @@ def main(lock: str, stamp: Path, key: str) -> int:
                 build(lock, fresh=lock == MAIN_LOCK)
                 stamp.write_text(key)
     except subprocess.CalledProcessError as error:
-        step = "make .venv/" if "venv" in error.cmd else f"install {lock if lock in error.cmd else 'turnpike itself'}"
+        step = "make .venv/" if "venv" in error.cmd else f"install {error.cmd[-1]}"
         print(f"turnpike: setup could not {step}; the reason stands above", file=sys.stderr)
         return EXIT_SETUP
     except OSError as error:
@@ -52,16 +53,18 @@ def main(lock: str, stamp: Path, key: str) -> int:
 def build(lock: str, *, fresh: bool) -> None:
     """Install `lock`; a fresh build starts from an empty .venv/ and ends with the project itself."""
     version = ".".join(map(str, sys.version_info[:3]))
-    print(f"turnpike: installing {lock} into .venv/ with Python {version}; this takes half a minute, once", flush=True)
+    print(f"turnpike: installing {lock} into .venv/ with Python {version}; this takes a moment, once", flush=True)
+    # The lock is complete, so pip has nothing to resolve; the hashes are checked all the same.
+    install = (str(PYTHON), "-m", "pip", "install", "--quiet", "--no-input", "--no-compile", "--no-deps")
+    hashed = (*install, "--require-hashes", "--requirement")
     if fresh:
         if VENV.is_symlink():
             VENV.unlink()
         elif VENV.exists():
             shutil.rmtree(VENV)
         run(sys.executable, "-m", "venv", str(VENV))
-    # The lock is complete, so pip has nothing to resolve; the hashes are checked all the same.
-    install = (str(PYTHON), "-m", "pip", "install", "--quiet", "--no-input", "--no-compile", "--no-deps")
-    run(*install, "--require-hashes", "--requirement", lock)
+        run(*hashed, PIP_LOCK)
+    run(*hashed, lock)
     if fresh:
         run(*install, "--no-build-isolation", "--editable", ".")
 

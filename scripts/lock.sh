@@ -16,4 +16,5 @@ compile() {
 
 compile requirements.lock "$@" pyproject.toml
 compile requirements-dev.lock "$@" --group dev --constraint requirements.lock pyproject.toml
+compile requirements-pip.lock "$@" --group pyproject.toml:pip
 compile requirements-mutants.lock "$@" --group pyproject.toml:mutants --constraint requirements-dev.lock

@@ -15,7 +15,7 @@ fail() {
 }
 
 # What .venv/ is made of: another lock, another project table, or another place of the checkout needs another .venv/.
-key=$({ pwd; cat "$lock" scripts/setup.sh scripts/build_venv.py; sed '/^\[tool/,$d' pyproject.toml; } | cksum)
+key=$({ pwd; cat "$lock" requirements-pip.lock scripts/setup.sh scripts/build_venv.py; sed '/^\[tool/,$d' pyproject.toml; } | cksum)
 if [ "$(cat "$stamp" 2>/dev/null)" = "$key" ] && .venv/bin/python -c '' 2>/dev/null; then
     exit 0
 fi

@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PARTS = ("requirements-dev.lock", "pyproject.toml", "scripts/setup.sh", "scripts/build_venv.py")
+PARTS = (
+    "requirements-dev.lock",
+    "requirements-pip.lock",
+    "pyproject.toml",
+    "scripts/setup.sh",
+    "scripts/build_venv.py",
+)
 
 # Interpreters that are this one, but for what the text before the asked code does to them.
 PYTHONS = {
