@@ -129,6 +129,7 @@ PLANTED: list[tuple[Callable[[str], object], str, str]] = [
     (tidy.floats, "def f(*, a, wait_s=0.5): ...", "def f(*, wait_s, a=0.5): ..."),
     (tidy.floats, "x = a // b", "x = a / b"),
     (tidy.floats, "x = folder / 'name'", "x /= 2"),
+    (tidy.floats, "x = self.data_dir / FILE / y", "x = total / FILE"),
     (tidy.floats, "x = folder / f'{name}.db'", "x = Decimal(1) / 3"),
     (tidy.broad_excepts, "try: f()\nexcept OSError: pass", "try: f()\nexcept: pass"),
     (tidy.broad_excepts, "try: f()\nexcept (OSError, KeyError): pass", "try: f()\nexcept (OSError, Exception): pass"),

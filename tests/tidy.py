@@ -19,6 +19,7 @@ BROAD = frozenset({"Exception", "BaseException"})
 # Written so that these lines do not find themselves.
 LEFT_FOR_LATER = re.compile(r"\b(?:T[O]DO|F[I]XME|X[X]X|H[A]CK)\b(?!.*#\d)")
 MACHINE_PATH = re.compile(r"(?<![\w.~])/(?:w[o]rk|r[o]ot|Us[e]rs/\w+|h[o]me/\w+)/")
+PATH_NAME = re.compile(r"(?:^|_)(?:dir|file|folder|path|root)$", re.IGNORECASE)
 TIME_NAME = re.compile(r"_m?s$", re.IGNORECASE)
 MAKE_TARGET = re.compile(r"\bmake ([a-z]+)\b")
 ADDRESS = re.compile(r"://|(?:^|[\s\"'=])/[\w.-]+/|--find-links|--(?:extra-)?index-url")
@@ -146,9 +147,11 @@ def timed_values(node: ast.AST) -> list[ast.expr]:
 
 
 def joins_path(node: ast.BinOp | ast.AugAssign) -> bool:
-    """Whether a division is a path joined with a name: `folder / "name"`."""
-    sides = [node.left, node.right] if isinstance(node, ast.BinOp) else [node.value]
-    return any(isinstance(side, ast.JoinedStr) or isinstance(getattr(side, "value", None), str) for side in sides)
+    """Whether a division is a path joined with a name: `folder / "name"`, `data_dir / FILE`."""
+    left, right = (node.left, node.right) if isinstance(node, ast.BinOp) else (node.target, node.value)
+    if any(isinstance(side, ast.JoinedStr) or isinstance(getattr(side, "value", None), str) for side in (left, right)):
+        return True
+    return any(PATH_NAME.search(name) for name in names(left))
 
 
 def names(node: ast.expr) -> set[str]:
