@@ -1,0 +1,164 @@
+"""A request's body at the door (floor 5): bounded, strictly parsed, and its routed fields checked.
+
+Everything else in the body is none of our business and passes through. What goes upstream is always this parsed object
+written again, so that what was checked is what is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+
+from proxy.codecs.wire import JsonObject
+from proxy.errors import ClientError, InvalidJson, PayloadTooLarge, UnknownParameter, UnsupportedMediaType
+
+BODY_BYTES_MAX = 20 << 20
+MESSAGES_MAX = 10_000
+TOKENS_MAX = 10_000_000
+"""No model writes this much: a larger `max_tokens` is a mistake."""
+CHOICES_MAX = 128
+OFF_LOOP_BYTES = 1 << 20
+"""A larger body is parsed in a thread, or every other request would wait for it."""
+
+ROUTED_FIELDS = (
+    "model",
+    "messages",
+    "stream",
+    "stream_options",
+    "max_tokens",
+    "max_completion_tokens",
+    "n",
+    "models",
+    "plugins",
+)
+FOREIGN_FIELDS = ("api_base", "base_url", "api_key", "custom_llm_provider", "extra_headers", "extra_query")
+"""Fields with which other gateways let a client choose the upstream or its credential (S8)."""
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+RawHeaders = list[tuple[bytes, bytes]]
+
+
+class ClientLeft(Exception):
+    """The client went away before its request was complete."""
+
+
+async def read_body(headers: RawHeaders, receive: Receive) -> bytes:
+    """Read the whole body; raises `UnsupportedMediaType`, `PayloadTooLarge` or `ClientLeft`."""
+    _check_headers(headers)
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body"):
+        return _bounded(message.get("body", b""))
+    parts, length = [], 0
+    while message["type"] == "http.request":
+        part = message.get("body", b"")
+        parts.append(part)
+        length += len(part)
+        if length > BODY_BYTES_MAX:
+            raise _too_large()
+        if not message.get("more_body"):
+            return b"".join(parts)
+        message = await receive()
+    raise ClientLeft
+
+
+async def parse_body(data: bytes) -> JsonObject:
+    """Parse and check a chat request; raises `ClientError`."""
+    if len(data) > OFF_LOOP_BYTES:
+        return await asyncio.to_thread(parse_chat, data)
+    return parse_chat(data)
+
+
+def parse_chat(data: bytes) -> JsonObject:
+    """Parse strictly (no NaN, no lone surrogates, UTF-8 only) and check the routed fields."""
+    if not data:
+        raise InvalidJson("The body is empty; send a JSON object with `model` and `messages`.")
+    try:
+        body = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        msg = f"The body is not valid JSON: {error.msg} at character {error.pos}."
+        raise InvalidJson(msg) from error
+    if not isinstance(body, dict):
+        raise InvalidJson("The body must be a JSON object.")
+    for name in ROUTED_FIELDS:
+        if data.count(b'"%s"' % name.encode()) > 1:
+            _refuse_repeated(data)
+            break
+    check_chat(body)
+    return body
+
+
+def check_chat(body: JsonObject) -> None:
+    """Check the fields we read; raises `ClientError` naming the field."""
+    for name in FOREIGN_FIELDS:
+        if name in body:
+            msg = f"`{name}` is not accepted: upstreams and their credentials are set by the gateway's operator."
+            raise UnknownParameter(msg, param=name)
+    _check(body, "model", lambda v: isinstance(v, str) and 0 < len(v) <= 500, "a model's name")  # noqa: PLR2004 -- no id is longer
+    _check_messages(body)
+    _check(body, "stream", lambda v: isinstance(v, bool), "true or false")
+    _check(body, "stream_options", lambda v: isinstance(v, dict), "an object")
+    for name in ("max_tokens", "max_completion_tokens"):
+        _check(body, name, lambda v: _is_whole(v) and 1 <= v <= TOKENS_MAX, f"a whole number from 1 to {TOKENS_MAX:,}")
+    _check(body, "n", lambda v: _is_whole(v) and 1 <= v <= CHOICES_MAX, f"a whole number from 1 to {CHOICES_MAX}")
+
+
+def _check_messages(body: JsonObject) -> None:
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages or not all(isinstance(message, dict) for message in messages):
+        raise ClientError("`messages` must be a list of at least one message.", param="messages")
+    if len(messages) > MESSAGES_MAX:
+        msg = f"`messages` holds {len(messages):,} messages; {MESSAGES_MAX:,} are the most."
+        raise ClientError(msg, param="messages")
+
+
+def _check(body: JsonObject, name: str, is_good: Callable[[Any], bool], wanted: str) -> None:
+    value = body.get(name)
+    if value is not None and not is_good(value):
+        msg = f"`{name}` must be {wanted}."
+        raise ClientError(msg, param=name)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _refuse_repeated(data: bytes) -> None:
+    """Refuse a routed field that stands twice at the top: an upstream might read the one we did not check."""
+
+    def note(pairs: list[tuple[str, Any]]) -> list[str]:
+        return [name for name, _ in pairs]
+
+    names = json.loads(data, object_pairs_hook=note)
+    for name in ROUTED_FIELDS:
+        if names.count(name) > 1:
+            msg = f"`{name}` stands more than once in the body; send it once."
+            raise ClientError(msg, param=name)
+
+
+def _check_headers(headers: RawHeaders) -> None:
+    for name, value in headers:
+        if name == b"content-type" and not _is_json(value):
+            raise UnsupportedMediaType("The body must be JSON; send `content-type: application/json`.")
+        if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+            raise UnsupportedMediaType("A compressed body is not accepted; send it as it is.")
+        if name == b"content-length" and value.isdigit() and int(value[:20]) > BODY_BYTES_MAX:
+            raise _too_large()
+
+
+def _is_json(value: bytes) -> bool:
+    kind = value.partition(b";")[0].strip().lower()
+    return kind in (b"application/json", b"text/json") or kind.endswith(b"+json")
+
+
+def _bounded(body: bytes) -> bytes:
+    if len(body) > BODY_BYTES_MAX:
+        raise _too_large()
+    return body
+
+
+def _too_large() -> PayloadTooLarge:
+    return PayloadTooLarge(f"The body is longer than {BODY_BYTES_MAX >> 20} MiB, the most this gateway takes.")

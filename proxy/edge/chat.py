@@ -1,0 +1,191 @@
+"""`POST chat/completions` (floor 5): HTTP in, the gateway, HTTP out. A plain ASGI callable, because it is the hot path.
+
+One task serves one request. A watcher on `receive` races every wait of it, so that a client's leaving is noticed before
+the first byte as well as after. The connection is ended cleanly only behind a whole answer; a stream that broke is cut.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from proxy.codecs.wire import Surface
+from proxy.edge.auth import Authenticator
+from proxy.edge.body import ClientLeft, RawHeaders, Receive, parse_body, read_body
+from proxy.edge.errors import error_reply, error_status, send_reply, surface_of
+from proxy.errors import RequestError, Unauthenticated
+from proxy.gateway import Answer, Asked, Exchange, KeyChanged, Service
+from proxy.relay import Watchdog
+from proxy.routing.table import Table
+from proxy.telemetry import Telemetry
+
+STALL_S = 60.0
+"""A client that takes nothing for so long is let go: its stream holds an upstream and money."""
+PLANS_MAX = 3
+"""How often a request is planned anew because its key was changed meanwhile."""
+CLIENT_LEFT_STATUS = 499
+"""What the log shows for a client that went away, as nginx does."""
+
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Scope = dict[str, Any]
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9_-]{1,64}")
+
+
+class ChatEndpoint:
+    """Serves chat completions on both surfaces."""
+
+    def __init__(
+        self, service: Service, *, authenticator: Authenticator, table: Callable[[], Table], telemetry: Telemetry
+    ) -> None:
+        """Serve with these; `table` gives the routing table in force."""
+        self._service = service
+        self._authenticator = authenticator
+        self._table = table
+        self._telemetry = telemetry
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        request_id = wished_id(scope["headers"])
+        surface = surface_of(scope["path"])
+        try:
+            await self._serve(scope, receive, send, request_id)
+        except ClientLeft:
+            return
+        except RequestError as error:
+            await send_reply(send, error_reply(error, surface, request_id=request_id))
+            self._telemetry.request_refused(request_id, error_status(error, surface), error.code)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        received_s = self._service.clock.monotonic_s()
+        headers: RawHeaders = scope["headers"]
+        table = self._table()
+        principal = await self._authenticator.authenticate_cached(headers, table)
+        data = await read_body(headers, receive)
+        body = await parse_body(data)
+        for _ in range(PLANS_MAX):
+            asked = Asked(
+                body=body,
+                body_bytes=len(data),
+                surface=surface_of(scope["path"]),
+                principal=principal,
+                table=table,
+                request_id=request_id,
+                app=_app_of(headers),
+                received_s=received_s,
+            )
+            try:
+                await _Turn(Exchange(asked, self._service), asked.surface, send, scope, self._telemetry).run(receive)
+            except KeyChanged:
+                self._authenticator.forget(principal.name)
+                principal = await self._authenticator.authenticate_cached(headers, table)
+            else:
+                return
+        msg = "The client key is being changed; try again."
+        raise Unauthenticated(msg)
+
+
+class _Turn:
+    """One exchange and the connection it answers on."""
+
+    def __init__(self, exchange: Exchange, surface: Surface, send: Send, scope: Scope, telemetry: Telemetry) -> None:
+        self._exchange = exchange
+        self._surface = surface
+        self._send = send
+        self._scope = scope
+        self._telemetry = telemetry
+        self._has_begun = False
+        self._is_over = False
+        self._has_left = False
+        self._status = CLIENT_LEFT_STATUS
+
+    async def run(self, receive: Receive) -> None:
+        """Answer the request; returns when the last byte is written or the client has gone."""
+        task = asyncio.current_task()
+        assert task is not None, "a coroutine runs in a task"  # noqa: S101 -- only our own bug
+        watcher = asyncio.get_running_loop().create_task(self._watch(receive, task))
+        watchdog = Watchdog(lambda: self._leave(task))
+        try:
+            async with self._exchange:
+                await self._answer(watchdog)
+        except asyncio.CancelledError:
+            if not self._has_left:
+                raise
+            task.uncancel()
+        except OSError:
+            self._has_left = True
+        except RequestError as error:
+            self._is_over = True
+            self._status = error_status(error, self._surface)
+            reply = error_reply(error, self._surface, request_id=self._exchange.request_id)
+            await send_reply(self._send, reply)
+            self._exchange.error = error.code
+        finally:
+            self._is_over = True
+            watcher.cancel()
+            watchdog.stop()
+        self._telemetry.request_finished(self._exchange.record(self._status))
+
+    async def _answer(self, watchdog: Watchdog) -> None:
+        answer = await self._exchange.answer()
+        if answer.body is not None:
+            self._is_over = True
+            self._status = 200
+            await self._start(
+                answer, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer.body))]
+            )
+            await self._send({"type": "http.response.body", "body": answer.body})
+            return
+        await self._start(
+            answer,
+            [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")],
+        )
+        self._status = 200
+        async for piece in self._exchange.stream():
+            self._is_over = self._exchange.is_settled
+            is_last = self._is_over and self._exchange.error is None
+            watchdog.start(STALL_S)
+            await self._send({"type": "http.response.body", "body": piece, "more_body": not is_last})
+            watchdog.pause()
+        if self._exchange.error is not None:
+            self._scope["extensions"]["turnpike.cut"]()
+
+    async def _start(self, answer: Answer, headers: list[tuple[bytes, bytes]]) -> None:
+        headers += [(name.encode(), value.encode()) for name, value in answer.headers.items()]
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    async def _watch(self, receive: Receive, task: asyncio.Task[None]) -> None:
+        """Wait for the client to leave; what else it may send on this connection is ignored."""
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._leave(task)
+
+    def _leave(self, task: asyncio.Task[None]) -> None:
+        if not self._is_over:
+            self._has_left = True
+            self._exchange.leave(task)
+
+
+def wished_id(headers: RawHeaders) -> str:
+    """Take the client's `x-request-id` if it is one we can vouch for, else make one."""
+    for name, value in headers:
+        if name == b"x-request-id":
+            return value.decode() if _REQUEST_ID.fullmatch(value) else new_id()
+    return new_id()
+
+
+def new_id() -> str:
+    """Make a request id nobody has had."""
+    return f"req_{secrets.token_hex(12)}"
+
+
+def _app_of(headers: RawHeaders) -> str | None:
+    """Give the app's name as OpenRouter's clients send it, printable and short."""
+    for name, value in headers:
+        if name in (b"x-title", b"x-openrouter-title"):
+            text = value.decode("latin-1")[:100]
+            return "".join(char for char in text if char.isprintable()).strip() or None
+    return None

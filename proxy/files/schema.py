@@ -1,0 +1,305 @@
+"""The members of routes.yaml, one class per mapping (part of `files`, floor 2).
+
+This is the one place that says which words exist; config/routes.schema.json is generated from it. Classes check the
+form of each member alone; what members say about each other (names, cycles, prices) is checked in `providers`,
+`chains` and `keys`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic_core import core_schema
+
+from proxy.files import values
+from proxy.routing.table import Dialect
+
+ATTEMPTS_MAX = 10
+FAILURES = (
+    "refuse",
+    "rate_limit",
+    "server_error",
+    "hang",
+    "cut",
+    "error_event",
+    "garbage",
+    "no_usage",
+    "empty_choices",
+)
+STRATEGIES = ("two_tier", "ensemble", "hedge", "cheapest", "fastest", "weighted", "when", "strategy", "custom")
+_LIMITS = ("rate", "parallel")
+
+
+class Options(BaseModel):
+    """A mapping of routes.yaml: unknown members are refused, values are never bent into another type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    later: ClassVar[tuple[str, ...]] = ()
+    """Words of a later release, refused by name."""
+
+
+class PriceOptions(Options):
+    """Prices in US dollars, per million tokens and per request."""
+
+    input: values.TokenPrice = Field(description="Prompt tokens. `$0/M` for a free local model.")
+    output: values.TokenPrice = Field(description="Answer tokens, reasoning included.")
+    cache_read: values.TokenPrice | None = Field(None, description="Prompt tokens read from the provider's cache.")
+    cache_write: values.TokenPrice | None = Field(None, description="Prompt tokens written to its cache.")
+    cache_write_1h: values.TokenPrice | None = Field(None, description="The same, kept for an hour.")
+    audio_input: values.TokenPrice | None = Field(None, description="Audio in the prompt.")
+    audio_output: values.TokenPrice | None = Field(None, description="Audio in the answer.")
+    request: values.RequestPrice | None = Field(None, description="Charged once a request, besides its tokens.")
+
+
+class TimeoutOptions(Options):
+    """Four separate clocks; the tightest of target, model and nested models counts."""
+
+    connect: values.Wait | None = Field(None, description="To reach the provider.")
+    first_token: values.Wait | None = Field(
+        None, description="To the first meaningful event of a stream, or the head of a JSON answer."
+    )
+    idle: values.Wait | None = Field(None, description="Between two reads of an answer that has begun.")
+    total: values.Wait | None = Field(None, description="For the whole request, all attempts together.")
+
+
+class ProviderOptions(Options):
+    """An upstream account. Known providers need no entry; what is written here overrides what is known."""
+
+    later: ClassVar[tuple[str, ...]] = ("api_keys", *_LIMITS, "weight", "timeouts")
+
+    dialect: Dialect | None = Field(
+        None,
+        strict=False,
+        description="How it is spoken to; needed unless the provider is a known one.",
+        examples=["openai"],
+    )
+    base_url: values.Url | None = Field(
+        None, description="Up to and including the version, http or https; may hold ${VAR}."
+    )
+    api_key: values.ProviderKey | None = Field(
+        None, description="As ${VAR}; while the variable is not set the provider's targets are skipped."
+    )
+    headers: dict[values.HeaderName, values.HeaderValue] | None = Field(
+        None, description="Sent on every call; values may hold ${VAR}.", examples=[{"X-Team": "search"}]
+    )
+    site_url: values.Url | None = Field(None, description="OpenRouter only: your app's address (HTTP-Referer).")
+    site_name: values.HeaderValue | None = Field(
+        None, description="OpenRouter only: your app's name (X-Title).", examples=["Example"]
+    )
+    on_disconnect: values.OnDisconnect = Field(
+        "cancel", description="What happens upstream when the client leaves: `cancel` ends the call."
+    )
+    verify: bool = Field(default=True, description="Check the TLS certificate.")
+    price: PriceOptions | None = Field(None, description="Price of every model here; beats the catalogue.")
+    first_token: values.Duration | None = Field(None, description="Simulated only: wait before the first token.")
+    speed: values.Speed | None = Field(None, description="Simulated only: tokens a second.")
+    length: values.PositiveCount | None = Field(None, description="Simulated only: tokens of an answer.", examples=[120])
+    seed: values.Count | None = Field(None, description="Simulated only: the same seed gives the same answers.", examples=[7])
+    fail: Literal[FAILURES] | None = Field(  # type: ignore[valid-type]
+        None, description="Simulated only: how it fails.", examples=["server_error"]
+    )
+    fail_after: values.Count | None = Field(None, description="Simulated only: events sent before it fails.", examples=[10])
+    fail_rate: values.Share | None = Field(None, description="Simulated only: share of requests that fail.")
+
+
+class TargetOptions(Options):
+    """One place to try: a provider's model or another model of this file."""
+
+    later: ClassVar[tuple[str, ...]] = (*STRATEGIES, "static", "on", "weight", "transforms", "direct_backup", *_LIMITS)
+
+    target: values.ModelText | None = Field(
+        None,
+        description="PROVIDER/MODEL, or the name of another model of this file.",
+        examples=["openrouter/openai/gpt-4o"],
+    )
+    model: values.ModelText | None = Field(
+        None, description="Another model of this file, even when its name looks like a provider's.", examples=["chat"]
+    )
+    price: PriceOptions | None = Field(None, description="Price of this target; beats model, provider and catalogue.")
+    timeouts: TimeoutOptions | None = Field(None, description="Clocks of this target.")
+    context: values.PositiveCount | None = Field(
+        None, description="Tokens it can read and write together.", examples=["128k"]
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return value if isinstance(value, dict) else {"target": _short(value)}
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Tell editors that a bare string will do."""
+        return {"anyOf": [_TARGET_TEXT, handler.resolve_ref_schema(handler(schema))]}
+
+
+class ModelOptions(Options):
+    """A name clients ask for: targets in the order to try, and options for all of them."""
+
+    later: ClassVar[tuple[str, ...]] = (
+        *STRATEGIES, "static", "on", "weight", "transforms", "direct_backup", "cache", *_LIMITS
+    )  # fmt: skip
+
+    targets: list[TargetOptions] = Field(
+        description="What to try, in this order.", examples=[["openrouter/openai/gpt-4o", "openai/gpt-4o"]]
+    )
+    max_cost: values.Amount | None = Field(None, description="Ceiling of one request, all attempts together.")
+    timeouts: TimeoutOptions | None = Field(None, description="Clocks of every target here.")
+    params: values.Params | None = Field(
+        None, description="Defaults for request fields; the request wins.", examples=[{"temperature": 0.2}]
+    )
+    price: PriceOptions | None = Field(None, description="Price of every target here that names none.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_short_forms(cls, value: Any) -> Any:
+        if isinstance(value, list):
+            return {"targets": value}
+        if not isinstance(value, dict):
+            return {"targets": [_short(value)]}
+        if "targets" not in value and ("target" in value or "model" in value):
+            return {"targets": [value]}
+        targets = value.get("targets")
+        return {**value, "targets": [targets]} if isinstance(targets, (str, dict)) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Tell editors that a string, a target or a list of targets will do."""
+        own = handler.resolve_ref_schema(handler(schema))
+        targets = own["properties"]["targets"]
+        many = {"type": "array", "items": targets["items"], "minItems": 1}
+        own["properties"]["targets"] = {**targets, "minItems": 1}
+        return {"anyOf": [targets["items"], many, own]}
+
+
+class TenantOptions(Options):
+    """A group of keys with defaults of its own."""
+
+    later: ClassVar[tuple[str, ...]] = ("budget", "provider_keys", *_LIMITS, "models", "max_cost", "timezone", "transforms")
+
+    default_model: values.ModelText | None = Field(
+        None, description="Used when a request names no model.", examples=["chat"]
+    )
+    params: values.Params | None = Field(
+        None, description="Defaults for request fields; they win over the model's.", examples=[{"max_tokens": 2048}]
+    )
+
+
+class KeyOptions(Options):
+    """A client's key."""
+
+    later: ClassVar[tuple[str, ...]] = (*_LIMITS, "max_cost", "timezone", "transforms", "provider_keys", "cache")
+
+    name: values.Name = Field(description="Shown in usage and logs; unique.", examples=["mobile"])
+    key: values.ClientKey | None = Field(None, description="8 to 256 visible ASCII characters, best as ${VAR}.")
+    key_sha256: values.KeySha256 | None = Field(None, description="Instead of `key`: its SHA-256, 64 hex digits.")
+    tenant: values.Name | None = Field(None, description="One of `tenants`.", examples=["acme"])
+    budget: values.Allowance | None = Field(None, description="A wall: posted and held cost never pass it. None given, none held.")
+    models: list[values.ModelText] | None = Field(
+        None, description="Models and globs it may ask for; all when left out.", examples=[["chat", "gpt-*"]]
+    )
+    default_model: values.ModelText | None = Field(
+        None, description="Used when a request names no model.", examples=["chat"]
+    )
+    params: values.Params | None = Field(
+        None, description="Defaults for request fields; they win over the tenant's.", examples=[{"max_tokens": 512}]
+    )
+
+
+class RetryOptions(Options):
+    """How often a target is tried."""
+
+    attempts: int = Field(
+        3,
+        ge=1,
+        le=ATTEMPTS_MAX,
+        description="Tries of one target; a failing target is called once while another is untried.",
+        examples=[3],
+    )
+
+
+class DefaultOptions(Options):
+    """What holds where nothing nearer is said."""
+
+    later: ClassVar[tuple[str, ...]] = (
+        *_LIMITS, "budget", "key_budget", "max_cost", "cache", "timezone", "transforms", "direct_backup", "on_disconnect"
+    )  # fmt: skip
+
+    default_model: values.ModelText | None = Field(
+        None, description="Used when a request names no model.", examples=["chat"]
+    )
+    retry: RetryOptions | None = Field(None, description="How often a target is tried.", examples=[{"attempts": 3}])
+    params: values.Params | None = Field(
+        None, description="Defaults for request fields of every model.", examples=[{"max_tokens": 4096}]
+    )
+    timeouts: TimeoutOptions | None = Field(None, description="Clocks of every request.", examples=[{"total": "15m"}])
+
+
+class RoutesOptions(Options):
+    """A whole routes.yaml."""
+
+    model_config = ConfigDict(title="Turnpike routing table")
+    later: ClassVar[tuple[str, ...]] = ("alerts", "cache", "timezone", "transforms", "strategies")
+
+    providers: dict[values.ProviderName, ProviderOptions | None] | None = Field(
+        None,
+        description="Upstream accounts by name. Known ones are ready as soon as their variable is set.",
+        examples=[{"local": {"dialect": "openai", "base_url": "http://127.0.0.1:11434/v1"}}],
+    )
+    models: dict[values.ModelName, ModelOptions] = Field(
+        description="What clients may ask for, by name; a name may hold one *, which a target's * repeats.",
+        examples=[{"gpt-4o": ["openrouter/openai/gpt-4o", "openai/gpt-4o"], "*": "openrouter/*"}],
+    )
+    defaults: DefaultOptions | None = Field(None, description="What holds where nothing nearer is said.")
+    tenants: dict[values.Name, TenantOptions | None] | None = Field(
+        None, description="Groups of keys by name.", examples=[{"acme": {"default_model": "chat"}}]
+    )
+    keys: list[KeyOptions] | None = Field(None, description="Client keys; more can be minted with `turnpike keys create`.")
+
+
+class FlagOptions(Options):
+    """How a known provider differs from the plain OpenAI dialect (config/providers.yaml)."""
+
+    stream_usage: bool = True
+    max_tokens_field: values.Text = "max_tokens"
+    output_excludes_reasoning: bool = False
+    billed_when_cut: bool = True
+
+
+class KnownProvider(ProviderOptions):
+    """One entry of config/providers.yaml."""
+
+    key_variables: list[values.Text] = []
+    flags: FlagOptions = FlagOptions()
+
+
+class KnownProviders(Options):
+    """config/providers.yaml."""
+
+    providers: dict[values.ProviderName, KnownProvider]
+
+
+_TARGET_TEXT = {
+    "type": "string",
+    "description": "PROVIDER/MODEL, or the name of another model of this file.",
+    "examples": ["openrouter/openai/gpt-4o"],
+}
+
+
+def _short(value: Any) -> Any:
+    """Let only text through as a short form; the rest would be told about members it does not have."""
+    if isinstance(value, (str, int)) and not isinstance(value, bool):
+        return value
+    kind = "empty" if value is None else "a list" if isinstance(value, list) else "a number, true or false"
+    msg = f"a target is wanted (PROVIDER/MODEL or a model's name), this is {kind}"
+    raise ValueError(msg)
+
+
+def routes_schema() -> dict[str, Any]:
+    """Give the JSON Schema (draft 2020-12) of routes.yaml: the text of config/routes.schema.json."""
+    schema = RoutesOptions.model_json_schema(mode="validation")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -1,0 +1,267 @@
+"""The kinds of value a member of routes.yaml may have: how each is read, and what an editor is told (part of `files`).
+
+Every kind reads a plain YAML value and gives the parsed one, or raises ValueError with the form wanted. Variables are
+filled in here and only by the kinds meant for them: text, lists and parameters refuse `${VAR}`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, PlainValidator, ValidationInfo, WithJsonSchema
+
+from proxy.files.environment import Credential, Environment, mentions_variable
+from proxy.files.units import (
+    parse_count,
+    parse_duration_s,
+    parse_positive_count,
+    parse_positive_duration_s,
+    parse_share,
+    parse_speed_per_s,
+)
+from proxy.money import Budget, parse_amount, parse_budget, parse_token_price, parse_usd
+
+NAME_CHARACTERS_MAX = 64
+MODEL_CHARACTERS_MAX = 256
+URL_CHARACTERS_MAX = 2048
+HEADER_CHARACTERS_MAX = 4096
+KEY_CHARACTERS_MIN = 8
+KEY_CHARACTERS_MAX = 256
+
+PARAMS_REFUSED = frozenset(
+    "model models messages prompt input stream turnpike api_base base_url api_key custom_llm_provider extra_headers"
+    " extra_query".split()
+)
+"""What a default may not set: the request's own substance, and where it goes."""
+HEADERS_REFUSED = frozenset(
+    "host connection content-length content-type transfer-encoding accept-encoding expect upgrade te trailer".split()
+)
+"""Headers that frame the message; the HTTP client writes them."""
+
+_PROVIDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE = re.compile(r"[\x20-\x7e\xa0-\xff]*")
+_KEY = re.compile(r"[\x21-\x7e]+")
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+_ODD = re.compile(r"[\s\x00-\x1f\x7f]")
+
+VARIABLES_ELSEWHERE = "variables are read only in secrets, URLs and headers; write the value itself"
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What validation needs to know besides the file."""
+
+    environment: Environment
+
+
+def read_text(value: Any) -> str:
+    """Take text, or a whole number where a name is wanted; ValueError says how to quote the rest."""
+    if isinstance(value, str):
+        if mentions_variable(value):
+            raise ValueError(VARIABLES_ELSEWHERE)
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    msg = f"text is wanted, this is {_kind(value)}"
+    if isinstance(value, (bool, float)):
+        msg += f'; put it in quotes: "{str(value).lower()}"'
+    raise ValueError(msg)
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "empty"
+    if isinstance(value, bool):
+        return "true or false"
+    return {dict: "a mapping", list: "a list", int: "a number", float: "a number"}.get(type(value), "text")
+
+
+def _unit(parse: Callable[[str], Any]) -> Callable[[Any], Any]:
+    def read(value: Any) -> Any:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return parse(str(value) if is_number else read_text(value))
+
+    return read
+
+
+def _of(info: ValidationInfo) -> Environment:
+    surroundings = info.context
+    assert isinstance(surroundings, Surroundings)
+    return surroundings.environment
+
+
+def _raw_text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    msg = f"text is wanted, this is {_kind(value)}; put it in quotes"
+    raise ValueError(msg)
+
+
+def _read_name(text: str) -> str:
+    if not 0 < len(text) <= NAME_CHARACTERS_MAX or not text.isprintable() or text != text.strip():
+        msg = f"a name has 1 to {NAME_CHARACTERS_MAX} visible characters"
+        raise ValueError(msg)
+    return text
+
+
+def _read_provider_name(text: str) -> str:
+    if len(text) > NAME_CHARACTERS_MAX or not _PROVIDER.fullmatch(text):
+        msg = "a provider's name has letters, digits, `_`, `.` and `-` only: it is what stands before the first / of a target"
+        raise ValueError(msg)
+    return text
+
+
+def _read_model_name(text: str) -> str:
+    if not 0 < len(text) <= MODEL_CHARACTERS_MAX or _ODD.search(text):
+        msg = f"a model's name has 1 to {MODEL_CHARACTERS_MAX} characters and no blanks"
+        raise ValueError(msg)
+    if text.count("*") > 1:
+        msg = "a name may hold one * only"
+        raise ValueError(msg)
+    return text
+
+
+def _read_on_disconnect(text: str) -> str:
+    if text == "drain":
+        msg = "`on_disconnect: drain` is not available yet; write `cancel` or leave it out"
+        raise ValueError(msg)
+    if text != "cancel":
+        msg = f"{text!r} is not a way to end; write `cancel` or leave it out"
+        raise ValueError(msg)
+    return text
+
+
+def _read_url(value: Any, info: ValidationInfo) -> str:
+    url = _of(info).expand(_raw_text(value)).strip().rstrip("/")
+    form = "write it as https://host/v1, up to and including the version"
+    try:
+        parts = urlsplit(url)
+        has_port = parts.port is None or parts.port > 0
+    except ValueError:
+        msg = f"not a URL; {form}"
+        raise ValueError(msg) from None
+    if len(url) > URL_CHARACTERS_MAX or _ODD.search(url) or not url.isascii():
+        msg = f"a URL has at most {URL_CHARACTERS_MAX} ASCII characters and no blanks; {form}"
+        raise ValueError(msg)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not has_port:
+        msg = f"not an http or https URL; {form}"
+        raise ValueError(msg)
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        msg = "a base_url may hold no user, password, query or fragment; a key goes into `api_key`"
+        raise ValueError(msg)
+    return url
+
+
+def _read_header_value(value: Any, info: ValidationInfo) -> str:
+    text = _of(info).expand(_raw_text(value)).strip()
+    if len(text) > HEADER_CHARACTERS_MAX or not _HEADER_VALUE.fullmatch(text):
+        msg = f"a header's value is one line of at most {HEADER_CHARACTERS_MAX} Latin-1 characters"
+        raise ValueError(msg)
+    return text
+
+
+def _read_header_name(text: str) -> str:
+    if not _HEADER.fullmatch(text):
+        msg = "not a header's name; it has letters, digits and `-` only"
+        raise ValueError(msg)
+    if text.lower() in HEADERS_REFUSED:
+        msg = f"the header {text} is written by Turnpike itself; leave it out"
+        raise ValueError(msg)
+    return text
+
+
+def _read_credential(value: Any, info: ValidationInfo) -> Credential:
+    text = _raw_text(value)
+    if not text.strip():
+        msg = "the key is empty; write ${NAME}, or leave api_key out for a server that wants none"
+        raise ValueError(msg)
+    return _of(info).credential(text)
+
+
+def _read_client_key(value: Any, info: ValidationInfo) -> str:
+    if isinstance(value, (int, float)):
+        msg = "a key of digits only must be put in quotes, or its zeros are lost"
+        raise ValueError(msg)  # noqa: TRY004 - pydantic gathers ValueErrors
+    text = _of(info).expand(_raw_text(value))
+    if not KEY_CHARACTERS_MIN <= len(text) <= KEY_CHARACTERS_MAX or not _KEY.fullmatch(text):
+        msg = f"a key has {KEY_CHARACTERS_MIN} to {KEY_CHARACTERS_MAX} visible ASCII characters and no blanks"
+        raise ValueError(msg)
+    return text
+
+
+def _read_key_sha256(value: Any, info: ValidationInfo) -> str:
+    text = _of(info).expand(_raw_text(value))
+    if not _SHA256.fullmatch(text):
+        msg = "not a SHA-256; write its 64 hex digits in quotes"
+        raise ValueError(msg)
+    return text.lower()
+
+
+def _read_params(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        msg = f"a mapping of request fields is wanted, this is {_kind(value)}"
+        raise ValueError(msg)  # noqa: TRY004 - pydantic gathers ValueErrors
+    refused = sorted(PARAMS_REFUSED.intersection(value))
+    if refused:
+        msg = f"`{refused[0]}` cannot be a default; it belongs to the request"
+        raise ValueError(msg)
+    _refuse_variables(value)
+    return value
+
+
+def _refuse_variables(value: Any) -> None:
+    if isinstance(value, str) and mentions_variable(value):
+        raise ValueError(VARIABLES_ELSEWHERE)
+    for member in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _refuse_variables(member)
+
+
+def _schema(pattern: str, *examples: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": pattern, "examples": list(examples)})
+
+
+_DURATION = r"^\d+(\.\d+)? ?(ms|s|m|h|d)$"
+_MONEY = r"^\$\d+(\.\d+)?"
+_COUNT = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": r"^\d+ ?[kKmM]?$"}]}
+
+Text = Annotated[str, BeforeValidator(read_text)]
+Name = Annotated[Text, AfterValidator(_read_name)]
+ProviderName = Annotated[str, AfterValidator(_read_provider_name)]
+ModelName = Annotated[str, AfterValidator(_read_model_name)]
+ModelText = Annotated[Text, AfterValidator(_read_model_name)]
+OnDisconnect = Annotated[Text, AfterValidator(_read_on_disconnect), WithJsonSchema({"enum": ["cancel"]})]
+
+Url = Annotated[str, PlainValidator(_read_url), _schema(r"^(https?://|\$\{|os\.environ/)", "https://api.openai.com/v1")]
+HeaderName = Annotated[str, AfterValidator(_read_header_name)]
+HeaderValue = Annotated[str, PlainValidator(_read_header_value), WithJsonSchema({"type": "string"})]
+ProviderKey = Annotated[Credential, PlainValidator(_read_credential), _schema(".", "${OPENAI_API_KEY}")]
+ClientKey = Annotated[str, PlainValidator(_read_client_key), _schema(".", "${MOBILE_KEY}")]
+KeySha256 = Annotated[str, PlainValidator(_read_key_sha256), _schema(r"^([0-9a-fA-F]{64}|\$\{.*)$")]
+
+Duration = Annotated[float, PlainValidator(_unit(parse_duration_s)), _schema(_DURATION, "200ms", "3s")]
+Wait = Annotated[float, PlainValidator(_unit(parse_positive_duration_s)), _schema(_DURATION, "3s", "15m")]
+Count = Annotated[int, PlainValidator(_unit(parse_count)), WithJsonSchema(_COUNT)]
+PositiveCount = Annotated[int, PlainValidator(_unit(parse_positive_count)), WithJsonSchema(_COUNT)]
+Speed = Annotated[float, PlainValidator(_unit(parse_speed_per_s)), _schema(r"^\d+(\.\d+)? ?/ ?s$", "50/s")]
+Share = Annotated[float, PlainValidator(_unit(parse_share)), _schema(r"^\d+(\.\d+)? ?%$", "25%", "100%")]
+Amount = Annotated[int, PlainValidator(_unit(parse_amount)), _schema(_MONEY + "$", "$0.50")]
+Allowance = Annotated[
+    Budget,
+    PlainValidator(_unit(parse_budget)),
+    _schema(_MONEY + r"( ?/ ?(hour|day|week|month|total))?$", "$5/day", "$200/month", "$20"),
+]
+TokenPrice = Annotated[
+    Decimal, PlainValidator(_unit(parse_token_price)), _schema(_MONEY + r" ?/ ?1?[mMkK]$", "$1.25/M", "$0/M")
+]
+RequestPrice = Annotated[Decimal, PlainValidator(_unit(parse_usd)), _schema(_MONEY + "$", "$0.001")]
+Params = Annotated[
+    dict[str, Any],
+    PlainValidator(_read_params),
+    WithJsonSchema({"type": "object", "propertyNames": {"not": {"enum": sorted(PARAMS_REFUSED)}}}),
+]

@@ -1,0 +1,125 @@
+"""The hold (part of the gateway, floor 4): how a plan gets past the budgets and into the ledger.
+
+First a cheap bound. Only when that does not fit the money is the prompt tokenized, in a thread; only when that does not
+fit either is the output clamped; and what is left below a useful answer is refused with the figures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from proxy.errors import PolicyRefusal, PriceUnknown, RequestError, Unauthenticated
+from proxy.ledger.records import Admitted, KeyGone, Refused
+from proxy.money import format_usd
+from proxy.routing.holds import hold_of, least_of, size, with_bounds
+from proxy.routing.plan import Plan
+from proxy.tokens import bound_input, input_bound
+
+ADMISSION_TRIES_MAX = 3
+"""How often a clamped request asks again while others change what is left."""
+
+Ask = Callable[[Plan], Awaitable[Admitted | Refused | KeyGone]]
+
+
+class KeyChanged(Exception):
+    """The client key was changed since it was looked up: look it up again and plan anew."""
+
+
+async def admit(plan: Plan, ask: Ask, *, body_bytes: int) -> tuple[Plan, Admitted]:
+    """Get the plan admitted; gives it as admitted, with its caps and worst cases.
+
+    `ask` puts a sized plan to the ledger. Raises `PolicyRefusal`, `PriceUnknown`, `Unauthenticated` or `KeyChanged`.
+    """
+    room = plan.max_cost_nano_usd
+    sized = size(_bound_cheaply(plan, body_bytes), room_nano_usd=None)
+    _refuse_unpriced(sized)
+    refused: Refused | None = None
+    if room is None or hold_of(sized) <= room:
+        answer = await _ask(ask, sized)
+        if isinstance(answer, Admitted):
+            return sized, answer
+        refused = answer
+        room = _smaller(room, answer.left_nano_usd)
+    tight = await _bound_tightly(sized)
+    for _ in range(ADMISSION_TRIES_MAX):
+        fitted = size(tight, room_nano_usd=room)
+        if not fitted.candidates:
+            break
+        answer = await _ask(ask, fitted)
+        if isinstance(answer, Admitted):
+            return fitted, answer
+        refused = answer
+        room = _smaller(room, answer.left_nano_usd)
+    raise refusal(least_of(size(tight, room_nano_usd=None)), plan.max_cost_nano_usd, refused)
+
+
+def refusal(needed_nano_usd: int, max_cost_nano_usd: int | None, refused: Refused | None) -> RequestError:
+    """Put a refusal into words and figures: the budget's when one refused, else that of the request's own ceiling."""
+    if refused is None:
+        ceiling = max_cost_nano_usd or 0
+        return PolicyRefusal(
+            f"The request could cost ${format_usd(needed_nano_usd)}, its ceiling is ${format_usd(ceiling)}. "
+            "Shorten the prompt or lower max_tokens.",
+            code="max_cost_exceeded",
+            metadata={"needed": format_usd(needed_nano_usd), "left": format_usd(ceiling), "resets_at": None},
+        )
+    resets_at = None if refused.resets_at_s is None else datetime.fromtimestamp(refused.resets_at_s, UTC).isoformat()
+    remedy = f"It starts anew at {resets_at}." if resets_at else "Ask the operator to raise it."
+    if refused.held_nano_usd:
+        remedy = f"${format_usd(refused.held_nano_usd)} of it is held by requests under way and may come back. {remedy}"
+    return PolicyRefusal(
+        f"The request could cost ${format_usd(needed_nano_usd)}, the budget has ${format_usd(refused.left_nano_usd)} left. "
+        f"{remedy}",
+        code="budget_exceeded",
+        metadata={
+            "needed": format_usd(needed_nano_usd),
+            "left": format_usd(refused.left_nano_usd),
+            "limit": format_usd(refused.limit_nano_usd),
+            "held": format_usd(refused.held_nano_usd),
+            "resets_at": resets_at,
+            "scope": refused.scope,
+        },
+    )
+
+
+async def _ask(ask: Ask, plan: Plan) -> Admitted | Refused:
+    answer = await ask(plan)
+    if not isinstance(answer, KeyGone):
+        return answer
+    if answer.is_stale:
+        raise KeyChanged
+    msg = "The client key is not valid here; ask the operator of this gateway for one."
+    raise Unauthenticated(msg)
+
+
+def _bound_cheaply(plan: Plan, body_bytes: int) -> Plan:
+    """Bound the input by the bytes of the body; never more than the model can read, which it would refuse itself."""
+    bounds = []
+    for candidate in plan.candidates:
+        bound = input_bound(dict(candidate.body), body_bytes, model=candidate.target.model)
+        bounds.append(min(bound, candidate.target.facts.context_tokens or bound))
+    return with_bounds(plan, bounds)
+
+
+async def _bound_tightly(plan: Plan) -> Plan:
+    """Bound the input with a tokenizer where that is lower than the bytes."""
+    models = dict.fromkeys(candidate.target.model for candidate in plan.candidates)
+    bodies = {candidate.target.model: dict(candidate.body) for candidate in plan.candidates}
+    found = await asyncio.to_thread(lambda: {model: bound_input(bodies[model], model) for model in models})
+    tight = (replace(c, input_tokens_max=min(c.input_tokens_max, found[c.target.model])) for c in plan.candidates)
+    return replace(plan, candidates=tuple(tight))
+
+
+def _refuse_unpriced(sized: Plan) -> None:
+    if sized.candidates:
+        return
+    names = ", ".join(skip.target.name for skip in sized.skipped)
+    msg = f"The price of {names} is not known, so a limit in money cannot be kept; give it a `price:` in routes.yaml."
+    raise PriceUnknown(msg, param="model")
+
+
+def _smaller(room: int | None, left: int) -> int:
+    return left if room is None else min(room, left)

@@ -1,0 +1,151 @@
+"""One attempt (part of the gateway, floor 4): a relay to one candidate, and what goes into the books for it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+
+from proxy.clock import Clock
+from proxy.codecs.surface import Cost
+from proxy.codecs.wire import Codec, JsonObject, Upstream
+from proxy.errors import Failure, UpstreamError
+from proxy.ledger.records import AttemptEnd, AttemptStart, AttemptState
+from proxy.metering import Booking, Evidence, book
+from proxy.relay import Errand, Relay
+from proxy.routing.plan import Candidate
+from proxy.routing.table import Provider
+from proxy.tokens import count, estimate_input, family_of, text_of_reply
+from proxy.usage import CostSource, Usage
+
+CLIENT_LEFT = "client_left"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """How one provider is reached and spoken to."""
+
+    upstream: Upstream[Provider]
+    codec: Codec
+
+
+class Attempt:
+    """One call of one candidate, from its hold to its end."""
+
+    def __init__(
+        self, number: int, index: int, candidate: Candidate, *, line: Line, hold_nano_usd: int, parse_all: bool
+    ) -> None:
+        """Write the call; nothing is sent before `open`."""
+        self.number = number
+        self.index = index
+        self.candidate = candidate
+        self.hold_nano_usd = hold_nano_usd
+        self.end: AttemptEnd | None = None
+        """How it ended, once that is known; it is in the books only after advance or settle."""
+        self.first_token_ms: int | None = None
+        self._codec = line.codec
+        self._started_s = 0.0
+        body = dict(candidate.body)
+        call = line.codec.encode(body, model=candidate.target.model, output_tokens_max=candidate.output_tokens_max)
+        n = body.get("n")
+        errand = Errand(
+            provider=candidate.target.provider,
+            call=call,
+            clocks=candidate.clocks,
+            choices=n if isinstance(n, int) else 1,
+            parse_all=parse_all,
+        )
+        self.relay = Relay(errand, upstream=line.upstream, codec=line.codec)
+
+    def start(self) -> AttemptStart:
+        """Give what the ledger must know before the first upstream byte."""
+        target = self.candidate.target
+        return AttemptStart(self.number, target.provider.name, target.model, self.hold_nano_usd)
+
+    async def open(self, clock: Clock, *, total_left_s: float) -> None:
+        """Call the upstream; raises `UpstreamError`, after which `elapsed_ms` tells how long it took."""
+        self._started_s = clock.monotonic_s()
+        await self.relay.open(total_left_s=total_left_s)
+        self.first_token_ms = self.elapsed_ms(clock)
+
+    def elapsed_ms(self, clock: Clock) -> int:
+        """Give the time since the call began."""
+        return max(0, round((clock.monotonic_s() - self._started_s) * 1000)) if self._started_s else 0
+
+    def cost_of(self, chunk: JsonObject) -> Cost | None:
+        """Price the usage of one chunk as it would be booked if it were the last."""
+        usage = self._codec.read_usage(chunk)
+        return None if usage is None or usage.is_empty else shown_cost(book(self._evidence(usage, local=None)))
+
+    async def conclude(self, clock: Clock, *, error: Failure | str | None = None) -> Booking:
+        """Work out what to book, counting tokens in a thread when nobody else did; `error` is a failure or `client_left`."""
+        evidence = self._evidence(self.relay.usage, local=None, error=error)
+        if _costs_nothing(self.relay, error):
+            booking = Booking(0, None, Usage())
+        elif evidence.is_local_count_needed and self._can_count(error):
+            local = await asyncio.to_thread(self._count)
+            booking = book(replace(evidence, local=local))
+        else:
+            booking = book(evidence)
+        self.end = self._end(booking, clock, error)
+        return booking
+
+    def _evidence(self, usage: Usage | None, *, local: Usage | None, error: Failure | str | None = None) -> Evidence:
+        provider = self.candidate.target.provider
+        return Evidence(
+            hold_nano_usd=self.hold_nano_usd,
+            prices=self.candidate.prices,
+            usage=usage,
+            local=local,
+            is_output_delivered=self.relay.is_delivering,
+            is_failed=isinstance(error, Failure),
+            is_billed_when_failed=provider.flags.billed_when_cut,
+        )
+
+    def _can_count(self, error: Failure | str | None) -> bool:
+        """Tell whether what was delivered can be counted: not the JSON answer of a call the client did not wait for."""
+        return self.candidate.body.get("stream") is True or self.relay.json is not None or error != CLIENT_LEFT
+
+    def _count(self) -> Usage:
+        """Count the request and what was delivered; slow, runs in a thread."""
+        model = self.candidate.target.model
+        text = self.relay.transcript.text() or text_of_reply(self.relay.json or {})
+        output_tokens = count(text, family_of(model)) + self.relay.transcript.overflow_bytes
+        return Usage(input_tokens=estimate_input(dict(self.candidate.body), model), output_tokens=output_tokens)
+
+    def _end(self, booking: Booking, clock: Clock, error: Failure | str | None) -> AttemptEnd:
+        reply_id = self.relay.seed.get("id")
+        return AttemptEnd(
+            number=self.number,
+            state=AttemptState.VOIDED if booking.source is None else AttemptState.POSTED,
+            cost_nano_usd=booking.cost_nano_usd,
+            cost_source=booking.source,
+            usage=booking.usage,
+            status=self.relay.status,
+            error=error.kind.value if isinstance(error, Failure) else error,
+            latency_ms=self.elapsed_ms(clock),
+            first_token_ms=self.first_token_ms,
+            generation_id=reply_id[:200] if isinstance(reply_id, str) else None,
+            is_overrun=booking.is_overrun,
+        )
+
+
+def shown_cost(booking: Booking) -> Cost:
+    """Give a booking as the client sees it; what the provider does not charge for is reported as 0."""
+    return Cost(booking.cost_nano_usd, booking.source or CostSource.REPORTED)
+
+
+def _costs_nothing(relay: Relay, error: Failure | str | None) -> bool:
+    """Tell whether it is certain that no money was spent: nothing sent, or refused by the upstream without usage."""
+    if not relay.was_sent:
+        return True
+    return isinstance(error, Failure) and not error.may_have_cost and not relay.is_delivering and relay.usage is None
+
+
+def failure_of(error: UpstreamError, secret: str | None) -> Failure:
+    """Give the failure with our own credential taken out by value, should an upstream have quoted it."""
+    failure = error.failure
+    if secret and secret in failure.message:
+        return replace(failure, message=failure.message.replace(secret, "(key removed)"))
+    return failure
+
+

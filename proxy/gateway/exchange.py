@@ -1,0 +1,403 @@
+"""One client's request through the gateway (floor 4): plan, hold, attempt, relay, settle.
+
+An exchange is an async context manager, and that is what keeps its promise: however the block is left, by an answer, an
+error, a client that went away or a cancellation, the upstream is closed and every hold ends exactly once. Leaving early
+costs nobody time, because the work goes on shielded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote
+
+from proxy.codecs.surface import Cost, View, show_error, show_frame, show_reply
+from proxy.codecs.wire import Frame, JsonObject, Surface
+from proxy.errors import Failure, LedgerUnavailable, UpstreamError
+from proxy.gateway.admission import admit, refusal
+from proxy.gateway.attempt import CLIENT_LEFT, Attempt, failure_of
+from proxy.gateway.service import Service
+from proxy.ledger.records import Admission, Admitted, Advance, AttemptEnd, KeyGone, Refused, Settlement
+from proxy.money import format_usd
+from proxy.routing.holds import hold_of
+from proxy.routing.plan import Candidate, Plan, make_plan
+from proxy.routing.principal import Principal
+from proxy.routing.steps import GiveUp, Outcome, error_of, next_step
+from proxy.routing.table import Dialect, Table
+from proxy.sse import DONE_EVENT
+from proxy.telemetry import FinishedRequest
+from proxy.usage import CostSource
+
+BROKEN_STATUS = 502
+"""What a stream that broke after its start would have been, had it not begun."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One client request, parsed at the door."""
+
+    body: JsonObject
+    body_bytes: int
+    surface: Surface
+    principal: Principal
+    table: Table
+    request_id: str
+    """As wished by the client, or ours."""
+    app: str | None
+    received_s: float
+    """Monotonic."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes back before the first byte of a body: headers, and the whole body of a JSON answer."""
+
+    headers: dict[str, str]
+    body: bytes | None
+    """None: a stream, read it with `Exchange.stream`."""
+
+
+class Exchange:
+    """One request's way through; make it with `Gateway.exchange` and use it as a context manager."""
+
+    def __init__(self, asked: Asked, service: Service) -> None:
+        """Take the request; nothing happens before `answer`."""
+        self._asked = asked
+        self._service = service
+        self._clock = service.clock
+        self._plan: Plan | None = None
+        self._outcomes: tuple[Outcome, ...] = ()
+        self._attempt: Attempt | None = None
+        self._previous: Attempt | None = None
+        self._is_admitting = False
+        self._has_left = False
+        self._spent_nano_usd: int | None = 0
+        self._upstream_s = 0.0
+        self._is_settled = True
+        self.request_id = asked.request_id
+        """Unique in the ledger once admitted."""
+        self.error: str | None = None
+        """How it ended, for the log; None while all is well."""
+
+    async def __aenter__(self) -> Self:
+        """Begin."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the upstream and settle whatever is still open, also when this task is being cancelled."""
+        if self._attempt is None:
+            return
+        if self._is_settled:
+            await self._attempt.relay.close()
+            return
+        left = error is None or isinstance(error, asyncio.CancelledError | OSError)
+        await self._service.shield(self._abandon(CLIENT_LEFT if left else "internal_error"))
+
+    def leave(self, task: asyncio.Task[None]) -> None:
+        """Tell that the client has gone: cancels `task`, which runs this exchange, as soon as nothing can be lost by it."""
+        self._has_left = True
+        if not self._is_admitting:
+            task.cancel()
+
+    @property
+    def is_settled(self) -> bool:
+        """Tell whether no hold of this request is open any more."""
+        return self._is_settled
+
+    @property
+    def attempts(self) -> int:
+        """Give how many upstream calls were begun."""
+        return self._attempt.number if self._attempt is not None else 0
+
+    async def answer(self) -> Answer:
+        """Plan, hold, and call targets until one answers; a JSON answer is settled before it is given.
+
+        Raises `RequestError` when none does, and `KeyChanged` when the client key must be looked up again.
+        """
+        plan = make_plan(
+            self._asked.body, principal=self._asked.principal, table=self._asked.table, facts=self._service.facts
+        )
+        self._plan, admitted = await admit(plan, self._ask_ledger, body_bytes=self._asked.body_bytes)
+        self.request_id = admitted.request_id
+        attempt = await self._run_chain(self._plan)
+        if self._asked.body.get("stream") is True:
+            return Answer(self._headers(attempt), None)
+        cost = await self._settle(attempt)
+        body = show_reply(attempt.relay.json or {}, self._view(attempt), cost=cost)
+        return Answer(self._headers(attempt) | _cost_headers(cost, self._spent_nano_usd), body)
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        """Yield the answer's bytes; the stream is settled before its terminal bytes are given.
+
+        When the upstream breaks, the last bytes are an error event and `error` is set: the connection must then be
+        cut, never ended cleanly.
+        """
+        attempt, tail = self._opened(), b""
+        view, is_first = self._view(attempt), True
+        try:
+            async for frames in attempt.relay.frames(total_left_s=self._total_left_s()):
+                pieces = []
+                for frame in frames:
+                    shown = self._show(frame, attempt, view, is_first=is_first)
+                    is_first = is_first and frame.chunk is None
+                    if _is_terminal(frame):
+                        tail += shown
+                    else:
+                        pieces.append(tail + shown)
+                        tail = b""
+                if pieces:
+                    yield b"".join(pieces)
+        except UpstreamError as error:
+            failure = self._failure(error, attempt)
+            await self._settle(attempt, failure)
+            yield tail + show_error(failure, view, seed=attempt.relay.seed, status=BROKEN_STATUS)
+            return
+        await self._settle(attempt)
+        yield tail if tail.endswith(DONE_EVENT) else tail + DONE_EVENT
+
+    # --- the chain -----------------------------------------------------------------------------------------------------
+
+    async def _run_chain(self, plan: Plan) -> Attempt:
+        """Call targets one after another until one answers."""
+        while True:
+            step = next_step(plan, self._outcomes, jitter=self._service.jitter())
+            if isinstance(step, GiveUp) or step.delay_s >= self._total_left_s():
+                await self._settle(self._opened())
+                raise step.error if isinstance(step, GiveUp) else error_of(plan, self._outcomes)
+            if step.delay_s:
+                await asyncio.sleep(step.delay_s)
+            attempt = await self._begin(plan, step.index)
+            try:
+                await self._call(attempt)
+            except UpstreamError as error:
+                await self._note_failure(attempt, error)
+            else:
+                return attempt
+
+    async def _begin(self, plan: Plan, index: int) -> Attempt:
+        """Hold the attempt's money: the admission held the first one's, a later one's comes with the end of the one before."""
+        previous = self._opened()
+        if not self._outcomes:
+            return previous
+        attempt = self._make_attempt(plan, index, previous.number + 1)
+        answer: Admitted | Refused | KeyGone | None = None
+        if self._is_below_ceiling(plan, attempt):
+            answer = await self._advance(previous, attempt)
+        if isinstance(answer, Admitted):
+            self._attempt, self._previous = attempt, None
+            return attempt
+        await self._settle(previous)
+        if isinstance(answer, KeyGone):
+            raise error_of(plan, self._outcomes)
+        raise refusal(attempt.hold_nano_usd, plan.max_cost_nano_usd, answer)
+
+    async def _advance(self, previous: Attempt, attempt: Attempt) -> Admitted | Refused | KeyGone:
+        ended = previous.end
+        assert ended is not None, "an attempt is concluded before the next begins"  # noqa: S101 -- only our own bug
+        # Until the ledger has answered either attempt may be the pending one: leaving now settles both.
+        self._attempt, self._previous = attempt, previous
+        step = Advance(self.request_id, ended=ended, begins=attempt.start(), at_s=self._clock.now_s())
+        answer = await self._service.ledger.advance(step)
+        self._attempt, self._previous = previous, None
+        return answer
+
+    def _is_below_ceiling(self, plan: Plan, attempt: Attempt) -> bool:
+        """Tell whether what was spent and what may come stay below the request's own ceiling."""
+        if plan.max_cost_nano_usd is None:
+            return True
+        return (self._spent_nano_usd or 0) + attempt.hold_nano_usd <= plan.max_cost_nano_usd
+
+    async def _call(self, attempt: Attempt) -> None:
+        before_s = self._clock.monotonic_s()
+        try:
+            await attempt.open(self._clock, total_left_s=self._total_left_s())
+        finally:
+            self._upstream_s += self._clock.monotonic_s() - before_s
+        self._service.health.record_success(attempt.candidate.target.name, first_token_ms=attempt.first_token_ms)
+
+    async def _note_failure(self, attempt: Attempt, error: UpstreamError) -> None:
+        """Close the failed attempt and work out what it cost; the ledger hears of it with the next step."""
+        await attempt.relay.close()
+        failure = self._failure(error, attempt)
+        elapsed_ms = attempt.elapsed_ms(self._clock)
+        booking = await attempt.conclude(self._clock, error=failure)
+        self._add_spent(booking.cost_nano_usd)
+        self._outcomes = (*self._outcomes, Outcome(attempt.index, failure, elapsed_ms))
+
+    def _failure(self, error: UpstreamError, attempt: Attempt) -> Failure:
+        target = attempt.candidate.target
+        secret = target.provider.api_key
+        failure = failure_of(error, secret.reveal() if secret is not None else None)
+        self._service.health.record_failure(target.name, failure.kind, at_s=self._clock.now_s())
+        return failure
+
+    # --- the books -----------------------------------------------------------------------------------------------------
+
+    async def _ask_ledger(self, plan: Plan) -> Admitted | Refused | KeyGone:
+        """Put a sized plan to the ledger, as the admission of this request."""
+        asked = self._asked
+        attempt = self._make_attempt(plan, 0, 1)
+        admission = Admission(
+            request_id=asked.request_id,
+            key_name=asked.principal.name,
+            key_revision=asked.principal.revision,
+            tenant=asked.principal.tenant,
+            route=plan.alias,
+            app=asked.app,
+            is_stream=asked.body.get("stream") is True,
+            at_s=self._clock.now_s(),
+            attempts=(attempt.start(),),
+        )
+        self._is_admitting = True
+        try:
+            answer = await self._service.ledger.admit(admission)
+        finally:
+            self._is_admitting = False
+        if isinstance(answer, Admitted):
+            self.request_id = answer.request_id
+            self._attempt, self._is_settled = attempt, False
+        if self._has_left:
+            raise asyncio.CancelledError
+        return answer
+
+    async def _settle(self, attempt: Attempt, error: Failure | None = None) -> Cost:
+        """Book the last attempt and end the request's holds; gives what this attempt cost."""
+        if attempt.end is None:
+            booking = await attempt.conclude(self._clock, error=error)
+            self._add_spent(booking.cost_nano_usd)
+        end = attempt.end
+        assert end is not None, "conclude sets it"  # noqa: S101 -- only our own bug
+        self.error = end.error
+        await self._write(end)
+        return Cost(end.cost_nano_usd, end.cost_source or CostSource.REPORTED)
+
+    async def _write(self, *ends: AttemptEnd) -> None:
+        """Settle. If the ledger cannot be written the client still gets its end: the ledger keeps the settlement."""
+        try:
+            await self._service.ledger.settle(Settlement(self.request_id, ended=ends, at_s=self._clock.now_s()))
+        except LedgerUnavailable as error:
+            self.error = error.code
+        self._is_settled = True
+
+    async def _abandon(self, why: str) -> None:
+        """Close and settle after the exchange was left early; runs shielded."""
+        attempt = self._opened()
+        await attempt.relay.close()
+        if attempt.end is None:
+            booking = await attempt.conclude(self._clock, error=why)
+            self._add_spent(booking.cost_nano_usd)
+        self.error = why
+        ends = [part.end for part in (self._previous, attempt) if part is not None and part.end is not None]
+        await self._write(*ends)
+
+    def _add_spent(self, cost_nano_usd: int | None) -> None:
+        if cost_nano_usd is None:
+            self._spent_nano_usd = None
+        elif self._spent_nano_usd is not None:
+            self._spent_nano_usd += cost_nano_usd
+
+    # --- what the client is told ---------------------------------------------------------------------------------------
+
+    def record(self, status: int, error: str | None = None) -> FinishedRequest:
+        """Give the one log line of this request."""
+        asked, attempt = self._asked, self._attempt
+        end = attempt.end if attempt is not None else None
+        return FinishedRequest(
+            request_id=self.request_id,
+            key=asked.principal.name,
+            tenant=asked.principal.tenant,
+            route=self._plan.alias if self._plan is not None else None,
+            provider=attempt.candidate.target.provider.name if attempt is not None else None,
+            model=attempt.candidate.target.model if attempt is not None else None,
+            status=status,
+            attempts=self.attempts,
+            input_tokens=end.usage.input_tokens if end is not None else 0,
+            output_tokens=end.usage.output_tokens if end is not None else 0,
+            cost_nano_usd=self._spent_nano_usd,
+            cost_source=end.cost_source if end is not None else None,
+            latency_ms=self._elapsed_ms(),
+            first_token_ms=attempt.first_token_ms if attempt is not None else None,
+            error=error or self.error,
+        )
+
+    def _headers(self, attempt: Attempt) -> dict[str, str]:
+        candidate = attempt.candidate
+        overhead_ms = (self._clock.monotonic_s() - self._asked.received_s - self._upstream_s) * 1000
+        headers = {
+            "x-request-id": self.request_id,
+            "x-generation-id": f"gen-{self.request_id}",
+            "x-turnpike-route": header_text(self._plan.alias if self._plan is not None else ""),
+            "x-turnpike-provider": header_text(candidate.target.provider.name),
+            "x-turnpike-model": header_text(candidate.target.model),
+            "x-turnpike-attempts": str(attempt.number),
+            "x-turnpike-overhead-ms": f"{max(0.0, overhead_ms):.1f}",
+        }
+        if candidate.output_tokens_max is not None:
+            headers["x-turnpike-clamped"] = f"max_tokens={candidate.output_tokens_max}"
+        return headers
+
+    def _show(self, frame: Frame, attempt: Attempt, view: View, *, is_first: bool) -> bytes:
+        if frame.chunk is None:
+            return frame.raw
+        cost = attempt.cost_of(frame.chunk) if frame.chunk.get("usage") else None
+        return show_frame(frame, view, cost=cost, is_first=is_first)
+
+    def _view(self, attempt: Attempt) -> View:
+        options = self._asked.body.get("stream_options")
+        return self._make_view(attempt.candidate, wants_usage=isinstance(options, dict) and options.get("include_usage") is True)
+
+    def _make_view(self, candidate: Candidate, *, wants_usage: bool) -> View:
+        provider = candidate.target.provider
+        return View(
+            surface=self._asked.surface,
+            provider=provider.name,
+            is_openrouter=provider.dialect is Dialect.OPENROUTER,
+            wants_usage=wants_usage,
+        )
+
+    # --- small things --------------------------------------------------------------------------------------------------
+
+    def _make_attempt(self, plan: Plan, index: int, number: int) -> Attempt:
+        candidate = plan.candidates[index]
+        view = self._make_view(candidate, wants_usage=False)
+        return Attempt(
+            number,
+            index,
+            candidate,
+            line=self._service.line(candidate.target.provider),
+            hold_nano_usd=hold_of(plan),
+            parse_all=view.needs_every_chunk,
+        )
+
+    def _opened(self) -> Attempt:
+        assert self._attempt is not None, "an admitted exchange has an attempt"  # noqa: S101 -- only our own bug
+        return self._attempt
+
+    def _elapsed_ms(self) -> int:
+        return round((self._clock.monotonic_s() - self._asked.received_s) * 1000)
+
+    def _total_left_s(self) -> float:
+        assert self._plan is not None, "asked only once there is a plan"  # noqa: S101 -- only our own bug
+        return max(0.001, self._asked.received_s + self._plan.total_s - self._clock.monotonic_s())
+
+
+def header_text(text: str) -> str:
+    """Make a name safe for a header: printable ASCII as it is, the rest percent-encoded."""
+    return quote(text, safe="!#$&'()*+,/:;=?@[]~^|{}<> ")
+
+
+def _cost_headers(cost: Cost, spent_nano_usd: int | None) -> dict[str, str]:
+    headers = {"x-turnpike-cost-source": cost.source.value}
+    if spent_nano_usd is not None:
+        headers["x-turnpike-cost"] = format_usd(spent_nano_usd)
+    return headers
+
+
+def _is_terminal(frame: Frame) -> bool:
+    """Tell whether a frame belongs to the end of a stream: `[DONE]`, or usage on its own."""
+    return frame.is_done or (frame.chunk is not None and not frame.chunk.get("choices") and bool(frame.chunk.get("usage")))

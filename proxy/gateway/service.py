@@ -1,0 +1,43 @@
+"""What every exchange draws on (part of the gateway, floor 4): made once by `app`, shared by all requests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from proxy.clock import Clock
+from proxy.gateway.attempt import Line
+from proxy.health import Health
+from proxy.ledger.records import Ledger
+from proxy.routing.resolve import Facts
+from proxy.routing.table import Provider
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The collaborators of the gateway."""
+
+    ledger: Ledger
+    health: Health
+    clock: Clock
+    facts: Facts
+    """The catalogue's look-up."""
+    line: Callable[[Provider], Line]
+    """How a provider is reached and spoken to."""
+    jitter: Callable[[], float]
+    """A random number from 0 to 1."""
+    _shielded: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def shield(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` to its end even when the caller is cancelled meanwhile, once or again."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._shielded.add(task)
+        task.add_done_callback(self._shielded.discard)
+        await asyncio.shield(task)
+
+    async def drain(self) -> None:
+        """Wait for shielded work still under way: called before the ledger is closed."""
+        while self._shielded:
+            await asyncio.wait(tuple(self._shielded))

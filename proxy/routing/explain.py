@@ -1,0 +1,68 @@
+"""What would happen to a request (floor 1b, pure): the real planner's answer, put into words and figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from proxy.money import format_usd
+from proxy.pricing import Prices
+from proxy.routing.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """One target and what becomes of it."""
+
+    target: str
+    included: bool
+    reason: str
+    price: Prices | None = None
+    worst_case_nano_usd: int | None = None
+    context_tokens: int | None = None
+
+
+def explain(plan: Plan) -> tuple[Explained, ...]:
+    """Give every target of a sized plan, those to be tried first and in their order."""
+    tried = tuple(
+        Explained(
+            target=candidate.target.name,
+            included=True,
+            reason="tried first" if index == 0 else f"tried when {plan.candidates[index - 1].target.name} fails",
+            price=candidate.prices,
+            worst_case_nano_usd=candidate.worst_case_nano_usd if candidate.prices is not None else None,
+            context_tokens=candidate.target.facts.context_tokens,
+        )
+        for index, candidate in enumerate(plan.candidates)
+    )
+    left_out = tuple(
+        Explained(target=skip.target.name, included=False, reason=skip.reason, price=skip.target.facts.prices)
+        for skip in plan.skipped
+    )
+    return tried + left_out
+
+
+def as_json(plan: Plan) -> dict[str, object]:
+    """Give the explanation in the shape of `turnpike explain --json`."""
+    rows = explain(plan)
+    worst = max((row.worst_case_nano_usd for row in rows if row.worst_case_nano_usd is not None), default=None)
+    return {
+        "model": plan.alias,
+        "route": plan.route.name,
+        "candidates": [
+            {
+                "target": row.target,
+                "included": row.included,
+                "reason": row.reason,
+                "context_tokens": row.context_tokens,
+                "price": None if row.price is None else price_json(row.price),
+                "worst_case_usd": None if row.worst_case_nano_usd is None else format_usd(row.worst_case_nano_usd),
+            }
+            for row in rows
+        ],
+        "worst_case_usd": None if worst is None else format_usd(worst),
+    }
+
+
+def price_json(prices: Prices) -> dict[str, str]:
+    """Give a price as decimal strings, USD per million tokens, with where it comes from."""
+    return {"input": str(prices.input), "output": str(prices.output), "source": prices.source, "as_of": prices.as_of}
