@@ -123,7 +123,7 @@ PLANTED: list[tuple[Callable[[str], object], str, str]] = [
     (tidy.wide_functions, "async def f(a, b, c, d, e, *f): ...", "async def f(a, b, c, d, e, f, *g): ..."),
     (tidy.floats, "x = 1", "x = 1.0"),
     (tidy.floats, "x: float = y()", "x = float(y)"),
-    (tidy.floats, "WAIT_S = 0.5", "COST_USD = 0.5"),
+    (tidy.floats, "WAIT_S_MAX = 0.5", "COST_USD_MAX = 0.5"),
     (tidy.floats, "at_s: float = 0.0", "costs: float = 0.0"),
     (tidy.floats, "f(timeout_s=0.5, wait_ms=-2.5)", "f(timeout_s=1, cost=0.5)"),
     (tidy.floats, "def f(*, a, wait_s=0.5): ...", "def f(*, wait_s, a=0.5): ..."),
