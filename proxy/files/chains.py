@@ -1,0 +1,273 @@
+"""Models of a table: aliases and globs flattened to ordered chains of concrete targets (part of `files`, floor 2).
+
+An alias may name other aliases. They are taken in an order that puts every alias after those it names (Kahn), so a
+long chain of names costs no recursion and whatever is left over stands in, or leads to, a cycle.
+
+On the way down options add up: timeouts and ceilings only ever tighten, an outer alias's params win over an inner
+one's, and the price nearest to the concrete target counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import graphlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from proxy.files.document import Node
+from proxy.files.problems import Problems
+from proxy.files.providers import build_prices
+from proxy.files.schema import ModelOptions, TargetOptions, TimeoutOptions
+from proxy.pricing import ModelFacts, Prices
+from proxy.routing.table import Catalogue, Provider, Route, Target, Timeouts
+
+TARGETS_MAX = 8
+"""Concrete targets of one alias once names are followed."""
+REFERENCES_DEEP_MAX = 8
+
+Limit = TypeVar("Limit", int, float)
+
+BUILT_IN = "simulated"
+"""The known provider that may share its name with an alias: without a slash the name is the alias."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """One concrete target on its way up, and where the file says it."""
+
+    place: Node
+    provider: Provider
+    model: str
+    prices: Prices | None
+    context_tokens: int | None
+    timeouts: Timeouts
+    params: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """One alias, flattened."""
+
+    legs: tuple[Leg, ...] = ()
+    max_cost_nano_usd: int | None = None
+    depth: int = 0
+    """References followed below it."""
+    is_broken: bool = False
+    """Something in it was noted already; do not complain about what follows from that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What the file declares, members with findings included: a name is known even when its entry is not."""
+
+    providers: frozenset[str]
+    models: frozenset[str]
+    tenants: frozenset[str] = frozenset()
+
+
+class ChainBuilder:
+    """Flattens the `models` of one file; one use per file."""
+
+    def __init__(
+        self, models: Mapping[str, ModelOptions], providers: Mapping[str, Provider], names: Names, *, node: Node,
+        problems: Problems,
+    ) -> None:  # fmt: skip
+        """Take what one file says; `node` is its `models`."""
+        self._models = models
+        self._providers = providers
+        self._names = names
+        self._node = node
+        self._problems = problems
+        self._chains: dict[str, Chain] = {}
+
+    def build(self) -> dict[str, Chain]:
+        """Give every alias its chain, in the order of the file; findings are noted."""
+        for name in self._models:
+            self._check_name(name)
+        for name in self._inner_first():
+            self._chains[name] = self._flatten(name)
+        self._note_cycles([name for name in self._models if name not in self._chains])
+        return {name: self._chains.get(name, Chain(is_broken=True)) for name in self._models}
+
+    def _inner_first(self) -> Iterator[str]:
+        """Give every alias after those it names; aliases in a cycle, or leading to one, are left out."""
+        sorter = graphlib.TopologicalSorter({name: self._references(name) for name in self._models})
+        with contextlib.suppress(graphlib.CycleError):
+            sorter.prepare()  # with a cycle it still gives what can be ordered
+        while ready := sorter.get_ready():
+            yield from ready
+            sorter.done(*ready)
+
+    def _check_name(self, name: str) -> None:
+        if name in self._names.providers and name != BUILT_IN:
+            message = f"`{name}` is the name of a provider too; call the model something else"
+            self._problems.add(self._node.at(name), message)
+
+    def _references(self, name: str) -> set[str]:
+        named = (self._reference(entry) for entry in self._models[name].targets)
+        return {reference for reference in named if reference in self._models}
+
+    def _reference(self, entry: TargetOptions) -> str | None:
+        """Give the alias an entry names, None when it names a provider's model."""
+        if entry.model is not None:
+            return entry.model
+        target = entry.target or ""
+        provider, slash, _ = target.partition("/")
+        return None if provider in self._names.providers and (slash or target not in self._names.models) else target
+
+    def _flatten(self, name: str) -> Chain:
+        options, node = self._models[name], self._node.at(name)
+        if not options.targets:
+            self._problems.add(node, f"`{name}` has no target; name at least one, such as openrouter/openai/gpt-4o")
+            return Chain(is_broken=True)
+        parts = [self._flatten_entry(name, index) for index in range(min(len(options.targets), TARGETS_MAX + 1))]
+        legs = [self._under(leg, options) for part in parts for leg in part.legs]
+        depth = max(part.depth for part in parts)
+        is_broken = any(part.is_broken for part in parts)
+        if len(legs) > TARGETS_MAX and not is_broken:
+            message = f"`{name}` comes to more than {TARGETS_MAX} targets once names are followed; shorten the list"
+            self._problems.add(node, message)
+            is_broken = True
+        if depth > REFERENCES_DEEP_MAX and not is_broken:
+            message = f"`{name}` names models more than {REFERENCES_DEEP_MAX} deep; name the targets themselves"
+            self._problems.add(node, message)
+            is_broken = True
+        ceilings = [part.max_cost_nano_usd for part in parts] + [options.max_cost]
+        return Chain(tuple(legs[:TARGETS_MAX]), _lowest(ceilings), depth, is_broken)
+
+    def _flatten_entry(self, name: str, index: int) -> Chain:
+        entry, place = self._models[name].targets[index], self._node.at(name, "targets", index)
+        if (entry.target is None) == (entry.model is None):
+            message = "a target names one of `target: PROVIDER/MODEL` and `model: NAME`"
+            self._problems.add(place, message)
+            return Chain(is_broken=True)
+        reference = self._reference(entry)
+        inner = self._concrete(name, entry, place) if reference is None else self._named(reference, place)
+        legs = tuple(_with_entry(leg, entry) for leg in inner.legs)
+        return replace(inner, legs=legs)
+
+    def _named(self, reference: str, place: Node) -> Chain:
+        """Follow a name to another alias."""
+        if reference in self._models and "*" not in reference:
+            inner = self._chains[reference]
+            return replace(inner, depth=inner.depth + 1)
+        if reference not in self._names.models:
+            self._problems.add(place, self._say_unknown(reference))
+        elif "*" in reference:
+            self._problems.add(place, f"`{reference}` is a glob and cannot be named; name its targets instead")
+        return Chain(is_broken=True)
+
+    def _say_unknown(self, reference: str) -> str:
+        provider, slash, model = reference.partition("/")
+        if not slash:
+            exact = [name for name in self._names.models if "*" not in name]
+            near = self._problems.suggest(reference, exact)
+            return f"there is no model `{reference}`{near or '; write PROVIDER/MODEL or the name of a model of this file'}"
+        near = self._problems.suggest(provider, self._names.providers)
+        near = near or self._problems.suggest(reference, self._names.models)
+        remedy = near or f"; put a provider first (openrouter/{reference}) or declare it under `providers`"
+        return f"there is no provider `{provider}` and no model `{reference}`{remedy}"
+
+    def _concrete(self, name: str, entry: TargetOptions, place: Node) -> Chain:
+        provider_name, _, model = (entry.target or "").partition("/")
+        provider = self._providers.get(provider_name)
+        if not model:
+            self._problems.add(place, f"`{provider_name}` is a provider; a target also says the model: {provider_name}/MODEL")
+        elif "*" in model and "*" not in name:
+            self._problems.add(place, f'a * in a target repeats the * of a glob, and `{name}` has none; write "*" or name a model')
+        elif provider is not None:
+            return Chain((Leg(place, provider, model, None, None, Timeouts(), {}),))
+        return Chain(is_broken=True)
+
+    def _under(self, leg: Leg, options: ModelOptions) -> Leg:
+        return replace(
+            leg,
+            prices=leg.prices or build_prices(options.price),
+            timeouts=tighten(leg.timeouts, build_timeouts(options.timeouts)),
+            params={**leg.params, **(options.params or {})},
+        )
+
+    def _note_cycles(self, waiting: list[str]) -> None:
+        """Name each cycle once, where it closes; what only leads to one is left alone."""
+        seen: set[str] = set()
+        for start in waiting:
+            way: list[str] = []
+            name = start
+            while name not in seen:
+                seen.add(name)
+                way.append(name)
+                name = next(inner for inner in self._named_by(name) if inner in waiting)
+            if name in way:
+                self._note_cycle(way[way.index(name) :])
+
+    def _note_cycle(self, cycle: list[str]) -> None:
+        last = cycle[-1]
+        place = self._node.at(last, "targets", self._named_by(last).index(cycle[0]))
+        shown = [*cycle[:REFERENCES_DEEP_MAX], *(["..."] if len(cycle) > REFERENCES_DEEP_MAX else []), cycle[0]]
+        self._problems.add(place, f"models name each other in a circle: {' -> '.join(shown)}; take one of them out")
+
+    def _named_by(self, name: str) -> list[str | None]:
+        return [self._reference(entry) for entry in self._models[name].targets]
+
+
+def build_routes(
+    chains: Mapping[str, Chain], *, catalogue: Catalogue, aliases: Mapping[str, str], params: Mapping[str, Any]
+) -> tuple[dict[str, Route], tuple[Route, ...]]:
+    """Freeze chains as exact routes and globs, globs with the longest literal prefix first.
+
+    `aliases` gives the name the catalogue knows a provider by, `params` are the defaults under every alias.
+    """
+    routes = {
+        name: Route(
+            name=name,
+            targets=tuple(_build_target(leg, catalogue, aliases, params) for leg in chain.legs),
+            max_cost_nano_usd=chain.max_cost_nano_usd,
+        )
+        for name, chain in chains.items()
+    }
+    globs = [route for route in routes.values() if route.is_glob]
+    globs.sort(key=lambda route: (len(route.name.partition("*")[0]), len(route.name)), reverse=True)
+    return {name: route for name, route in routes.items() if not route.is_glob}, tuple(globs)
+
+
+def build_timeouts(options: TimeoutOptions | None) -> Timeouts:
+    """Turn a `timeouts:` into clocks."""
+    if options is None:
+        return Timeouts()
+    return Timeouts(options.connect, options.first_token, options.idle, options.total)
+
+
+def tighten(inner: Timeouts, outer: Timeouts) -> Timeouts:
+    """Take the shorter of each clock."""
+    return Timeouts(
+        connect_s=_lowest([inner.connect_s, outer.connect_s]),
+        first_token_s=_lowest([inner.first_token_s, outer.first_token_s]),
+        idle_s=_lowest([inner.idle_s, outer.idle_s]),
+        total_s=_lowest([inner.total_s, outer.total_s]),
+    )
+
+
+def _lowest(limits: list[Limit | None]) -> Limit | None:
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _with_entry(leg: Leg, entry: TargetOptions) -> Leg:
+    return replace(
+        leg,
+        prices=leg.prices or build_prices(entry.price),
+        context_tokens=leg.context_tokens or entry.context,
+        timeouts=tighten(leg.timeouts, build_timeouts(entry.timeouts)),
+    )
+
+
+def _build_target(leg: Leg, catalogue: Catalogue, aliases: Mapping[str, str], params: Mapping[str, Any]) -> Target:
+    known = ModelFacts()
+    if "*" not in leg.model:
+        known = catalogue.find(aliases.get(leg.provider.name, leg.provider.name), leg.model)
+    facts = replace(
+        known,
+        prices=leg.prices or leg.provider.price or known.prices,
+        context_tokens=leg.context_tokens or known.context_tokens,
+    )
+    return Target(leg.provider, leg.model, facts, leg.timeouts, {**params, **leg.params})

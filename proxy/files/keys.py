@@ -1,0 +1,132 @@
+"""Keys and tenants of a table, and what must hold between them and its models (part of `files`, floor 2)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+
+from proxy.files.chains import Chain, Names
+from proxy.files.document import Node
+from proxy.files.problems import Problems
+from proxy.files.schema import KeyOptions, TenantOptions
+from proxy.routing.principal import matches
+from proxy.routing.resolve import SUFFIXES
+from proxy.routing.table import DeclaredKey, Route, Target, Tenant
+
+
+def build_tenants(
+    entries: Mapping[str, TenantOptions | None], models: frozenset[str], *, node: Node, problems: Problems
+) -> dict[str, Tenant]:
+    """Give every tenant; a default that no model answers to is noted."""
+    tenants: dict[str, Tenant] = {}
+    for name, entry in entries.items():
+        options = entry or TenantOptions()
+        check_askable(options.default_model, models, node=node.at(name, "default_model"), problems=problems)
+        tenants[name] = Tenant(name, options.default_model, options.params or {})
+    return tenants
+
+
+def build_keys(
+    entries: Sequence[KeyOptions], names: Names, *, node: Node, problems: Problems
+) -> tuple[DeclaredKey, ...]:
+    """Give every key by the hash of its value; findings are noted and never show a value."""
+    models = sorted(names.models)
+    keys: list[DeclaredKey] = []
+    for index, options in enumerate(entries):
+        here = node.at(index)
+        if options.tenant is not None and options.tenant not in names.tenants:
+            near = problems.suggest(options.tenant, names.tenants) or "; add it under `tenants`"
+            problems.add(here.at("tenant"), f"there is no tenant `{options.tenant}`{near}")
+        for position, pattern in enumerate(options.models or ()):
+            check_askable(pattern, models, node=here.at("models", position), problems=problems, is_pattern=True)
+        check_askable(options.default_model, models, node=here.at("default_model"), problems=problems)
+        key = _build_key(options, here, problems)
+        if key is not None:
+            _check_unique(key, keys, node=here, problems=problems)
+            keys.append(key)
+    return tuple(keys)
+
+
+def check_askable(
+    name: str | None, models: Collection[str], *, node: Node, problems: Problems, is_pattern: bool = False
+) -> None:
+    """Note a name that no model of the file answers to, alias, suffix or glob; a pattern must meet at least one."""
+    if name is None:
+        return
+    if "*" in name and not is_pattern:
+        problems.add(node, f"`{name}` is a glob; a default is one model, write its name")
+    elif not any(_overlap(name, model) for model in models) and not _is_variant(name, models):
+        near = problems.suggest(name, models) or "; name one of `models`"
+        problems.add(node, f"there is no model `{name}`{near}")
+
+
+def check_prices(
+    keys: Sequence[DeclaredKey],
+    chains: Mapping[str, Chain],
+    routes: Mapping[str, Route],
+    problems: Problems,
+) -> None:
+    """Note named targets without a price that a key with a budget may ask for; a glob's are a matter of the request."""
+    walled = [key for key in keys if key.budget is not None]
+    for name, route in routes.items():
+        asking = next((key for key in walled if _may_ask(key, name)), None)
+        if asking is None:
+            continue
+        for leg, target in zip(chains[name].legs, route.targets, strict=True):
+            if target.facts.prices is None and "*" not in target.model:
+                problems.add(leg.place, _say_no_price(target, asking))
+
+
+def _build_key(options: KeyOptions, node: Node, problems: Problems) -> DeclaredKey | None:
+    if (options.key is None) == (options.key_sha256 is None):
+        message = 'a key has one of `key: "${NAME}"` and `key_sha256` (the SHA-256 of it)'
+        problems.add(node, message)
+        return None
+    digest = options.key_sha256 or hashlib.sha256((options.key or "").encode()).hexdigest()
+    return DeclaredKey(
+        name=options.name,
+        sha256_hex=digest,
+        tenant=options.tenant,
+        budget=options.budget,
+        models=None if options.models is None else tuple(options.models),
+        default_model=options.default_model,
+        params=options.params or {},
+    )
+
+
+def _check_unique(key: DeclaredKey, before: Sequence[DeclaredKey], *, node: Node, problems: Problems) -> None:
+    for other in before:
+        if other.name == key.name:
+            problems.add(node.at("name"), f"two keys are named `{key.name}`; call one of them something else")
+        if other.sha256_hex == key.sha256_hex:
+            problems.add(node.at("key", "key_sha256"), f"the key has the same value as `{other.name}`; give it one of its own")
+
+
+def _is_variant(name: str, models: Collection[str]) -> bool:
+    stem, colon, suffix = name.rpartition(":")
+    return bool(colon) and suffix in SUFFIXES and stem in models
+
+
+def _overlap(pattern: str, model: str) -> bool:
+    """Tell whether some name matches both; each holds at most one `*`."""
+    if "*" not in pattern:
+        return matches(model, pattern)
+    if "*" not in model:
+        return matches(pattern, model)
+    head, _, tail = pattern.partition("*")
+    other_head, _, other_tail = model.partition("*")
+    return (head.startswith(other_head) or other_head.startswith(head)) and (
+        tail.endswith(other_tail) or other_tail.endswith(tail)
+    )
+
+
+def _may_ask(key: DeclaredKey, name: str) -> bool:
+    return key.models is None or any(matches(pattern, name) for pattern in key.models)
+
+
+def _say_no_price(target: Target, key: DeclaredKey) -> str:
+    free = "`price: {input: $0/M, output: $0/M}` when it is free"
+    return (
+        f"the price of `{target.name}` is not known, and the budget of key `{key.name}` cannot be kept without it;"
+        f" give it one: `price: {{input: $1/M, output: $2/M}}`, {free}"
+    )

@@ -1,0 +1,219 @@
+"""One routes.yaml to one table, or to all that is wrong with it (part of `files`, floor 2).
+
+`load_table` reads the file, `.env` beside it and config/providers.yaml; nothing is kept between two calls.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from proxy.files.chains import ChainBuilder, Names, build_routes, build_timeouts
+from proxy.files.document import FILE_BYTES_MAX, Node, compose, decode
+from proxy.files.environment import Environment, read_dotenv
+from proxy.files.keys import build_keys, build_tenants, check_askable, check_prices
+from proxy.files.problems import Problems
+from proxy.files.providers import build_providers
+from proxy.files.schema import DefaultOptions, KnownProvider, KnownProviders, RoutesOptions
+from proxy.files.validation import check
+from proxy.files.values import Surroundings
+from proxy.routing.table import Catalogue, Provider, Retry, Route, Table
+
+DEFAULT_PATH = Path("routes.yaml")
+DOTENV = ".env"
+ID_HEX_DIGITS = 12
+NAMES_SHOWN_MAX = 10
+"""Models listed in one note."""
+
+_SECRET_MEMBERS = frozenset({"key", "api_key", "api_keys", "headers", "provider_keys", "webhook"})
+_THROUGH = 'models: {"*": openrouter/*}\n'
+_PRETENDED = 'models: {simulated: simulated/simulated, "*": simulated/*}\n'
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """The text a table is made from."""
+
+    content: bytes
+    file: str
+    notes: tuple[str, ...] = ()
+
+
+def config_folder() -> Path:
+    """Find config/: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "config"
+    return inside if inside.is_dir() else package.parent / "config"
+
+
+def load_table(path: Path | None, *, environ: Mapping[str, str], catalogue: Catalogue) -> Table:
+    """Read a routing table.
+
+    Without a path it is routes.yaml of the working folder, and when there is none everything passes through to
+    OpenRouter, or to the simulated provider while OPENROUTER_API_KEY is not set; the table's notes say so.
+    Raises ConfigError with every finding of the file.
+    """
+    wanted = path or DEFAULT_PATH
+    environment = Environment({**read_dotenv(wanted.parent / DOTENV), **environ})
+    source = _built_in(environment) if path is None and not wanted.exists() else _read(wanted)
+    problems = Problems(source.file)
+    root = _compose(source, problems)
+    draft = _draft(root, environment, problems)
+    table = _freeze(draft, catalogue, table_id=_identify(source, environment), notes=source.notes)
+    if problems:
+        raise problems.error()
+    return table
+
+
+def _identify(source: _Source, environment: Environment) -> str:
+    drawn = "\0".join(["", *sorted(environment.drawn)])
+    return hashlib.sha256(source.content + drawn.encode()).hexdigest()[:ID_HEX_DIGITS]
+
+
+def _built_in(environment: Environment) -> _Source:
+    if environment.find("OPENROUTER_API_KEY"):
+        note = "no routes.yaml: every model passes through to OpenRouter"
+        return _Source(_THROUGH.encode(), "(no routes.yaml)", (note,))
+    note = "no routes.yaml and no OPENROUTER_API_KEY: every answer is simulated"
+    return _Source(_PRETENDED.encode(), "(no routes.yaml)", (note,))
+
+
+def _read(path: Path) -> _Source:
+    try:
+        if path.is_file():
+            with path.open("rb") as file:
+                return _Source(file.read(FILE_BYTES_MAX + 1), str(path))
+        what = "is no file" if path.exists() else "does not exist"
+    except (OSError, ValueError) as error:
+        what = f"cannot be read ({getattr(error, 'strerror', None) or 'bad path'})"
+        raise Problems(str(path)).fatal(1, 1, f"the file {what}") from error
+    raise Problems(str(path)).fatal(1, 1, f"the file {what}; name another with --config")
+
+
+def _compose(source: _Source, problems: Problems) -> Node:
+    root = compose(decode(source.content, problems), problems)
+    _hide_secrets(root, problems)
+    if isinstance(root.value, dict) and root.value:
+        return root
+    if root.value is None or root.value == {}:
+        raise problems.fatal(1, 1, "the file is empty; it needs at least `models:`")
+    raise problems.fatal(root.line, root.column, "a mapping is wanted: `providers:`, `models:` and so on")
+
+
+def _hide_secrets(node: Node, problems: Problems) -> None:
+    """Have the text under every member that holds secrets struck out of findings."""
+    if isinstance(node.value, dict):
+        for name, member in node.value.items():
+            _hide_texts(member, problems) if name in _SECRET_MEMBERS else _hide_secrets(member, problems)
+    elif isinstance(node.value, list):
+        for member in node.value:
+            _hide_secrets(member, problems)
+
+
+def _hide_texts(node: Node, problems: Problems) -> None:
+    members = node.value.values() if isinstance(node.value, dict) else node.value
+    if isinstance(node.value, (dict, list)):
+        for member in members:
+            _hide_texts(member, problems)
+    elif isinstance(node.value, str) and "${" not in node.value:
+        problems.hide(node.value)
+
+
+def _load_known(environment: Environment) -> dict[str, KnownProvider]:
+    path = config_folder() / "providers.yaml"
+    source = _read(path)
+    problems = Problems(source.file)
+    root = _compose(source, problems)
+    known = check(KnownProviders, root, Surroundings(environment), problems)
+    if problems:
+        raise problems.error()
+    return known.providers
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """One file half read: what its parts share."""
+
+    options: RoutesOptions
+    root: Node
+    names: Names
+    providers: Mapping[str, Provider]
+    known: Mapping[str, KnownProvider]
+    problems: Problems
+
+
+def _draft(root: Node, environment: Environment, problems: Problems) -> _Draft:
+    known = _load_known(environment)
+    # Taken before anything is cut out: an entry with a finding is still a name that others may use.
+    names = Names(frozenset([*known, *_section(root, "providers").names()]), frozenset(_section(root, "models").names()))
+    tenants = frozenset(_section(root, "tenants").names())
+    options = check(RoutesOptions, root, Surroundings(environment), problems)
+    for secret in environment.secrets:
+        problems.hide(secret)
+    entries, node = options.providers or {}, _section(root, "providers")
+    providers = build_providers(entries, known, environment, node=node, problems=problems)
+    return _Draft(options, root, replace(names, tenants=tenants), providers, known, problems)
+
+
+def _section(root: Node, name: str) -> Node:
+    """Give a section of the file, an empty one in its place when it is not there."""
+    return root.member(name) or Node(root.line, root.column, name, None)
+
+
+def _freeze(draft: _Draft, catalogue: Catalogue, *, table_id: str, notes: tuple[str, ...]) -> Table:
+    options, problems, root = draft.options, draft.problems, draft.root
+    defaults = options.defaults or DefaultOptions()
+    builder = ChainBuilder(
+        options.models, draft.providers, draft.names, node=_section(root, "models"), problems=problems
+    )
+    chains = builder.build()
+    routes, globs = build_routes(
+        chains, catalogue=catalogue, aliases=_catalogue_names(draft), params=defaults.params or {}
+    )
+    tenants = build_tenants(
+        options.tenants or {}, draft.names.models, node=_section(root, "tenants"), problems=problems
+    )
+    keys = build_keys(options.keys or [], draft.names, node=_section(root, "keys"), problems=problems)
+    place = _section(root, "defaults").at("default_model")
+    check_askable(defaults.default_model, draft.names.models, node=place, problems=problems)
+    check_prices(keys, chains, routes, problems)
+    return Table(
+        id=table_id,
+        providers=draft.providers,
+        routes=routes,
+        globs=globs,
+        tenants=tenants,
+        keys=keys,
+        default_model=defaults.default_model,
+        retry=Retry(defaults.retry.attempts) if defaults.retry else Retry(),
+        timeouts=build_timeouts(defaults.timeouts),
+        notes=(*notes, *_note_not_ready([*routes.values(), *globs])),
+    )
+
+
+def _catalogue_names(draft: _Draft) -> dict[str, str]:
+    """Give the known provider that another account of the same address is priced as."""
+    by_url = {provider.base_url: name for name in draft.known if (provider := draft.providers[name]).base_url}
+    others = [provider for name, provider in draft.providers.items() if name not in draft.known]
+    return {provider.name: by_url[provider.base_url] for provider in others if provider.base_url in by_url}
+
+
+def _note_not_ready(routes: Sequence[Route]) -> list[str]:
+    """Say which providers are skipped and why, and which models have nothing left."""
+    skipped: dict[str, list[str]] = {}
+    for route in routes:
+        for target in route.targets:
+            if target.provider.not_ready:
+                reason = f"{target.provider.name} is not ready, {target.provider.not_ready}"
+                skipped.setdefault(reason, []).append(route.name)
+    notes = [f"{reason}: skipped in {_list(names)}" for reason, names in skipped.items()]
+    silent = [route.name for route in routes if all(target.provider.not_ready for target in route.targets)]
+    return [*notes, *([f"no target is ready for {_list(silent)}"] if silent else [])]
+
+
+def _list(names: Sequence[str]) -> str:
+    unique = list(dict.fromkeys(names))
+    more = f" and {len(unique) - NAMES_SHOWN_MAX} more" if len(unique) > NAMES_SHOWN_MAX else ""
+    return ", ".join(unique[:NAMES_SHOWN_MAX]) + more

@@ -1,0 +1,158 @@
+"""Providers of a table: the known ones of config/providers.yaml under the entries of routes.yaml (part of `files`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from proxy.files.document import Node
+from proxy.files.environment import Credential, Environment
+from proxy.files.problems import Problems
+from proxy.files.schema import KnownProvider, PriceOptions, ProviderOptions
+from proxy.pricing import Prices
+from proxy.routing.table import Dialect, Provider, ProviderFlags, Simulation
+
+COMES_NEXT = "comes with the next release"
+DIALECTS_TO_COME = frozenset({Dialect.ANTHROPIC, Dialect.GOOGLE})
+KNOBS = ("first_token", "speed", "length", "seed", "fail", "fail_after", "fail_rate")
+_NETWORKED = ("base_url", "api_key", "headers", "verify", "site_url", "site_name")
+_DIALECTS = ", ".join(Dialect)
+
+_OWN_MAKER = {Dialect.OPENROUTER: "openrouter", Dialect.ANTHROPIC: "anthropic", Dialect.GOOGLE: "google"}
+"""Dialects spoken by one company: a second account there needs no base_url."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One provider before it is built."""
+
+    name: str
+    options: ProviderOptions
+    known: KnownProvider | None
+    node: Node
+    written: frozenset[str]
+    """Members routes.yaml itself gives."""
+
+
+def build_providers(
+    entries: Mapping[str, ProviderOptions | None],
+    known: Mapping[str, KnownProvider],
+    environment: Environment,
+    *,
+    node: Node,
+    problems: Problems,
+) -> dict[str, Provider]:
+    """Give every provider, declared ones and known ones; what cannot be built is noted and left out."""
+    built: dict[str, Provider] = {}
+    for name in [*known, *(name for name in entries if name not in known)]:
+        entry = _merge(name, entries.get(name), known, node.at(name))
+        if _is_sound(entry, problems):
+            built[name] = _build(entry, environment)
+    return built
+
+
+def build_prices(options: PriceOptions | None) -> Prices | None:
+    """Turn a `price:` into a price row."""
+    if options is None:
+        return None
+    given = {name: value for name in PriceOptions.model_fields if (value := getattr(options, name)) is not None}
+    return Prices(**given)
+
+
+def _merge(name: str, own: ProviderOptions | None, known: Mapping[str, KnownProvider], node: Node) -> _Entry:
+    own = own or ProviderOptions()
+    base = known.get(name)
+    model = base or (known.get(_OWN_MAKER.get(own.dialect, "")) if own.dialect else None)
+    written = frozenset(own.model_fields_set)
+    if model is None:
+        return _Entry(name, own, None, node, written)
+    changes: dict[str, Any] = {member: getattr(own, member) for member in written}
+    if base is None:
+        changes["key_variables"] = []  # another account: the known variable is not its key
+    merged = model.model_copy(update=changes)
+    return _Entry(name, merged, merged, node, written)
+
+
+def _is_sound(entry: _Entry, problems: Problems) -> bool:
+    wrong = _find_wrong(entry)
+    for member, message in wrong:
+        problems.add(entry.node.at(member), message)
+    return not wrong
+
+
+def _find_wrong(entry: _Entry) -> list[tuple[str, str]]:
+    options, dialect = entry.options, entry.options.dialect
+    if dialect is None:
+        return [("dialect", f"`dialect` is missing for a provider that is not a known one; one of {_DIALECTS}")]
+    if dialect is Dialect.SIMULATED:
+        idle = [member for member in _NETWORKED if member in entry.written]
+        return [(member, f"`{member}` means nothing to a simulated provider; leave it out") for member in idle]
+    knobs = [member for member in KNOBS if member in entry.written]
+    wrong = [(knob, f"`{knob}` is for `dialect: simulated` only; leave it out") for knob in knobs]
+    if dialect is not Dialect.OPENROUTER:
+        sites = [member for member in ("site_url", "site_name") if member in entry.written]
+        wrong += [(site, f"`{site}` is for OpenRouter only; use `headers` instead") for site in sites]
+    if not options.base_url and not (entry.known and not entry.written):
+        wrong.append(("base_url", "`base_url` is missing; write it as https://host/v1, up to and including the version"))
+    return wrong
+
+
+def _build(entry: _Entry, environment: Environment) -> Provider:
+    options = entry.options
+    assert options.dialect is not None
+    is_simulated = options.dialect is Dialect.SIMULATED
+    credential = Credential() if is_simulated else _find_credential(entry, environment)
+    flags = entry.known.flags.model_dump() if entry.known else {}
+    return Provider(
+        name=entry.name,
+        dialect=options.dialect,
+        base_url="" if is_simulated else options.base_url or "",
+        api_key=credential.secret,
+        headers={} if is_simulated else _headers(options),
+        on_disconnect=options.on_disconnect,
+        verify=options.verify,
+        price=build_prices(options.price),
+        flags=ProviderFlags(**flags),
+        simulation=_simulation(options) if is_simulated else None,
+        not_ready=_find_not_ready(options, credential),
+    )
+
+
+def _find_credential(entry: _Entry, environment: Environment) -> Credential:
+    if entry.options.api_key is not None:
+        return entry.options.api_key
+    variables = tuple(entry.known.key_variables) if entry.known else ()
+    return environment.credential_from(variables) if variables else Credential()
+
+
+def _find_not_ready(options: ProviderOptions, credential: Credential) -> str | None:
+    if options.dialect in DIALECTS_TO_COME:
+        return COMES_NEXT
+    if credential.missing:
+        return credential.missing
+    needs_url = options.dialect is not Dialect.SIMULATED and not options.base_url
+    return "its base_url is not set" if needs_url else None
+
+
+def _headers(options: ProviderOptions) -> dict[str, str]:
+    headers = dict(options.headers or {})
+    if options.site_url:
+        headers["HTTP-Referer"] = options.site_url
+    if options.site_name:
+        headers["X-Title"] = options.site_name
+    return headers
+
+
+def _simulation(options: ProviderOptions) -> Simulation:
+    names = {
+        "first_token": "first_token_s",
+        "speed": "speed_per_s",
+        "length": "length_tokens",
+        "seed": "seed",
+        "fail": "fail",
+        "fail_after": "fail_after_events",
+        "fail_rate": "fail_rate",
+    }
+    given = {names[knob]: value for knob in KNOBS if (value := getattr(options, knob)) is not None}
+    return Simulation(**given)
