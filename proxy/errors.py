@@ -2,9 +2,10 @@
 
 Two families, never mixed:
 
-* `RequestError` and its children end a client's request. They carry what the client is told: status, type, code, message.
-* `UpstreamError` ends one attempt. It never reaches a client by itself: `policy.retry` decides what follows it, and only
-  when no target is left does `routing.steps` turn the attempts into one `RequestError`.
+* `RequestError` and its children end a client's request. They carry what the client is told: status, type, code,
+  message.
+* `UpstreamError` ends one attempt. It never reaches a client by itself: `policy.retry` decides what follows it, and
+  only when no target is left does `routing.steps` turn the attempts into one `RequestError`.
 
 Foreign exceptions (aiohttp, sqlite3, yaml) become one of these at the adapter that met them, with the cause kept.
 """

@@ -1,8 +1,8 @@
 """One upstream reply, owned (floor 3): opened, read to its first meaningful event, relayed, closed.
 
 Until `open` returns nothing has been shown to the client and the gateway may still go elsewhere; the first meaningful
-event is the commit point. Comments, role chunks and empty chunks do not count: a provider that only says "processing" has
-promised nothing. From then on a failure can only be reported, never repaired.
+event is the commit point. Comments, role chunks and empty chunks do not count: a provider that only says "processing"
+has promised nothing. From then on a failure can only be reported, never repaired.
 
 Who opens a relay closes it. `close` never waits for the upstream longer than `DRAIN_S`, and only to hand a connection
 whose stream has ended back to the pool.
@@ -130,7 +130,9 @@ class Relay:
     async def _open(self) -> None:
         errand = self._errand
         self.was_sent = True
-        self._reply = reply = await self._upstream.open(errand.provider, errand.call, connect_timeout_s=errand.clocks.connect_s)
+        self._reply = reply = await self._upstream.open(
+            errand.provider, errand.call, connect_timeout_s=errand.clocks.connect_s
+        )
         self.status = reply.status
         if reply.status != OK:
             body = await reply.read_all(ERROR_BYTES_MAX)
@@ -180,7 +182,7 @@ class Relay:
 
     async def _next_batch(self, deadline_s: float) -> Batch:
         """Wait for the next read under the idle clock and the total clock."""
-        assert self._reply is not None, "frames are read from an open relay"  # noqa: S101 -- only our own bug
+        assert self._reply is not None, "frames are read from an open relay"
         self._watchdog.start(min(self._errand.clocks.idle_s, deadline_s - asyncio.get_running_loop().time()))
         try:
             return self._take(await self._reply.read())
@@ -236,7 +238,7 @@ class Watchdog:
     def _set(self, when_s: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        assert self._loop is not None, "start sets the loop"  # noqa: S101 -- only our own bug
+        assert self._loop is not None, "start sets the loop"
         self._timer = self._loop.call_at(when_s, self._check)
 
     def _check(self) -> None:

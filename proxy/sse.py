@@ -1,8 +1,8 @@
 """Framing of server-sent events (floor 0, pure): bytes in as they arrive, whole events out.
 
 Only framing: what an event means is the codec's business. An event leaves with the bytes it came with, so that a relay
-changes nothing it does not mean to change; only streams with CR line ends, a byte-order mark or invalid UTF-8 are written
-again, with LF, because clients differ in what they do with them. (WHATWG HTML, section "Server-sent events".)
+changes nothing it does not mean to change; only streams with CR line ends, a byte-order mark or invalid UTF-8 are
+written again, with LF, because clients differ in what they do with them. (WHATWG HTML, "Server-sent events".)
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ BOM = b"\xef\xbb\xbf"
 DONE = b"[DONE]"
 
 
-class EventTooLong(Exception):  # noqa: N818 -- it names what happened, as `NotFound` does
+class EventTooLong(Exception):
     """An event passed `EVENT_BYTES_MAX` before it ended."""
 
 

@@ -1,6 +1,6 @@
-"""What an upstream's refusal means (floor 1a, pure): one reading for every dialect that answers in OpenAI's error shape.
+"""What an upstream's refusal means (floor 1a, pure): one reading for all who answer in OpenAI's error shape.
 
-The status comes first, then structured codes, and words only where vendors give nothing better (openrouter.md 3.4, 4.4).
+The status comes first, then structured codes, words only where vendors give nothing better (openrouter.md 3.4, 4.4).
 """
 
 from __future__ import annotations
@@ -35,11 +35,13 @@ _BY_STATUS = {
 }
 _OVERFLOW_CODES = {"context_length_exceeded", "max_tokens_exceeded", "token_limit_exceeded", "string_too_long"}
 _OVERFLOW_WORDS = re.compile(
-    r"maximum context length|context[ _]length|context window|prompt is too long|input is too long|too many (?:input )?tokens"
+    r"maximum context length|context[ _]length|context window|(?:prompt|input) is too long|too many (?:input )?tokens"
     r"|exceeds? the (?:maximum|available) (?:number of|context|input) ?(?:tokens|size|length)?|reduce the length",
     re.IGNORECASE,
 )
-_OUT_OF_MONEY = re.compile(r"key limit exceeded|workspace.{0,40}budget|insufficient (?:credits|balance|quota)", re.IGNORECASE)
+_OUT_OF_MONEY = re.compile(
+    r"key limit exceeded|workspace.{0,40}budget|insufficient (?:credits|balance|quota)", re.IGNORECASE
+)
 
 
 def read_failure(status: int, headers: Mapping[str, str], body: bytes) -> Failure:
@@ -80,44 +82,6 @@ def find_fault(reply: Mapping[str, Any]) -> Failure | None:
     return failure_inside(error) if error else None
 
 
-class UpstreamReply(Protocol):
-    """One reply whose status and headers are in and whose body may still be on its way; whoever opened it closes it."""
-
-    @property
-    def status(self) -> int:
-        """Give the HTTP status."""
-        ...
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """Give the few headers that matter, names in lower case."""
-        ...
-
-    async def read(self) -> bytes:
-        """Wait for the next piece, b"" at the proper end; raises `UpstreamError` when the body is cut or unreadable."""
-        ...
-
-    async def read_all(self, bytes_max: int) -> bytes:
-        """Read the rest of the body; raises `UpstreamError` also when it is longer than `bytes_max`."""
-        ...
-
-    async def close(self) -> None:
-        """Let go, of the connection too unless the body was read to its end; never waits, and twice is once."""
-        ...
-
-
-class Upstream(Protocol[ProviderT_contra]):
-    """A way to call providers; used as `Upstream[Provider]`, since this floor does not know the routing table."""
-
-    async def open(self, provider: ProviderT_contra, call: Call, *, connect_timeout_s: float) -> UpstreamReply:
-        """Send the call, wait for status and headers; all other clocks are the caller's. Raises `UpstreamError`."""
-        ...
-
-    async def close(self) -> None:
-        """Close every connection."""
-        ...
-
-
 def message_of(error: Mapping[str, Any]) -> str:
     """Find the most telling message, unwrapping OpenRouter's `metadata.raw`, and scrub it."""
     message = _text(error.get("message")) or ""
@@ -149,16 +113,18 @@ def read_retry_after(value: str | None, date: str | None = None) -> float | None
 
 
 def _kind(status: int, error: Mapping[str, Any]) -> FailureKind:
-    kind = _BY_STATUS.get(status, FailureKind.INVALID_REPLY if status < 400 else FailureKind.SERVER_ERROR)  # noqa: PLR2004
+    kind = _BY_STATUS.get(status, FailureKind.INVALID_REPLY if status < 400 else FailureKind.SERVER_ERROR)
     code, text = str(error.get("code") or ""), str(error.get("message") or "")
     tags = {code, error_type_of(error) or ""}
-    if kind is FailureKind.BAD_REQUEST and (tags & _OVERFLOW_CODES or (status != 422 and _is_overflow(error))):  # noqa: PLR2004
+    if kind is FailureKind.BAD_REQUEST and (tags & _OVERFLOW_CODES or (status != 422 and _is_overflow(error))):
         return FailureKind.CONTEXT_LENGTH
-    if status == 400 and "model_not_found" in tags:  # noqa: PLR2004 -- an id the provider lacks is the table's matter, not the client's
+    if status == 400 and "model_not_found" in tags:
         return FailureKind.NOT_FOUND
-    if status == 403 and isinstance(error.get("metadata"), dict) and error["metadata"].get("reasons"):  # noqa: PLR2004
+    if status == 403 and isinstance(error.get("metadata"), dict) and error["metadata"].get("reasons"):
         return FailureKind.CONTENT_POLICY
-    if (status == 403 and _OUT_OF_MONEY.search(text)) or (status == 429 and "insufficient_quota" in {*tags, error.get("type")}):  # noqa: PLR2004
+    if (status == 403 and _OUT_OF_MONEY.search(text)) or (
+        status == 429 and "insufficient_quota" in {*tags, error.get("type")}
+    ):
         return FailureKind.CREDITS
     return kind
 
@@ -169,7 +135,7 @@ def _is_overflow(error: Mapping[str, Any]) -> bool:
 
 
 def _error_of(body: bytes) -> dict[str, Any]:
-    """Find the error object of a body in any of the shapes seen: {"error": {}}, {"error": ""}, {"message": ""}, [{}]."""
+    """Find the error object in any of the shapes seen: {"error": {}}, {"error": ""}, {"message": ""}, [{}]."""
     try:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -207,7 +173,11 @@ def _public_metadata(error: Mapping[str, Any]) -> dict[str, Any]:
     metadata = error.get("metadata")
     if not isinstance(metadata, dict):
         return {}
-    kept = {name: metadata[name] for name in ("provider_name", "error_type", "model_slug") if isinstance(metadata.get(name), str)}
+    kept = {
+        name: metadata[name]
+        for name in ("provider_name", "error_type", "model_slug")
+        if isinstance(metadata.get(name), str)
+    }
     reasons = metadata.get("reasons")
     if isinstance(reasons, list):
         kept["reasons"] = [scrub(str(reason))[:100] for reason in reasons[:20]]

@@ -127,7 +127,10 @@ def parse_frame(frame: Frame) -> JsonObject | None:
 
 def is_meaningful(chunk: JsonObject) -> bool:
     """Tell whether a chunk says something: text, reasoning, a tool call, a finish reason; a role alone does not."""
-    return any(choice.get("finish_reason") or choice.get("text") or _has_content(choice.get("delta")) for choice in choices_of(chunk))
+    return any(
+        choice.get("finish_reason") or choice.get("text") or _has_content(choice.get("delta"))
+        for choice in choices_of(chunk)
+    )
 
 
 def choices_of(chunk: JsonObject) -> list[dict[str, Any]]:

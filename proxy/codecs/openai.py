@@ -1,7 +1,7 @@
 """OpenAI's chat completions, spoken by most providers, and OpenRouter's superset of it (floor 1a, pure).
 
-Both are one codec: OpenRouter's own fields go on to OpenRouter and are left out for everyone else. Replies are already in
-the shape our clients want, so a stream is relayed as it came and only the events that matter are parsed.
+Both are one codec: OpenRouter's own fields go on to OpenRouter and are left out for everyone else. Replies are already
+in the shape our clients want, so a stream is relayed as it came and only the events that matter are parsed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import orjson
 from proxy.codecs import failures
 from proxy.codecs.wire import Call, Frame, JsonObject
 from proxy.errors import Failure, FailureKind, UpstreamError
-from proxy.money import to_nano_usd
+from proxy.money import NANO_PER_USD, to_nano_usd
 from proxy.sse import DONE, data_of
 from proxy.usage import Usage
 
@@ -40,7 +40,8 @@ OPENROUTER_FIELDS = frozenset(
 )
 """Request fields only OpenRouter knows (openrouter.md 1.2); `user` and `prediction` are OpenAI's too."""
 OWN_FIELDS = frozenset({"turnpike"})
-COST_NANO_USD_MAX = 10**15
+COST_USD_MAX = 1_000_000
+COST_NANO_USD_MAX = COST_USD_MAX * NANO_PER_USD
 """A reported cost above a million dollars is nonsense, not a bill."""
 _TICKS_PER_NANO = 10
 """xAI counts its bill in 1e-10 USD: 1,721,250 ticks were $0.000172125 for grok-3-mini in a recorded answer."""
@@ -60,7 +61,7 @@ class OpenAICodec:
         self._cap_field = cap_field
 
     def encode(self, body: JsonObject, *, model: str, output_tokens_max: int | None) -> Call:
-        """Write the body again under the provider's own model id; usage is always asked for, or money could not be right."""
+        """Write the body again under the provider's own model id; usage is always asked for, for the books' sake."""
         is_stream = body.get("stream") is True
         written = {name: value for name, value in body.items() if name not in self._dropped}
         written["model"] = model
@@ -173,7 +174,10 @@ class _Counts:
         )
 
     def _input(self) -> int:
-        hits, misses = self._count(self._usage, "prompt_cache_hit_tokens"), self._count(self._usage, "prompt_cache_miss_tokens")
+        hits, misses = (
+            self._count(self._usage, "prompt_cache_hit_tokens"),
+            self._count(self._usage, "prompt_cache_miss_tokens"),
+        )
         return self._count(self._usage, "prompt_tokens") or hits + misses
 
     def _output(self, reasoning: int) -> int:
@@ -185,7 +189,7 @@ class _Counts:
 
     def _cost(self) -> int | None:
         ticks = self._usage.get("cost_in_usd_ticks")
-        if "cost" not in self._usage and _is_whole(ticks) and 0 <= ticks <= COST_NANO_USD_MAX * _TICKS_PER_NANO:
+        if "cost" not in self._usage and isinstance(ticks, int) and 0 <= ticks <= COST_NANO_USD_MAX * _TICKS_PER_NANO:
             return -(-ticks // _TICKS_PER_NANO)
         cost = self._amount(self._usage.get("cost"))
         if cost is None or self._usage.get("is_byok") is not True:
@@ -199,11 +203,11 @@ class _Counts:
         if isinstance(value, bool) or not isinstance(value, int | float):
             self._anomalies.append("cost_unreadable")
             return None
-        nano_usd = to_nano_usd(Decimal(repr(value)))
-        if not 0 <= nano_usd <= COST_NANO_USD_MAX:
+        exact = Decimal(repr(value))
+        if not (exact.is_finite() and 0 <= exact <= COST_USD_MAX):
             self._anomalies.append("cost_out_of_range")
             return None
-        return nano_usd
+        return to_nano_usd(exact)
 
     def _count(self, fields: JsonObject, name: str) -> int:
         value = fields.get(name)

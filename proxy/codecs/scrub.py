@@ -18,7 +18,10 @@ _PATTERNS = (
     (re.compile(r"\bAIza[A-Za-z0-9_-]{20,}"), "(key removed)"),
     (re.compile(r"\b(?:user|org|acct|account|proj|project|team|workspace)[-_][A-Za-z0-9]{6,}"), "(account removed)"),
     (re.compile(r"\b(?:\d{1,3}\.){3}\d{1,3}(?::\d{1,5})?\b"), "(host removed)"),
-    (re.compile(r"(?<![\w.])(?:localhost(?::\d{1,5})?|\[[0-9a-f:]*:[0-9a-f:.]*\](?::\d{1,5})?)", re.IGNORECASE), "(host removed)"),
+    (
+        re.compile(r"(?<![\w.])(?:localhost(?::\d{1,5})?|\[[0-9a-f:]*:[0-9a-f:.]*\](?::\d{1,5})?)", re.IGNORECASE),
+        "(host removed)",
+    ),
     (
         re.compile(
             r"(?<![\w./-])(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+"

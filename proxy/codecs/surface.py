@@ -50,7 +50,12 @@ class View:
 
     def hides(self, chunk: JsonObject) -> bool:
         """Tell whether a usage chunk is left out: a client of `/v1` that did not ask may index `choices[0]`."""
-        return self.surface is Surface.OPENAI and not self.wants_usage and not chunk.get("choices") and bool(chunk.get("usage"))
+        return (
+            self.surface is Surface.OPENAI
+            and not self.wants_usage
+            and not chunk.get("choices")
+            and bool(chunk.get("usage"))
+        )
 
 
 def show_frame(frame: Frame, view: View, *, cost: Cost | None, is_first: bool) -> bytes:
@@ -88,7 +93,7 @@ def show_error(failure: Failure, view: View, *, seed: JsonObject, status: int) -
     if view.surface is Surface.OPENAI:
         error: dict[str, Any] = {"message": failure.message, "type": "api_error", "param": None, "code": code}
         return event(orjson.dumps({"error": error}))
-    number = int(code) if code.isdecimal() and len(code) == 3 else status  # noqa: PLR2004 -- an HTTP status
+    number = int(code) if code.isdecimal() and len(code) == 3 else status
     frame = {
         "id": seed.get("id") or "",
         "object": "chat.completion.chunk",
@@ -104,7 +109,9 @@ def show_error(failure: Failure, view: View, *, seed: JsonObject, status: int) -
 def split_reply(reply: JsonObject) -> Iterator[JsonObject]:
     """Turn a whole reply into chunks for a client that wanted a stream: content, finish, usage."""
     head = {name: reply.get(name) for name in ("id", "created", "model")} | {"object": "chat.completion.chunk"}
-    head |= {name: reply[name] for name in ("provider", "system_fingerprint", "service_tier") if reply.get(name) is not None}
+    head |= {
+        name: reply[name] for name in ("provider", "system_fingerprint", "service_tier") if reply.get(name) is not None
+    }
     for choice in _choices(reply):
         message = choice.get("message")
         delta = _numbered(message) if isinstance(message, dict) else {}
@@ -122,7 +129,10 @@ def _numbered(message: JsonObject) -> JsonObject:
     calls = message.get("tool_calls")
     if not isinstance(calls, list):
         return message
-    return {**message, "tool_calls": [{"index": index, **call} for index, call in enumerate(calls) if isinstance(call, dict)]}
+    return {
+        **message,
+        "tool_calls": [{"index": index, **call} for index, call in enumerate(calls) if isinstance(call, dict)],
+    }
 
 
 def _add_cost(reply: JsonObject, cost: Cost | None) -> bool:

@@ -97,7 +97,7 @@ def check_chat(body: JsonObject) -> None:
         if name in body:
             msg = f"`{name}` is not accepted: upstreams and their credentials are set by the gateway's operator."
             raise UnknownParameter(msg, param=name)
-    _check(body, "model", lambda v: isinstance(v, str) and 0 < len(v) <= 500, "a model's name")  # noqa: PLR2004 -- no id is longer
+    _check(body, "model", lambda v: isinstance(v, str) and 0 < len(v) <= 500, "a model's name")
     _check_messages(body)
     _check(body, "stream", lambda v: isinstance(v, bool), "true or false")
     _check(body, "stream_options", lambda v: isinstance(v, dict), "an object")

@@ -18,12 +18,9 @@ from proxy.edge.body import ClientLeft, RawHeaders, Receive, parse_body, read_bo
 from proxy.edge.errors import error_reply, error_status, send_reply, surface_of
 from proxy.errors import RequestError, Unauthenticated
 from proxy.gateway import Answer, Asked, Exchange, KeyChanged, Service
-from proxy.relay import Watchdog
 from proxy.routing.table import Table
 from proxy.telemetry import Telemetry
 
-STALL_S = 60.0
-"""A client that takes nothing for so long is let go: its stream holds an upstream and money."""
 PLANS_MAX = 3
 """How often a request is planned anew because its key was changed meanwhile."""
 CLIENT_LEFT_STATUS = 499
@@ -105,12 +102,11 @@ class _Turn:
     async def run(self, receive: Receive) -> None:
         """Answer the request; returns when the last byte is written or the client has gone."""
         task = asyncio.current_task()
-        assert task is not None, "a coroutine runs in a task"  # noqa: S101 -- only our own bug
+        assert task is not None, "a coroutine runs in a task"
         watcher = asyncio.get_running_loop().create_task(self._watch(receive, task))
-        watchdog = Watchdog(lambda: self._leave(task))
         try:
             async with self._exchange:
-                await self._answer(watchdog)
+                await self._answer()
         except asyncio.CancelledError:
             if not self._has_left:
                 raise
@@ -126,10 +122,9 @@ class _Turn:
         finally:
             self._is_over = True
             watcher.cancel()
-            watchdog.stop()
         self._telemetry.request_finished(self._exchange.record(self._status))
 
-    async def _answer(self, watchdog: Watchdog) -> None:
+    async def _answer(self) -> None:
         answer = await self._exchange.answer()
         if answer.body is not None:
             self._is_over = True
@@ -147,9 +142,7 @@ class _Turn:
         async for piece in self._exchange.stream():
             self._is_over = self._exchange.is_settled
             is_last = self._is_over and self._exchange.error is None
-            watchdog.start(STALL_S)
             await self._send({"type": "http.response.body", "body": piece, "more_body": not is_last})
-            watchdog.pause()
         if self._exchange.error is not None:
             self._scope["extensions"]["turnpike.cut"]()
 

@@ -71,8 +71,8 @@ def refusal(needed_nano_usd: int, max_cost_nano_usd: int | None, refused: Refuse
     if refused.held_nano_usd:
         remedy = f"${format_usd(refused.held_nano_usd)} of it is held by requests under way and may come back. {remedy}"
     return PolicyRefusal(
-        f"The request could cost ${format_usd(needed_nano_usd)}, the budget has ${format_usd(refused.left_nano_usd)} left. "
-        f"{remedy}",
+        f"The request could cost ${format_usd(needed_nano_usd)}, "
+        f"the budget has ${format_usd(refused.left_nano_usd)} left. {remedy}",
         code="budget_exceeded",
         metadata={
             "needed": format_usd(needed_nano_usd),

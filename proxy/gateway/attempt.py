@@ -77,7 +77,7 @@ class Attempt:
         return None if usage is None or usage.is_empty else shown_cost(book(self._evidence(usage, local=None)))
 
     async def conclude(self, clock: Clock, *, error: Failure | str | None = None) -> Booking:
-        """Work out what to book, counting tokens in a thread when nobody else did; `error` is a failure or `client_left`."""
+        """Work out what to book, counting tokens in a thread when nobody else did; `error` may be `CLIENT_LEFT`."""
         evidence = self._evidence(self.relay.usage, local=None, error=error)
         if _costs_nothing(self.relay, error):
             booking = Booking(0, None, Usage())
@@ -147,5 +147,3 @@ def failure_of(error: UpstreamError, secret: str | None) -> Failure:
     if secret and secret in failure.message:
         return replace(failure, message=failure.message.replace(secret, "(key removed)"))
     return failure
-
-

@@ -99,7 +99,7 @@ class Exchange:
         await self._service.shield(self._abandon(CLIENT_LEFT if left else "internal_error"))
 
     def leave(self, task: asyncio.Task[None]) -> None:
-        """Tell that the client has gone: cancels `task`, which runs this exchange, as soon as nothing can be lost by it."""
+        """Tell that the client has gone: cancels `task`, which runs this exchange, when nothing is lost by it."""
         self._has_left = True
         if not self._is_admitting:
             task.cancel()
@@ -160,7 +160,7 @@ class Exchange:
         await self._settle(attempt)
         yield tail if tail.endswith(DONE_EVENT) else tail + DONE_EVENT
 
-    # --- the chain -----------------------------------------------------------------------------------------------------
+    # --- the chain ------------------------------------------------------------------------------------------------
 
     async def _run_chain(self, plan: Plan) -> Attempt:
         """Call targets one after another until one answers."""
@@ -180,7 +180,7 @@ class Exchange:
                 return attempt
 
     async def _begin(self, plan: Plan, index: int) -> Attempt:
-        """Hold the attempt's money: the admission held the first one's, a later one's comes with the end of the one before."""
+        """Hold the attempt's money: the first one's is held by the admission, a later one's as the one before ends."""
         previous = self._opened()
         if not self._outcomes:
             return previous
@@ -198,7 +198,7 @@ class Exchange:
 
     async def _advance(self, previous: Attempt, attempt: Attempt) -> Admitted | Refused | KeyGone:
         ended = previous.end
-        assert ended is not None, "an attempt is concluded before the next begins"  # noqa: S101 -- only our own bug
+        assert ended is not None, "an attempt is concluded before the next begins"
         # Until the ledger has answered either attempt may be the pending one: leaving now settles both.
         self._attempt, self._previous = attempt, previous
         step = Advance(self.request_id, ended=ended, begins=attempt.start(), at_s=self._clock.now_s())
@@ -236,7 +236,7 @@ class Exchange:
         self._service.health.record_failure(target.name, failure.kind, at_s=self._clock.now_s())
         return failure
 
-    # --- the books -----------------------------------------------------------------------------------------------------
+    # --- the books ------------------------------------------------------------------------------------------------
 
     async def _ask_ledger(self, plan: Plan) -> Admitted | Refused | KeyGone:
         """Put a sized plan to the ledger, as the admission of this request."""
@@ -271,7 +271,7 @@ class Exchange:
             booking = await attempt.conclude(self._clock, error=error)
             self._add_spent(booking.cost_nano_usd)
         end = attempt.end
-        assert end is not None, "conclude sets it"  # noqa: S101 -- only our own bug
+        assert end is not None, "conclude sets it"
         self.error = end.error
         await self._write(end)
         return Cost(end.cost_nano_usd, end.cost_source or CostSource.REPORTED)
@@ -301,7 +301,7 @@ class Exchange:
         elif self._spent_nano_usd is not None:
             self._spent_nano_usd += cost_nano_usd
 
-    # --- what the client is told ---------------------------------------------------------------------------------------
+    # --- what the client is told ----------------------------------------------------------------------------------
 
     def record(self, status: int, error: str | None = None) -> FinishedRequest:
         """Give the one log line of this request."""
@@ -349,7 +349,9 @@ class Exchange:
 
     def _view(self, attempt: Attempt) -> View:
         options = self._asked.body.get("stream_options")
-        return self._make_view(attempt.candidate, wants_usage=isinstance(options, dict) and options.get("include_usage") is True)
+        return self._make_view(
+            attempt.candidate, wants_usage=isinstance(options, dict) and options.get("include_usage") is True
+        )
 
     def _make_view(self, candidate: Candidate, *, wants_usage: bool) -> View:
         provider = candidate.target.provider
@@ -360,7 +362,7 @@ class Exchange:
             wants_usage=wants_usage,
         )
 
-    # --- small things --------------------------------------------------------------------------------------------------
+    # --- small things ---------------------------------------------------------------------------------------------
 
     def _make_attempt(self, plan: Plan, index: int, number: int) -> Attempt:
         candidate = plan.candidates[index]
@@ -375,14 +377,14 @@ class Exchange:
         )
 
     def _opened(self) -> Attempt:
-        assert self._attempt is not None, "an admitted exchange has an attempt"  # noqa: S101 -- only our own bug
+        assert self._attempt is not None, "an admitted exchange has an attempt"
         return self._attempt
 
     def _elapsed_ms(self) -> int:
         return round((self._clock.monotonic_s() - self._asked.received_s) * 1000)
 
     def _total_left_s(self) -> float:
-        assert self._plan is not None, "asked only once there is a plan"  # noqa: S101 -- only our own bug
+        assert self._plan is not None, "asked only once there is a plan"
         return max(0.001, self._asked.received_s + self._plan.total_s - self._clock.monotonic_s())
 
 
@@ -400,4 +402,6 @@ def _cost_headers(cost: Cost, spent_nano_usd: int | None) -> dict[str, str]:
 
 def _is_terminal(frame: Frame) -> bool:
     """Tell whether a frame belongs to the end of a stream: `[DONE]`, or usage on its own."""
-    return frame.is_done or (frame.chunk is not None and not frame.chunk.get("choices") and bool(frame.chunk.get("usage")))
+    return frame.is_done or (
+        frame.chunk is not None and not frame.chunk.get("choices") and bool(frame.chunk.get("usage"))
+    )

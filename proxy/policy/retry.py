@@ -1,7 +1,7 @@
 """What follows a failed attempt (floor 1a, pure; openrouter.md 3.4, design.md section 5).
 
-Nothing has reached the client yet, or nobody would ask. Three answers: go on to another target, end the chain because the
-request itself is at fault, or (the last target left) try the same one again after a wait.
+Nothing has reached the client yet, or nobody would ask. Three answers: go on to another target, end the chain because
+the request itself is at fault, or (the last target left) try the same one again after a wait.
 """
 
 from __future__ import annotations

@@ -27,7 +27,12 @@ class Clocks:
 
 
 def clocks(
-    *, connect_s: float | None, first_token_s: float | None, idle_s: float | None, total_s: float | None, is_stream: bool
+    *,
+    connect_s: float | None,
+    first_token_s: float | None,
+    idle_s: float | None,
+    total_s: float | None,
+    is_stream: bool,
 ) -> Clocks:
     """Fill what the operator left open."""
     return Clocks(

@@ -7,7 +7,7 @@ adds the money, `steps` walks it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from proxy.errors import ClientError, NotFound
@@ -139,5 +139,3 @@ def _with_params(body: Mapping[str, Any], principal: Principal, target: Target) 
         filled.pop("max_tokens", None)
         filled.pop("max_completion_tokens", None)
     return {**filled, **body}
-
-

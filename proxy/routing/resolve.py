@@ -129,5 +129,3 @@ def merge_facts(first: ModelFacts, then: ModelFacts) -> ModelFacts:
         output_tokens_max=first.output_tokens_max or then.output_tokens_max,
         capabilities={**then.capabilities, **first.capabilities},
     )
-
-

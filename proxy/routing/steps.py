@@ -147,12 +147,14 @@ def _shared_error(failures: list[Failure]) -> RequestError | None:
 def _rejected(failure: Failure) -> RequestError:
     status = failure.status or 400
     code = failure.code or {413: "payload_too_large"}.get(status, "invalid_value")
-    return UpstreamRejected(failure.message, status=status, code=code, param=failure.param, metadata=dict(failure.metadata))
+    return UpstreamRejected(
+        failure.message, status=status, code=code, param=failure.param, metadata=dict(failure.metadata)
+    )
 
 
 def _unusable(kinds: set[FailureKind]) -> RequestError:
     if FailureKind.CREDITS in kinds:
-        msg = "The gateway's own credit at its provider is used up; this is not about your key or budget. Tell its operator."
+        msg = "The gateway's own credit at its provider is used up; this is not about your key. Tell its operator."
         return UpstreamUnusable(msg, code="upstream_credits")
     msg = "The gateway's own credential was refused by its provider; this is not about your key. Tell its operator."
     return UpstreamUnusable(msg, code="upstream_credentials")
@@ -161,7 +163,7 @@ def _unusable(kinds: set[FailureKind]) -> RequestError:
 def _mixed_error(failures: list[Failure]) -> RequestError:
     """Find the words for attempts that ended in different ways.
 
-    What the client can change comes first (the prompt, its length), then what the operator must (credentials), then trouble.
+    What the client can change comes first: the prompt, then its length.
     """
     by_kind = {failure.kind: failure for failure in failures}
     if (moderated := by_kind.get(FailureKind.CONTENT_POLICY)) is not None:

@@ -1,7 +1,8 @@
 """The routing table: routes.yaml after it has been read, checked and resolved (floor 1b, pure, immutable).
 
 `files` builds it; a request sees one table from start to end. Aliases are already flattened: a route's targets are
-concrete (provider, model) pairs in the order to try, except for the one `*` of a glob, which stands until a request fills it.
+concrete (provider, model) pairs in the order to try, except for the one `*` of a glob, which stands until a request
+fills it.
 """
 
 from __future__ import annotations
@@ -123,7 +124,7 @@ class Target:
     model: str
     """The provider's own id; holds one `*` in a glob route."""
     facts: ModelFacts = field(default_factory=ModelFacts)
-    """Price (target > model > provider > catalogue), context and output limit; of a glob target only what the file says."""
+    """Price (target > model > provider > catalogue), context, output limit; of a glob only what the file says."""
     timeouts: Timeouts = field(default_factory=Timeouts)
     """Already the tightest of target, route and the aliases on the way."""
     params: Mapping[str, Any] = field(default_factory=dict)
