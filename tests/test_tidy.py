@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from proxy.catalogue import load_catalogue
+from proxy.files import config_folder, load_table, routes_schema
 from tests import tidy
 
 ROOT = Path(__file__).parent.parent
@@ -155,3 +157,20 @@ def test_make_targets_are_told_from_prose() -> None:
     """Only words that are targets count as targets."""
     text = "make sure to `make run` first; make no check of it, but make bench"
     assert tidy.make_targets(text, TARGETS) == {"run", "bench"}
+
+
+def test_schema_is_fresh() -> None:
+    """The schema that editors read is the one the loader checks by."""
+    written = json.loads((ROOT / "config/routes.schema.json").read_text())
+    assert written == routes_schema(), "stale: .venv/bin/python scripts/write_schema.py"
+
+
+@pytest.mark.parametrize(
+    "path", sorted([ROOT / "routes.yaml", *ROOT.glob("config/examples/*.yaml")]), ids=lambda p: p.stem
+)
+def test_shipped_tables_load(path: Path) -> None:
+    """The routing table in use and every example are whole, and answer for at least one model."""
+    variables = set(re.findall(r"\$\{(\w+)\}", path.read_text()))
+    environ = {name: f"https://{name.lower().replace('_', '-')}.example" for name in variables}
+    catalogue = load_catalogue(config_folder())
+    assert load_table(path, environ=environ, catalogue=catalogue).routes
