@@ -1,0 +1,129 @@
+"""The listening side (floor 5): binds, serves an ASGI app through `EdgeProtocol`, ends without breaking a stream.
+
+The caller opens what the app needs before it calls `serve` and closes it after: when `serve` returns, no request runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, MutableMapping
+from types import FrameType
+from typing import Any, Literal
+
+import uvicorn
+
+from proxy.edge.framing import Limits
+from proxy.edge.protocol import EdgeProtocol
+
+Asgi = Callable[
+    [
+        MutableMapping[str, Any],
+        Callable[[], Awaitable[MutableMapping[str, Any]]],
+        Callable[[MutableMapping[str, Any]], Awaitable[None]],
+    ],
+    Awaitable[None],
+]
+
+DRAIN_S = 300
+"""How long running streams may go on after SIGTERM; a second signal ends the wait."""
+SETTLE_S = 10.0
+"""How long a request cut off after that may take to settle."""
+BACKLOG_CONNECTIONS = 2048
+DEFAULT_LIMITS = Limits()
+
+
+class ListenError(Exception):
+    """The address cannot be listened on; the message names it and the remedy."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bind an address, port 0 for any free one; nothing is accepted yet. Raises `ListenError`."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        msg = f"The host {host!r} cannot be resolved ({error.strerror}); use an address of this machine."
+        raise ListenError(msg) from error
+    family, kind, protocol, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        msg = f"Cannot listen on {host} port {port} ({error.strerror}); stop what uses it or choose another --port."
+        raise ListenError(msg) from error
+    return listener
+
+
+def address_of(listener: socket.socket, host: str) -> str:
+    """Give the URL a listener is reached under, with the port it really has."""
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{listener.getsockname()[1]}"
+
+
+async def serve(
+    app: Asgi,
+    *,
+    listener: socket.socket,
+    on_ready: Callable[[], None],
+    limits: Limits = DEFAULT_LIMITS,
+    drain_s: int = DRAIN_S,
+    lifespan: Literal["on", "off"] = "off",
+) -> None:
+    """Serve until SIGTERM or SIGINT; `on_ready` is called once requests are answered.
+
+    Then nothing new is accepted, running replies go on for `drain_s` seconds at most, and what is left is cancelled.
+    """
+    config = uvicorn.Config(
+        app,
+        http=EdgeProtocol.limited(limits),
+        ws="none",
+        lifespan=lifespan,
+        interface="asgi3",
+        proxy_headers=False,
+        server_header=False,
+        access_log=False,
+        log_config=None,
+        backlog=BACKLOG_CONNECTIONS,
+        timeout_keep_alive=limits.keep_alive_s,
+        timeout_graceful_shutdown=drain_s,
+    )
+    server = _Server(config, on_ready)
+    await server.serve(sockets=[listener])
+    await _settle(server.server_state.tasks)
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn's server with a ready line that is true and an exit that is clean."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+        if not self.should_exit:
+            self._on_ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End gently on the first signal, soon on the second; uvicorn would raise it again and die of it."""
+        if self.should_exit:
+            self.force_exit = True
+            # Uvicorn would still wait for the connections to close: end what holds them open.
+            self._loop.call_soon_threadsafe(_cancel, self.server_state.tasks)
+        self.should_exit = True
+
+
+async def _settle(tasks: set[asyncio.Task[None]]) -> None:
+    """End requests that outlived the drain and wait until they have booked what they used."""
+    left = set(tasks)
+    _cancel(left)
+    if left:
+        await asyncio.wait(left, timeout=SETTLE_S)
+
+
+def _cancel(tasks: set[asyncio.Task[None]]) -> None:
+    for task in tuple(tasks):
+        task.cancel()

@@ -1,0 +1,419 @@
+"""The hardened connection over real sockets: deadlines, limits, smuggling, pipelining, the cut."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from dataclasses import replace
+
+import orjson
+import pytest
+
+from proxy.edge.framing import Limits
+from tests.edge.connection import QUICK, EchoApp, ask, connected, head, served
+
+CLOSE = b"connection: close"
+PATIENT = replace(QUICK, head_s=10.0, body_s=10.0)
+"""For tests that must not meet a deadline."""
+
+
+def status_of(reply: bytes) -> int:
+    """Read the status of a raw reply, 0 when there is none."""
+    return int(reply.split(b" ", 2)[1]) if reply else 0
+
+
+async def test_a_plain_request_is_answered() -> None:
+    """With a body by length and by chunks."""
+    app = EchoApp()
+    async with served(app, PATIENT) as server:
+        reply = await ask(server, head(b"POST /x HTTP/1.1", b"content-length: 3", CLOSE) + b"abc")
+        assert reply.endswith(b"POST /x abc")
+        chunked = b"3\r\nabc\r\n2;a=b\r\nde\r\n0\r\n\r\n"
+        reply = await ask(server, head(b"POST /x HTTP/1.1", b"transfer-encoding: chunked", CLOSE) + chunked)
+        assert reply.endswith(b"POST /x abcde")
+        assert b"server:" not in reply.lower()
+
+
+async def test_a_connection_is_used_again() -> None:
+    """Keep-alive, request after request, whatever the pieces they arrive in."""
+    async with served(EchoApp(), PATIENT) as server, connected(server) as client:
+        for number in range(5):
+            client.send(head(b"POST /x HTTP/1.1", b"content-length: 1")[:-5])
+            await asyncio.sleep(0)
+            client.send(head(b"POST /x HTTP/1.1", b"content-length: 1")[-5:] + b"%d" % number)
+            assert await client.read_reply() == (200, b"POST /x %d" % number)
+
+
+# ---------------------------------------------------------------- S14: slow clients
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b"GET", b"GET /x HTTP/1.1\r\nhost: a\r\nx-slow:", b"\r\n"],
+    ids=["silent", "request line", "half a header", "blank line"],
+)
+async def test_a_head_that_does_not_come_is_closed_at_its_deadline(sent: bytes) -> None:
+    """With 408 when a request had begun, without a word when nothing had been sent."""
+    async with served(EchoApp()) as server:
+        reply = await ask(server, sent, timeout_s=2.0)
+        assert status_of(reply) in ({408} if sent else {0})
+
+
+async def test_a_dripping_head_does_not_move_its_deadline() -> None:
+    """One byte now and then is no progress."""
+    async with served(EchoApp()) as server, connected(server) as client:
+        reading = asyncio.ensure_future(client.read_all(2.0))
+        for byte in b"GET /x HTTP/1.1\r\nhost: a\r\nx: 1234567890":
+            client.send(bytes([byte]))
+            await asyncio.sleep(0.01)
+            if reading.done():
+                break
+        assert status_of(await reading) == 408
+
+
+async def test_a_body_that_does_not_come_is_closed_at_its_deadline() -> None:
+    """408, and the app is told that the client is gone."""
+    app = EchoApp()
+    async with served(app) as server:
+        reply = await ask(server, head(b"POST /x HTTP/1.1", b"content-length: 10") + b"abc", timeout_s=2.0)
+        assert status_of(reply) == 408
+        await asyncio.wait_for(app.left.wait(), 1.0)
+
+
+async def test_a_body_that_keeps_the_pace_is_waited_for() -> None:
+    """The deadline grows with what has arrived."""
+    limits = replace(QUICK, body_s=0.1, body_bytes_per_s=100)
+    async with served(EchoApp(), limits) as server, connected(server) as client:
+        client.send(head(b"POST /x HTTP/1.1", b"content-length: 100"))
+        for _ in range(10):
+            client.send(b"0123456789")
+            await asyncio.sleep(0.03)
+        status, _ = await client.read_reply()
+        assert status == 200
+
+
+async def test_an_idle_connection_is_closed_after_the_keep_alive_time() -> None:
+    """Also when blank lines follow a finished request: they start the head's clock."""
+    async with served(EchoApp(), replace(PATIENT, head_s=0.1)) as server, connected(server) as client:
+        client.send(head())
+        await client.read_reply()
+        client.send(b"\r\n")
+        assert status_of(await client.read_all(2.0)) == 408
+
+
+async def test_a_client_that_does_not_read_is_cut_off() -> None:
+    """Its reply waits in bounded memory, and not for ever."""
+    app = EchoApp()
+    async with served(app) as server:
+        listener = socket.create_connection(("127.0.0.1", server.port))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listener.sendall(head(b"GET /big HTTP/1.1"))
+        await server.until_connections(1)
+        await server.until_connections(0)
+        listener.close()
+
+
+async def test_a_slow_reader_that_goes_on_gets_everything() -> None:
+    """Reading at all starts the clock anew."""
+    async with served(EchoApp()) as server, connected(server) as client:
+        client.send(head(b"GET /big HTTP/1.1"))
+        await asyncio.sleep(0.1)
+        status, body = await client.read_reply()
+        assert (status, len(body)) == (200, 4_000_000)
+
+
+# ---------------------------------------------------------------- limits of the head
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (head(b"GET /" + b"a" * 9_000 + b" HTTP/1.1"), 414),
+        (head(b"GET /x HTTP/1.1", b"x: " + b"a" * 33_000), 431),
+        (head(b"GET /x HTTP/1.1", *[b"x%d: a" % number for number in range(100)]), 431),
+        (head(b"GET /x HTTP/1.1", *[b"x%d: %s" % (number, b"a" * 400) for number in range(90)]), 431),
+        (b"GET /x HTTP/1.1\r\nx: " + b"a" * 3_000_000, 431),
+        (b"GET /" + b"a" * 3_000_000, 414),
+        (b"\r\n" * 100_000, 431),
+        (head(b"GET /x HTTP/1.1", *[b"x%d: a" % number for number in range(99)], CLOSE)[:-13] + b"\r\n\r\n", 0),
+    ],
+    ids=["target", "one field", "fields", "all fields", "endless field", "endless target", "blank lines", "short"],
+)
+async def test_a_head_beyond_the_limits_is_refused(data: bytes, status: int) -> None:
+    """414 or 431, however it is cut into packets; what is left of it is thrown away while the client reads."""
+    async with served(EchoApp(), PATIENT) as server:
+        if status:
+            assert status_of(await ask(server, data)) == status
+
+
+async def test_a_head_at_the_limits_is_accepted() -> None:
+    """100 fields, 32 KiB, 8 KiB of target."""
+    app = EchoApp()
+    fields = [b"x%02d: a" % number for number in range(98)]
+    async with served(app, PATIENT) as server:
+        assert status_of(await ask(server, head(b"GET /x HTTP/1.1", *fields, CLOSE))) == 200
+        assert status_of(await ask(server, head(b"GET /" + b"a" * 8_190 + b" HTTP/1.1", CLOSE))) == 200
+        assert status_of(await ask(server, head(b"GET /x HTTP/1.1", b"x: " + b"a" * 32_700, CLOSE))) == 200
+    assert len(app.asked) == 3
+
+
+# ---------------------------------------------------------------- S11, S12: one way to read a request
+
+CHUNKS = b"3\r\nabc\r\n0\r\n\r\n"
+POST = b"POST /x HTTP/1.1"
+SMUGGLED = [
+    head(POST, b"content-length: 4", b"transfer-encoding: chunked") + CHUNKS,
+    head(POST, b"transfer-encoding: chunked", b"content-length: 4") + CHUNKS,
+    head(POST, b"content-length: 5", b"content-length: 6") + b"abcdef",
+    head(POST, b"content-length: 5", b"content-length: 5") + b"abcde",
+    head(POST, b"content-length: 5, 5") + b"abcde",
+    head(POST, b"content-length: +5") + b"abcde",
+    head(POST, b"content-length: 0x5") + b"abcde",
+    head(POST, b"content-length: 1_0") + b"abcdeabcde",
+    head(POST, b"content-length: -1"),
+    head(POST, b"content-length: 99999999999999999999999"),
+    head(POST, b"transfer-encoding: xchunked") + CHUNKS,
+    head(POST, b"transfer-encoding: gzip, chunked") + CHUNKS,
+    head(POST, b"transfer-encoding: chunked, identity") + CHUNKS,
+    head(POST, b"transfer-encoding: chunked", b"transfer-encoding: chunked") + CHUNKS,
+    head(POST, b"transfer-encoding: chunked", b"transfer-encoding: identity") + CHUNKS,
+    head(POST, b"transfer-encoding : chunked") + CHUNKS,
+    head(POST, b"content-length : 3") + b"abc",
+    head(POST, b" content-length: 3") + b"abc",
+    head(POST, b"x: a", b" folded") + b"",
+    head(POST, b"x: a\x00b"),
+    head(POST, b"x: a\rb"),
+    head(POST, b"x\x00: a"),
+    b"POST /x HTTP/1.1\nhost: a\ncontent-length: 0\n\n",
+    b"POST /x HTTP/1.1\r\nhost: a\nx: b\r\n\r\n",
+    head(POST, b"transfer-encoding: chunked") + b"3\nabc\n0\n\n",
+    head(POST, b"transfer-encoding: chunked") + b"3\r\nabcX0\r\n\r\n",
+    head(POST, b"transfer-encoding: chunked") + b"3\r\nabc0\r\n\r\n",
+    head(POST, b"transfer-encoding: chunked") + b"+3\r\nabc\r\n0\r\n\r\n",
+    head(POST, b"transfer-encoding: chunked") + b"0x3\r\nabc\r\n0\r\n\r\n",
+    head(POST, b"transfer-encoding: chunked") + b" 3\r\nabc\r\n0\r\n\r\n",
+    head(POST, b"transfer-encoding: chunked") + b"ffffffffffffffffff\r\nabc\r\n0\r\n\r\n",
+    head(POST, b"transfer-encoding: chunked") + b"3\r\nabc\r\n0\r\nx: trailer\r\n\r\n",
+    head(POST, b"transfer-encoding: chunked") + b"3\r\nabc\r\n0\r\n" + b"x: trailer\r\n" * 100_000 + b"\r\n",
+    head(POST, b"transfer-encoding: chunked") + b"3;" + b"x" * 1_000_000 + b"\r\nabc\r\n0\r\n\r\n",
+    head(b"POST /x HTTP/1.0", b"transfer-encoding: chunked") + CHUNKS,
+    b"GET /x HTTP/1.1\r\n\r\n",
+    head(b"GET /x HTTP/1.1", b"host: b"),
+    head(host=b"a/x?"),
+    head(host=b"a#"),
+    head(b"GET http://evil/admin HTTP/1.1"),
+    head(b"CONNECT evil:443 HTTP/1.1"),
+    head(b"OPTIONS * HTTP/1.1"),
+    head(b"get /x HTTP/1.1"),
+    head(b"GET /x y HTTP/1.1"),
+    head(b"GET /x HTTP/1.1 "),
+    head(b"GET /\xff HTTP/1.1"),
+    head(b"GET /x\x00y HTTP/1.1"),
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 40,
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("data", SMUGGLED, ids=range(len(SMUGGLED)))
+async def test_a_request_that_can_be_read_in_two_ways_is_refused(data: bytes) -> None:
+    """400 and a closed connection, and the request that follows it on the wire never runs."""
+    app = EchoApp()
+    async with served(app, PATIENT) as server:
+        reply = await ask(server, data + head(b"GET /smuggled HTTP/1.1", CLOSE), timeout_s=3.0)
+    assert status_of(reply) in {400, 505}, reply
+    assert reply.count(b"HTTP/1.1 ") == 1
+    assert orjson.loads(reply.partition(b"\r\n\r\n")[2])["error"]["code"] == "invalid_http"
+    assert "/smuggled" not in [path for _, path, _ in app.asked]
+
+
+async def test_a_refused_body_tells_the_app_that_its_client_is_gone() -> None:
+    """The request that had begun ends like one whose client left."""
+    app = EchoApp()
+    async with served(app, PATIENT) as server, connected(server) as client:
+        client.send(head(POST, b"transfer-encoding: chunked") + b"3\r\nabc\r\n")
+        await asyncio.sleep(0.02)
+        client.send(b"zz\r\n")
+        assert status_of(await client.read_all()) == 400
+        await asyncio.wait_for(app.left.wait(), 1.0)
+
+
+async def test_an_upgrade_is_ignored() -> None:
+    """S10, S42: no h2c, no websocket; the request is answered as any other and the connection closed."""
+    app = EchoApp()
+    async with served(app, PATIENT) as server:
+        for fields in (
+            [b"connection: Upgrade, HTTP2-Settings", b"upgrade: h2c", b"http2-settings: AAMAAABk"],
+            [b"connection: upgrade", b"upgrade: websocket", b"sec-websocket-key: x", b"sec-websocket-version: 13"],
+        ):
+            reply = await ask(server, head(b"GET /x HTTP/1.1", *fields) + head(b"GET /smuggled HTTP/1.1"))
+            assert status_of(reply) == 200
+            assert reply.count(b"HTTP/1.1 ") == 1
+            body = b"content-length: 3"
+            reply = await ask(server, head(POST, *fields, body) + b"abc" + head(POST, body) + b"def")
+            assert reply.endswith(b"POST /x abc")
+            reply = await ask(server, head(POST, *fields, b"transfer-encoding: chunked") + CHUNKS + CHUNKS)
+            assert reply.endswith(b"POST /x abc")
+    assert "/smuggled" not in [path for _, path, _ in app.asked]
+
+
+async def test_a_body_behind_an_upgrade_may_come_in_pieces() -> None:
+    """Java's HTTP client offers h2c with every POST; its body has a deadline like any other."""
+    async with served(EchoApp()) as server:
+        fields = [b"connection: Upgrade, HTTP2-Settings", b"upgrade: h2c", b"http2-settings: AAMAAABk"]
+        async with connected(server) as client:
+            client.send(head(POST, *fields, b"content-length: 6"))
+            for byte in b"abcdef":
+                await asyncio.sleep(0.002)
+                client.send(bytes([byte]))
+            assert await client.read_reply() == (200, b"POST /x abcdef")
+        assert status_of(await ask(server, head(POST, *fields, b"content-length: 6") + b"abc")) == 408
+        assert status_of(await ask(server, head(POST, *fields, b"transfer-encoding: chunked") + b"zz\r\n")) == 400
+
+
+# ---------------------------------------------------------------- S13: pipelining
+
+
+async def test_pipelined_requests_are_answered_in_order_and_bounded() -> None:
+    """Sixteen may wait behind the one being answered; then the connection closes."""
+    app = EchoApp()
+    async with served(app, PATIENT) as server, connected(server) as client:
+        client.send(b"".join(head(b"GET /%d HTTP/1.1" % number) for number in range(1000)))
+        received = await client.read_all()
+    answered = [path for _, path, _ in app.asked]
+    assert answered == [f"/{number}" for number in range(len(answered))]
+    assert received.count(b"HTTP/1.1 200") == len(answered) <= 17
+
+
+async def test_a_bad_request_behind_a_good_one_lets_it_finish() -> None:
+    """The first is answered, the second refused by closing."""
+    app = EchoApp()
+    async with served(app, PATIENT) as server, connected(server) as client:
+        client.send(head(b"GET /slow HTTP/1.1"))
+        await client.reader.readuntil(b"first")
+        client.send(b"nonsense\r\n\r\n" + head(b"GET /smuggled HTTP/1.1"))
+        await asyncio.sleep(0.05)
+        app.go_on.set()
+        assert (await client.read_all()).endswith(b"4\r\nlast\r\n0\r\n\r\n")
+    assert [path for _, path, _ in app.asked] == ["/slow"]
+
+
+async def test_a_bad_body_behind_a_good_request_lets_it_finish() -> None:
+    """A waiting request that turns out to be malformed never runs."""
+    app = EchoApp()
+    async with served(app, PATIENT) as server, connected(server) as client:
+        client.send(head(b"GET /slow HTTP/1.1"))
+        await client.reader.readuntil(b"first")
+        client.send(head(b"POST /2 HTTP/1.1", b"content-length: 1") + b"a")
+        client.send(head(b"POST /3 HTTP/1.1", b"transfer-encoding: chunked") + b"zz\r\n")
+        await asyncio.sleep(0.05)
+        app.go_on.set()
+        received = await client.read_all()
+    assert received.count(b"HTTP/1.1") == 1
+    assert [path for _, path, _ in app.asked] == ["/slow", "/2"]
+
+
+async def test_a_large_body_does_not_wait_behind_a_running_request() -> None:
+    """It would stop us from reading, and so from noticing that the client left."""
+    app = EchoApp()
+    async with served(app, PATIENT) as server:
+        async with connected(server) as client:
+            client.send(head(b"GET /slow HTTP/1.1"))
+            await client.reader.readuntil(b"first")
+            client.send(head(b"POST /2 HTTP/1.1", b"content-length: 900000") + b"x" * 400_000)
+            await asyncio.sleep(0.05)
+            assert not app.left.is_set()
+        await asyncio.wait_for(app.left.wait(), 1.0)
+
+
+async def test_a_client_that_leaves_is_noticed_behind_a_waiting_request() -> None:
+    """The running request is told, not only the newest one."""
+    app = EchoApp()
+    async with served(app, PATIENT) as server:
+        async with connected(server) as client:
+            client.send(head(b"GET /slow HTTP/1.1"))
+            await client.reader.readuntil(b"first")
+            client.send(head(b"GET /2 HTTP/1.1"))
+            await asyncio.sleep(0.02)
+        await asyncio.wait_for(app.left.wait(), 1.0)
+    assert [path for _, path, _ in app.asked] == ["/slow"]
+
+
+# ---------------------------------------------------------------- early answers
+
+
+@pytest.mark.parametrize("fields", [[], [CLOSE]], ids=["keep-alive", "close"])
+async def test_an_early_answer_reaches_a_client_that_is_still_sending(fields: list[bytes]) -> None:
+    """What it sends is thrown away for a while; closing at once would reset what it has not read."""
+    size = 8_000_000
+    async with served(EchoApp(), PATIENT) as server, connected(server) as client:
+        client.send(head(b"POST /early HTTP/1.1", b"content-length: %d" % size, *fields))
+        await asyncio.sleep(0.05)
+        for _ in range(8):
+            client.send(b"x" * (size // 8))
+            await client.writer.drain()
+        assert await client.read_reply() == (200, b"early")
+
+
+async def test_a_client_that_never_stops_sending_is_closed() -> None:
+    """The endless body is read for `linger_s`, not for ever."""
+    async with served(EchoApp(), PATIENT) as server, connected(server) as client:
+        client.send(head(b"POST /early HTTP/1.1", b"transfer-encoding: chunked"))
+
+        async def flood() -> None:
+            while not client.writer.is_closing():
+                client.send(b"400\r\n" + b"x" * 1024 + b"\r\n")
+                await asyncio.sleep(0.005)
+
+        flooding = asyncio.ensure_future(flood())
+        assert b"early" in await client.read_all(3.0)
+        flooding.cancel()
+
+
+async def test_discarding_has_an_end() -> None:
+    """Past `linger_bytes_max` the connection is dropped."""
+    async with served(EchoApp(), replace(PATIENT, linger_bytes_max=10_000, linger_s=60.0)) as server:
+        async with connected(server) as client:
+            client.send(b"nonsense\r\n\r\n")
+            await asyncio.sleep(0.05)
+            client.send(b"x" * 100_000)
+            await server.until_connections(0)
+        async with connected(server) as client:
+            client.send(head(b"POST /early HTTP/1.1", b"content-length: 1000000") + b"x" * 500_000)
+            await server.until_connections(0)
+
+
+# ---------------------------------------------------------------- cap and cut
+
+
+async def test_connections_beyond_the_cap_are_told_so() -> None:
+    """503 with Retry-After; far beyond it they are dropped without a word; those inside are unharmed."""
+    limits: Limits = replace(PATIENT, connections_max=2, refused_max=1)
+    async with served(EchoApp(), limits) as server, connected(server) as first, connected(server) as second:
+        first.send(head())
+        assert (await first.read_reply())[0] == 200
+        async with connected(server) as third, connected(server) as fourth:
+            assert status_of(await third.read_all()) == 503
+            assert await fourth.read_all() == b""
+        second.send(head())
+        assert (await second.read_reply())[0] == 200
+
+
+async def test_a_cut_leaves_no_terminal_chunk_and_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    """What was written arrives, the end does not: no client can take it for whole."""
+    with caplog.at_level(logging.DEBUG):
+        async with served(EchoApp(), PATIENT) as server:
+            reply = await ask(server, head(b"GET /cut HTTP/1.1"))
+    assert reply.endswith(b"d\r\ndata: error\n\n\r\n")
+    assert [record for record in caplog.records if record.name.startswith("uvicorn")] == []
+
+
+async def test_a_cut_after_the_end_does_nothing() -> None:
+    """A finished reply stays whole and its connection usable."""
+    app = EchoApp()
+    async with served(app, PATIENT) as server, connected(server) as client:
+        client.send(head())
+        await client.read_reply()
+        app.scopes[0]["extensions"]["turnpike.cut"]()
+        client.send(head(b"GET /y HTTP/1.1"))
+        assert await client.read_reply() == (200, b"GET /y ")
