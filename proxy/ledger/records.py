@@ -55,6 +55,8 @@ class AttemptStart:
     provider: str
     model: str
     hold_nano_usd: int
+    is_priced: bool = True
+    """False: no price is known, the hold is 0. If its process dies, its cost is booked as unknown, not as that 0."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,173 @@
+"""One transaction for many calls, and the spool of those that must not be lost (floor 2, the writer's thread only).
+
+* Every call runs behind a savepoint of its own: one that fails is rolled back alone.
+* When the transaction itself fails, nothing of it happened. What is not kept is refused and never tried again here,
+  because its caller decides what follows. What is *kept* (settlements) goes to the spool and is tried again, in order
+  and with backoff, until it is durable or the ledger is closed.
+* After such a failure the connection is thrown away: when an fsync fails, the kernel may have dropped what it could not
+  write, so asking the same connection again could be told a lie.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from proxy.errors import LedgerUnavailable
+from proxy.ledger.locks import Turnstile
+from proxy.ledger.schema import explain
+
+BATCH_MAX = 256
+"""Calls in one transaction; more would keep the first of them waiting for the last."""
+BACKOFF_FIRST_S = 0.05
+BACKOFF_S_MAX = 1.0
+
+_BUGS = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
+"""What only a mistake of ours raises: its caller is told, and nobody else is harmed."""
+
+_MISTAKES = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError, OverflowError)
+"""As `_BUGS`, in SQLite's words; trying again cannot help, so nothing of this kind waits in the spool."""
+
+ArgumentT = TypeVar("ArgumentT")
+ResultT = TypeVar("ResultT")
+
+
+class Call(Generic[ArgumentT, ResultT]):
+    """One thing to do in the transaction, and whom to tell."""
+
+    __slots__ = ("argument", "error", "future", "is_abandoned", "is_kept", "outcome", "work")
+
+    def __init__(
+        self,
+        work: Callable[[sqlite3.Cursor, ArgumentT], ResultT],
+        argument: ArgumentT,
+        *,
+        future: asyncio.Future[ResultT] | None,
+        is_kept: bool,
+    ) -> None:
+        self.work = work
+        self.argument = argument
+        self.future = future
+        self.is_kept = is_kept
+        self.is_abandoned = False
+        self.outcome: ResultT | None = None
+        """Set by the thread; None as long as nothing is durable, but for the batch that is being written."""
+        self.error: Exception | None = None
+
+
+AnyCall = Call[Any, Any]
+
+
+class Committer:
+    """The thread's own half of the writer: nothing here is touched by another thread."""
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection], turnstile: Turnstile) -> None:
+        self._connect = connect
+        self._turnstile = turnstile
+        self._connection: sqlite3.Connection | None = None
+        self._spool: deque[AnyCall] = deque()
+        self._backoff_s = BACKOFF_FIRST_S
+
+    @property
+    def patience_s(self) -> float | None:
+        """How long to wait for new calls before the spool is tried again; None: for ever, it is empty."""
+        return self._backoff_s if self._spool else None
+
+    def write(self, calls: list[AnyCall], *, is_last: bool) -> list[AnyCall]:
+        """Write a batch and, when the store takes things, the spool; gives the calls that are over."""
+        is_due = not calls or is_last
+        if self._spool:
+            # What is kept stays in order: later settlements queue behind those that wait.
+            self._spool.extend(call for call in calls if call.is_kept)
+            calls = [call for call in calls if not call.is_kept]
+        over, is_written = self._commit(calls) if calls else ([], is_due)
+        while self._spool and is_written:
+            batch = [self._spool.popleft() for _ in range(min(BATCH_MAX, len(self._spool)))]
+            told, is_written = self._commit(batch)
+            over += told
+        if is_last:
+            over += self._give_up()
+        return over
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _commit(self, calls: list[AnyCall]) -> tuple[list[AnyCall], bool]:
+        """Write one transaction; gives the calls that are over, and whether the store took it."""
+        try:
+            with self._turnstile:
+                cursor = self._open()
+                cursor.execute("BEGIN IMMEDIATE")
+                for call in calls:
+                    _apply(cursor, call)
+                cursor.execute("COMMIT")
+        except (sqlite3.Error, OSError) as error:
+            self.close()
+            return self._fail(calls, error), False
+        again = [call for call in calls if call.is_kept and isinstance(call.error, LedgerUnavailable)]
+        if not again:
+            self._backoff_s = BACKOFF_FIRST_S
+            return calls, True
+        self._put_back(again)
+        return [call for call in calls if call not in again], False
+
+    def _open(self) -> sqlite3.Cursor:
+        if self._connection is None:
+            self._connection = self._connect()
+        return self._connection.cursor()
+
+    def _fail(self, calls: list[AnyCall], error: Exception) -> list[AnyCall]:
+        """Nothing of a batch happened: put back what is kept, refuse the others."""
+        for call in calls:
+            call.outcome = None
+            call.error = call.error or _refuse(error)
+        self._put_back([call for call in calls if call.is_kept])
+        return [call for call in calls if not call.is_kept]
+
+    def _put_back(self, calls: list[AnyCall]) -> None:
+        for call in reversed(calls):
+            call.error = None
+            self._spool.appendleft(call)
+        self._backoff_s = min(self._backoff_s * 2, BACKOFF_S_MAX)
+
+    def _give_up(self) -> list[AnyCall]:
+        """At the very end: tell those whose settlement the store never took; the next start posts their holds."""
+        left = list(self._spool)
+        self._spool.clear()
+        for call in left:
+            call.error = LedgerUnavailable("the ledger was closed before it could be written")
+        return left
+
+
+def _apply(cursor: sqlite3.Cursor, call: AnyCall) -> None:
+    """Run one call behind its savepoint; raises only when the whole transaction is gone."""
+    if call.is_abandoned:
+        return
+    cursor.execute("SAVEPOINT call")
+    try:
+        call.outcome = call.work(cursor, call.argument)
+    except (sqlite3.Error, *_BUGS) as error:
+        call.outcome = None
+        call.error = _refuse(error)
+        if not cursor.connection.in_transaction:
+            raise
+        cursor.execute("ROLLBACK TO call")
+    cursor.execute("RELEASE call")
+
+
+def _refuse(error: Exception) -> Exception:
+    """Say what a caller is told: the store's failures in our words, our own mistakes as mistakes."""
+    if isinstance(error, _MISTAKES):
+        refusal: Exception = ValueError(f"the ledger cannot hold this: {error}")
+    elif isinstance(error, sqlite3.Error | OSError):
+        refusal = explain(error)
+    else:
+        return error
+    refusal.__cause__ = error
+    return refusal

@@ -1,0 +1,87 @@
+"""Which processes live (floor 2): each holds a lock on its own file for life and signs its holds with that file's name.
+
+A name is random and never used again, so neither a process number that comes back nor a fork can be mistaken for
+its bearer. Whoever gets a file's lock knows that its bearer is dead. A missing file counts as dead too: a living
+process makes sure of its own before its first hold, and removes it only after its last.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from proxy.ledger.locks import FileLock
+
+_SUFFIX = ".lock"
+
+
+class Owner:
+    """This process's own name and the lock that proves its life."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take a fresh name."""
+        self.id = secrets.token_hex(8)
+        self._lock = _claim(folder / f"{self.id}{_SUFFIX}")
+        self._lock.write(f"process {os.getpid()}\n")
+
+    def retire(self) -> None:
+        """Die in order: nothing is pending under this name any more."""
+        self._lock.remove()
+
+    def abandon(self) -> None:
+        """Die as a killed process does: the file stays, its lock does not."""
+        self._lock.close()
+
+
+class DeadOwner:
+    """A name whose bearer is dead; its lock is ours until we let go, so nobody else resolves it meanwhile."""
+
+    def __init__(self, owner_id: str, lock: FileLock | None) -> None:
+        self.id = owner_id
+        self._lock = lock
+
+    def bury(self) -> None:
+        """Remove its file: nothing is pending under this name any more."""
+        if self._lock is not None:
+            self._lock.remove()
+
+    def release(self) -> None:
+        """Leave it to the next one who looks."""
+        if self._lock is not None:
+            self._lock.close()
+
+
+@contextmanager
+def seize_dead(folder: Path, pending: Iterable[str]) -> Iterator[list[DeadOwner]]:
+    """Find the dead among those who have a file or something pending; let go of all of them at the end."""
+    names = {path.stem for path in folder.glob(f"*{_SUFFIX}")}
+    dead = [owner for name in sorted(names.union(pending)) if (owner := _seize(folder, name)) is not None]
+    try:
+        yield dead
+    finally:
+        for owner in dead:
+            owner.release()
+
+
+def _claim(path: Path) -> FileLock:
+    while True:
+        lock = FileLock(path)
+        lock.acquire()
+        # Between opening and locking it, somebody may have taken us for dead and removed the file.
+        if lock.is_in_place():
+            return lock
+        lock.close()
+
+
+def _seize(folder: Path, name: str) -> DeadOwner | None:
+    try:
+        lock = FileLock(folder / f"{name}{_SUFFIX}", is_created=False)
+    except FileNotFoundError:
+        return DeadOwner(name, None)
+    if lock.try_acquire():
+        return DeadOwner(name, lock)
+    lock.close()
+    return None

@@ -1,0 +1,212 @@
+-- Every statement of the SQLite ledger. A block begins with `-- name: NAME`; the comments under it say what it is for.
+-- Parameters are positional, in the order in which they stand here.
+
+-- ---------------------------------------------------------------- admission (writer, inside a batch)
+
+-- name: find_key_state
+-- What an admission must know of its key, by name.
+SELECT is_enabled, expires_at_s, revision, limit_nano_usd, period FROM keys WHERE name = ?
+
+-- name: find_balance
+-- One window of one scope.
+SELECT posted_nano_usd, held_nano_usd FROM balances WHERE scope = ? AND ends_s = ? AND starts_s = ?
+
+-- name: open_balance
+-- First touch: sum what the key's attempts of the window came to, so that a budget added later counts what was
+-- spent before it. Parameters: scope, ends_s, starts_s, key name, starts_s, ends_s.
+INSERT INTO balances (scope, ends_s, starts_s, posted_nano_usd, held_nano_usd)
+SELECT ?, ?, ?,
+  coalesce(sum(CASE WHEN state = 'posted' THEN cost_nano_usd END), 0),
+  coalesce(sum(CASE WHEN state IN ('pending', 'unresolved') THEN hold_nano_usd END), 0)
+FROM attempts WHERE key_name = ? AND at_s >= ? AND at_s < ?
+
+-- name: move_balances
+-- Move what changed at an attempt's moment into every window that is kept of its scope and holds that moment.
+-- Parameters: posted, held (both may be negative), scope, at_s, at_s.
+UPDATE balances SET posted_nano_usd = posted_nano_usd + ?, held_nano_usd = held_nano_usd + ?
+WHERE scope = ? AND ends_s > ? AND starts_s <= ?
+
+-- name: is_request_taken
+-- Any attempt means that the id is in use.
+SELECT 1 FROM attempts WHERE request_id = ? LIMIT 1
+
+-- name: begin_attempt
+-- The hold, before the first upstream byte.
+INSERT INTO attempts (
+  request_id, number, is_last, state, owner, at_s, key_name, tenant, app, route, is_stream,
+  provider, model, hold_nano_usd, is_priced
+) VALUES (?, ?, ?, 'pending', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: clear_last_attempt
+-- The request gets a further attempt: what was its last one is so no longer.
+UPDATE attempts SET is_last = 0 WHERE request_id = ? AND is_last = 1
+
+-- name: begin_next_attempt
+-- As begin_attempt, the request's own facts taken from an attempt before it.
+-- Parameters: number, owner, at_s, provider, model, hold, is_priced, seq of the attempt before.
+INSERT INTO attempts (
+  request_id, number, is_last, state, owner, at_s, key_name, tenant, app, route, is_stream,
+  provider, model, hold_nano_usd, is_priced
+)
+SELECT request_id, ?, 1, 'pending', ?, ?, key_name, tenant, app, route, is_stream, ?, ?, ?, ?
+FROM attempts WHERE seq = ?
+
+-- ---------------------------------------------------------------- settlement (writer, inside a batch)
+
+-- name: find_pending
+-- The open attempts of a request.
+SELECT seq, number, key_name, at_s, hold_nano_usd, is_priced FROM attempts
+WHERE request_id = ? AND state = 'pending'
+
+-- name: end_attempt
+-- Post or void one attempt. The state is asked once more: no hold ends twice, whatever was read before.
+UPDATE attempts SET
+  state = ?, ended_at_s = ?, cost_nano_usd = ?, cost_source = ?, is_overrun = ?,
+  status = ?, error = ?, latency_ms = ?, first_token_ms = ?, generation_id = ?,
+  input_tokens = ?, output_tokens = ?, cached_tokens = ?, cache_write_tokens = ?, cache_write_1h_tokens = ?,
+  audio_input_tokens = ?, reasoning_tokens = ?, audio_output_tokens = ?,
+  reported_nano_usd = ?, is_byok = ?, anomalies = ?
+WHERE seq = ? AND state = 'pending'
+
+-- name: post_in_full
+-- Nobody can tell what it cost: the whole hold is booked; what had no price is booked as unknown, never as 0.
+UPDATE attempts SET
+  state = 'posted', ended_at_s = ?, error = ?,
+  cost_nano_usd = CASE WHEN is_priced THEN hold_nano_usd END,
+  cost_source = CASE WHEN is_priced THEN 'held' ELSE 'unknown' END
+WHERE seq = ? AND state = 'pending'
+
+-- name: void_attempt
+-- It never began: its caller left before it was told that it may.
+UPDATE attempts SET state = 'voided', ended_at_s = ?, cost_nano_usd = 0, error = ? WHERE seq = ? AND state = 'pending'
+
+-- name: find_pending_of_owner
+-- What a dead process left open, a bounded number at a time.
+SELECT seq, number, key_name, at_s, hold_nano_usd, is_priced FROM attempts
+WHERE owner = ? AND state = 'pending' LIMIT ?
+
+-- name: list_pending_owners
+-- Whose holds are open.
+SELECT DISTINCT owner FROM attempts WHERE state = 'pending'
+
+-- ---------------------------------------------------------------- keys
+
+-- name: find_key_by_digest
+-- A key renamed in routes.yaml leaves its digest with a disabled name: the enabled one counts.
+SELECT name, digest, tenant, limit_nano_usd, period, models, default_model, params, is_declared, is_enabled,
+  created_at_s, expires_at_s, revision
+FROM keys WHERE digest = ? ORDER BY is_enabled DESC, name LIMIT 1
+
+-- name: list_keys
+SELECT name, digest, tenant, limit_nano_usd, period, models, default_model, params, is_declared, is_enabled,
+  created_at_s, expires_at_s, revision
+FROM keys ORDER BY name
+
+-- name: find_key_by_name
+SELECT name, digest, tenant, limit_nano_usd, period, models, default_model, params, is_declared, is_enabled,
+  created_at_s, expires_at_s, revision
+FROM keys WHERE name = ?
+
+-- name: insert_key
+-- No row changes when the name is taken.
+INSERT INTO keys (
+  name, digest, tenant, limit_nano_usd, period, models, default_model, params, is_declared, is_enabled,
+  created_at_s, expires_at_s, revision
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO NOTHING
+
+-- name: replace_key
+-- A declared key changed; the moment it came into being stays.
+UPDATE keys SET
+  digest = ?, tenant = ?, limit_nano_usd = ?, period = ?, models = ?, default_model = ?, params = ?,
+  is_declared = ?, is_enabled = ?, expires_at_s = ?, revision = revision + 1
+WHERE name = ?
+
+-- name: disable_key
+UPDATE keys SET is_enabled = 0, revision = revision + 1 WHERE name = ? AND is_enabled
+
+-- ---------------------------------------------------------------- reports (readers)
+
+-- name: sum_window
+-- A window nobody has kept yet: the same sums as open_balance. Parameters: key name, starts_s, ends_s.
+SELECT
+  coalesce(sum(CASE WHEN state = 'posted' THEN cost_nano_usd END), 0),
+  coalesce(sum(CASE WHEN state IN ('pending', 'unresolved') THEN hold_nano_usd END), 0)
+FROM attempts WHERE key_name = ? AND at_s >= ? AND at_s < ?
+
+-- name: sum_usage
+-- Sums by the dimensions put in for {dimensions}, grouped by their number {groups}. How a request ended is asked of its
+-- last attempt, which most often is the row itself. Parameters: from, from, to, to, key, key.
+SELECT {dimensions}
+  count(DISTINCT request_id),
+  count(DISTINCT CASE WHEN
+    CASE WHEN is_last THEN error IS NOT NULL ELSE (
+      SELECT last.error IS NOT NULL FROM attempts AS last
+      WHERE last.request_id = attempts.request_id AND last.is_last
+    ) END
+  THEN request_id END),
+  count(DISTINCT CASE WHEN number > 1 OR NOT is_last THEN request_id END),
+  coalesce(sum(input_tokens), 0),
+  coalesce(sum(output_tokens), 0),
+  coalesce(sum(cached_tokens), 0),
+  coalesce(sum(reasoning_tokens), 0),
+  coalesce(sum(cost_nano_usd), 0),
+  coalesce(sum(CASE WHEN state = 'pending' THEN hold_nano_usd END), 0),
+  coalesce(sum(state = 'posted' AND cost_nano_usd IS NULL), 0),
+  sum(CASE WHEN cost_source = 'reported' THEN cost_nano_usd END),
+  sum(CASE WHEN cost_source = 'computed' THEN cost_nano_usd END),
+  sum(CASE WHEN cost_source = 'estimated' THEN cost_nano_usd END),
+  sum(CASE WHEN cost_source = 'held' THEN cost_nano_usd END)
+FROM attempts
+WHERE (? IS NULL OR at_s >= ?) AND (? IS NULL OR at_s < ?) AND (? IS NULL OR key_name = ?)
+{groups}
+
+-- name: sum_providers
+-- One provider's part since a time, with the median of its first tokens (the lower one of two).
+-- Parameters: since, key, key.
+WITH recent AS (
+  SELECT provider, error, cost_nano_usd, first_token_ms,
+    row_number() OVER (PARTITION BY provider ORDER BY first_token_ms IS NULL, first_token_ms) AS place,
+    count(first_token_ms) OVER (PARTITION BY provider) AS measured
+  FROM attempts WHERE at_s >= ? AND (? IS NULL OR key_name = ?)
+)
+SELECT provider, count(*), count(error), coalesce(sum(cost_nano_usd), 0),
+  max(CASE WHEN place = (measured + 1) / 2 THEN first_token_ms END)
+FROM recent GROUP BY provider ORDER BY provider
+
+-- name: export_attempts
+-- A page in the order of the books. Parameters: after seq, since, since, how many.
+SELECT seq, request_id, number, state, at_s, key_name, tenant, app, route, provider, model, is_stream, status,
+  hold_nano_usd, cost_nano_usd, cost_source, latency_ms, first_token_ms, error, generation_id, is_overrun,
+  input_tokens, output_tokens, cached_tokens, cache_write_tokens, cache_write_1h_tokens,
+  audio_input_tokens, reasoning_tokens, audio_output_tokens, reported_nano_usd, is_byok, anomalies
+FROM attempts WHERE seq > ? AND (? IS NULL OR at_s >= ?) ORDER BY seq LIMIT ?
+
+-- name: find_request
+-- All attempts of one request, in order.
+SELECT seq, request_id, number, state, at_s, key_name, tenant, app, route, provider, model, is_stream, status,
+  hold_nano_usd, cost_nano_usd, cost_source, latency_ms, first_token_ms, error, generation_id, is_overrun,
+  input_tokens, output_tokens, cached_tokens, cache_write_tokens, cache_write_1h_tokens,
+  audio_input_tokens, reasoning_tokens, audio_output_tokens, reported_nano_usd, is_byok, anomalies
+FROM attempts WHERE request_id = ? ORDER BY number
+
+-- ---------------------------------------------------------------- dimensions of sum_usage, put in for {dimensions}
+
+-- name: dimension_key
+key_name
+-- name: dimension_tenant
+tenant
+-- name: dimension_app
+app
+-- name: dimension_route
+route
+-- name: dimension_provider
+provider
+-- name: dimension_model
+model
+-- name: dimension_hour
+-- Whole seconds: SQLite rounds to milliseconds, which would carry the last of them into the next hour.
+strftime('%Y-%m-%dT%H:00', CAST(at_s AS INTEGER), 'unixepoch')
+-- name: dimension_day
+strftime('%Y-%m-%d', CAST(at_s AS INTEGER), 'unixepoch')
+-- name: dimension_month
+strftime('%Y-%m', CAST(at_s AS INTEGER), 'unixepoch')

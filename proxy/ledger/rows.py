@@ -1,0 +1,167 @@
+"""Records to the SQLite ledger's parameters and back (floor 2); the order of columns is that of `queries.sql`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from proxy.ledger.records import AttemptEnd, AttemptRow, AttemptState, KeyRecord, UsageSum
+from proxy.money import Budget, Period
+from proxy.usage import CostSource, Usage
+
+Row = Sequence[Any]
+_SOURCES = (CostSource.REPORTED, CostSource.COMPUTED, CostSource.ESTIMATED, CostSource.HELD)
+
+
+def write_end(end: AttemptEnd, at_s: float, seq: int) -> Row:
+    """Give the parameters of `end_attempt`.
+
+    Values of exactly SQLite's types: a bool or an enum among them would be looked up in a table of adapters each time.
+    """
+    usage = end.usage
+    return (
+        end.state.value,
+        at_s,
+        end.cost_nano_usd if end.state is AttemptState.POSTED else 0,
+        end.cost_source and end.cost_source.value,
+        int(end.is_overrun),
+        end.status,
+        end.error,
+        end.latency_ms,
+        end.first_token_ms,
+        end.generation_id,
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cached_tokens,
+        usage.cache_write_tokens,
+        usage.cache_write_1h_tokens,
+        usage.audio_input_tokens,
+        usage.reasoning_tokens,
+        usage.audio_output_tokens,
+        usage.cost_nano_usd,
+        int(usage.is_byok),
+        json.dumps(usage.anomalies) if usage.anomalies else None,
+        seq,
+    )
+
+
+def read_attempt(row: Row) -> AttemptRow:
+    """Read a row of `export_attempts` or `find_request`."""
+    (*head, is_stream, status, hold, cost, source, latency, first_token, error, generation_id, is_overrun) = row[:21]
+    seq, request_id, number, state, at_s, key, tenant, app, route, provider, model = head
+    return AttemptRow(
+        seq=seq,
+        request_id=request_id,
+        attempt=number,
+        state=AttemptState(state),
+        at_s=at_s,
+        key=key,
+        tenant=tenant,
+        app=app,
+        route=route,
+        provider=provider,
+        model=model,
+        is_stream=bool(is_stream),
+        status=status,
+        usage=_read_usage(row[21:]),
+        hold_nano_usd=hold,
+        cost_nano_usd=cost,
+        cost_source=None if source is None else CostSource(source),
+        latency_ms=latency,
+        first_token_ms=first_token,
+        error=error,
+        generation_id=generation_id,
+        is_overrun=bool(is_overrun),
+    )
+
+
+def _read_usage(row: Row) -> Usage:
+    input_tokens, output_tokens, cached, cache_write, cache_write_1h, audio_input, *rest = row
+    reasoning, audio_output, reported_nano_usd, is_byok, anomalies = rest
+    return Usage(
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cached_tokens=cached,
+        cache_write_tokens=cache_write,
+        cache_write_1h_tokens=cache_write_1h,
+        audio_input_tokens=audio_input,
+        reasoning_tokens=reasoning,
+        audio_output_tokens=audio_output,
+        cost_nano_usd=reported_nano_usd,
+        is_byok=bool(is_byok),
+        anomalies=tuple(json.loads(anomalies)) if anomalies else (),
+    )
+
+
+def write_key(key: KeyRecord) -> Row:
+    """Give the parameters of `insert_key`."""
+    budget = key.budget
+    return (
+        key.name,
+        key.digest,
+        key.tenant,
+        budget and budget.limit_nano_usd,
+        budget and budget.period.value,
+        None if key.models is None else json.dumps(key.models),
+        key.default_model,
+        json.dumps(dict(key.params), sort_keys=True),
+        key.is_declared,
+        key.is_enabled,
+        key.created_at_s,
+        key.expires_at_s,
+        key.revision,
+    )
+
+
+def write_key_change(key: KeyRecord) -> Row:
+    """Give the parameters of `replace_key`: all but the moment of creation and the revision."""
+    name, *changing, _created_at_s, expires_at_s, _revision = write_key(key)
+    return (*changing, expires_at_s, name)
+
+
+def read_key(row: Row) -> KeyRecord:
+    """Read a row of `find_key_by_digest`, `find_key_by_name` or `list_keys`."""
+    name, digest, tenant, limit_nano_usd, period, models, default_model, params, *rest = row
+    is_declared, is_enabled, created_at_s, expires_at_s, revision = rest
+    return KeyRecord(
+        name=name,
+        digest=digest,
+        tenant=tenant,
+        budget=read_budget(limit_nano_usd, period),
+        models=None if models is None else tuple(json.loads(models)),
+        default_model=default_model,
+        params=json.loads(params),
+        is_declared=bool(is_declared),
+        is_enabled=bool(is_enabled),
+        created_at_s=created_at_s,
+        expires_at_s=expires_at_s,
+        revision=revision,
+    )
+
+
+def read_budget(limit_nano_usd: int | None, period: str | None) -> Budget | None:
+    """Read a budget's two columns; both are there or neither."""
+    return None if limit_nano_usd is None or period is None else Budget(limit_nano_usd, Period(period))
+
+
+def read_sum(row: Row, dimensions: int) -> UsageSum:
+    """Read a row of `sum_usage` with that many dimensions before its sums; a dimension without a value is ""."""
+    requests, failed, fallbacks, *sums = row[dimensions:]
+    input_tokens, output_tokens, cached, reasoning, cost_nano_usd, held_nano_usd, unknown_cost, *by_source = sums
+    return UsageSum(
+        group=tuple("" if value is None else value for value in row[:dimensions]),
+        requests=requests,
+        failed=failed,
+        fallbacks=fallbacks,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cached_tokens=cached,
+        reasoning_tokens=reasoning,
+        cost_nano_usd=cost_nano_usd,
+        held_nano_usd=held_nano_usd,
+        unknown_cost=unknown_cost,
+        cost_by_source={
+            source.value: cost for source, cost in zip(_SOURCES, by_source, strict=True) if cost is not None
+        },
+    )

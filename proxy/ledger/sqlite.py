@@ -1,0 +1,179 @@
+"""The ledger in one SQLite file (floor 2): `ledger.db` in the data folder, safe for several processes at once.
+
+Writes go through the process's one writer thread (`writer`, `committer`, `books`), reads through connections of their
+own (`reports`). Nothing authoritative is cached. Between processes, batches pass a turnstile (`locks`); who holds what
+is signed with a name whose bearer's death the others can tell (`owners`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+from proxy.clock import Clock
+from proxy.ledger.books import RESOLVED_PER_CALL_MAX, Books, Outcome
+from proxy.ledger.committer import Call
+from proxy.ledger.folder import find_owners, make_data_folder
+from proxy.ledger.locks import Turnstile
+from proxy.ledger.owners import DeadOwner, Owner, seize_dead
+from proxy.ledger.records import (
+    Admission,
+    Admitted,
+    Advance,
+    AttemptRow,
+    BudgetState,
+    KeyRecord,
+    ProviderStats,
+    Settlement,
+    UsageQuery,
+    UsageSum,
+)
+from proxy.ledger.reports import Reports
+from proxy.ledger.schema import connect, explain, find_file, prepare
+from proxy.ledger.writer import Writer
+
+
+class SqliteLedger:
+    """The `Ledger` of records.py on SQLite."""
+
+    def __init__(self, data_dir: Path, *, turnstile: Turnstile, owner: Owner) -> None:
+        """Take over what `open` has made ready."""
+        path = find_file(data_dir)
+        self._owners = find_owners(data_dir)
+        self._owner = owner
+        self._turnstile = turnstile
+        self._books = Books(owner.id)
+        self._reports = Reports(path)
+        self._writer = Writer(partial(connect, path), turnstile)
+        self._is_closed = False
+
+    @classmethod
+    async def open(cls, data_dir: Path, *, clock: Clock) -> Self:
+        """Open the ledger of a data folder, made when it is missing and migrated when it is old.
+
+        Raises LedgerUnavailable, naming the file and the remedy, when it is damaged, not ours, newer than this
+        version, or cannot be written; nothing is changed then.
+        """
+        turnstile, owner = await asyncio.to_thread(_make_ready, data_dir, clock.now_s())
+        async with AsyncExitStack() as stack:
+            ledger = cls(data_dir, turnstile=turnstile, owner=owner)
+            stack.push_async_callback(ledger.close)
+            await ledger._reports.open()
+            stack.pop_all()
+        return ledger
+
+    async def admit(self, admission: Admission) -> Outcome:
+        """Check the key and its budgets and write the holds, all or nothing; cancelled, the holds are voided."""
+        return await self._writer.call(self._books.admit, admission, undo=self._undo_admit)
+
+    async def advance(self, step: Advance) -> Outcome:
+        """End one attempt and hold the next, all or nothing; cancelled, the next one is voided."""
+        return await self._writer.call(self._books.advance, step, undo=self._undo_advance)
+
+    async def settle(self, settlement: Settlement) -> bool:
+        """End the request's attempts; waits until that is durable, through any trouble of the store.
+
+        A caller that is cancelled meanwhile loses nothing: what it asked for is done all the same. Raises
+        LedgerUnavailable only when the ledger is closed before the store recovers (the next start then posts the
+        holds in full) or `writer.KEPT_MAX` settlements wait already.
+        """
+        return await self._writer.keep(self._books.settle, settlement)
+
+    async def find_key(self, digest: str) -> KeyRecord | None:
+        """Find a key by its digest, disabled and expired ones too."""
+        return await self._reports.find_key(digest)
+
+    async def create_key(self, key: KeyRecord) -> bool:
+        """Add a minted key; False when the name is taken."""
+        return await self._writer.call(self._books.create_key, key)
+
+    async def revoke_key(self, name: str) -> bool:
+        """Disable a key from the next admission on; False when there is none."""
+        return await self._writer.call(self._books.revoke_key, name)
+
+    async def declare_keys(self, keys: Sequence[KeyRecord]) -> None:
+        """Make the declared keys exactly these: upsert by name, disable declared ones that are missing."""
+        await self._writer.call(self._books.declare_keys, keys)
+
+    async def list_keys(self) -> Sequence[KeyRecord]:
+        """List all keys by name."""
+        return await self._reports.list_keys()
+
+    async def budgets(self, key_name: str, now_s: float) -> Sequence[BudgetState]:
+        """Tell how each budget of a key stands."""
+        return await self._reports.budgets(key_name, now_s)
+
+    async def sum_usage(self, query: UsageQuery) -> Sequence[UsageSum]:
+        """Sum attempts by the query's dimensions; ValueError names an unknown one."""
+        return await self._reports.sum_usage(query)
+
+    async def provider_stats(self, *, since_s: float, key_name: str | None) -> Sequence[ProviderStats]:
+        """Sum attempts by provider since a time."""
+        return await self._reports.provider_stats(since_s, key_name)
+
+    async def export(self, *, since_s: float | None, after_seq: int, rows_max: int) -> Sequence[AttemptRow]:
+        """Give a page of attempts in the order of their seq, from after the one given; 0 begins."""
+        return await self._reports.export(since_s, after_seq, rows_max)
+
+    async def find_request(self, request_id: str) -> Sequence[AttemptRow]:
+        """Give one request's attempts in order, empty when unknown."""
+        return await self._reports.find_request(request_id)
+
+    async def resolve_dead_owners(self, now_s: float) -> int:
+        """Post in full what dead processes left pending; two indexed look-ups when there is nothing to do."""
+        pending = await self._reports.list_pending_owners()
+        try:
+            with seize_dead(self._owners, pending) as dead:
+                return sum([await self._resolve(owner, now_s) for owner in dead])
+        except OSError as error:
+            raise explain(error) from error
+
+    async def close(self) -> None:
+        """Finish what is queued, then let go of the store; calling it twice is harmless."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        await self._reports.close()
+        await self._writer.close()
+        self._owner.retire()
+        self._turnstile.close()
+
+    async def _resolve(self, dead: DeadOwner, now_s: float) -> int:
+        resolved = 0
+        while True:
+            count = await self._writer.call(self._books.resolve, (dead.id, now_s))
+            resolved += count
+            if count < RESOLVED_PER_CALL_MAX:
+                dead.bury()
+                return resolved
+
+    def _undo_admit(self, cursor: sqlite3.Cursor, call: Call[Admission, Outcome]) -> None:
+        if isinstance(call.outcome, Admitted):
+            begun = call.argument
+            self._books.void(cursor, (call.outcome.request_id, begun.attempts, begun.at_s))
+
+    def _undo_advance(self, cursor: sqlite3.Cursor, call: Call[Advance, Outcome]) -> None:
+        if isinstance(call.outcome, Admitted):
+            step = call.argument
+            self._books.void(cursor, (call.outcome.request_id, (step.begins,), step.at_s))
+
+
+def _make_ready(data_dir: Path, now_s: float) -> tuple[Turnstile, Owner]:
+    """Make folder, file and schema behind the turnstile, so that processes that start together do it once."""
+    make_data_folder(data_dir)
+    with ExitStack() as stack:
+        try:
+            turnstile = Turnstile(data_dir)
+            stack.callback(turnstile.close)
+            with turnstile:
+                prepare(find_file(data_dir), now_s)
+            owner = Owner(find_owners(data_dir))
+        except OSError as error:
+            raise explain(error) from error
+        stack.pop_all()
+    return turnstile, owner

@@ -1,0 +1,193 @@
+"""The one thread of a process that writes (floor 2): group commit, and callers who do not wait for ever.
+
+* Calls come from the event loop through one queue. The thread takes all that wait, up to `BATCH_MAX`, and commits them
+  together; then the loop is told once and answers every caller. There is no timer to wait for: what arrives during a
+  commit is the next batch.
+* A caller that is cancelled, or has waited `WAIT_S_MAX`, abandons its call. Not begun, it is skipped. Begun, it may be
+  written all the same, so its undoing is queued behind it at once, before anything its caller can do next.
+* The queue has limits: `CALLS_MAX` calls and `KEPT_MAX` settlements may be under way, one more is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from proxy.errors import LedgerUnavailable
+from proxy.ledger.committer import BATCH_MAX, AnyCall, ArgumentT, Call, Committer, ResultT
+from proxy.ledger.locks import Turnstile
+from proxy.ledger.schema import RETRY_AFTER_S
+
+CALLS_MAX = 4_096
+"""Admissions and other calls that may wait at once."""
+KEPT_MAX = 65_536
+"""Settlements that may wait at once, in the queue and in the spool together."""
+WAIT_S_MAX = 2.0
+"""How long an admission waits for a store that does not answer; looked at every `WATCH_S`."""
+WATCH_S = 0.5
+CLOSE_S_MAX = 10.0
+"""How long closing waits for the thread."""
+
+Undo = Callable[[sqlite3.Cursor, Any], None]
+
+
+class Writer:
+    """Runs calls in the order in which they come, each durable before its caller is told."""
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection], turnstile: Turnstile) -> None:
+        """Start the thread; `connect` opens the store and may raise sqlite3.Error or OSError."""
+        self._loop = asyncio.get_running_loop()
+        self._queue: SimpleQueue[AnyCall | None] = SimpleQueue()
+        self._waiting: dict[AnyCall, tuple[float, Undo | None]] = {}
+        self._kept: set[AnyCall] = set()
+        self._watch: asyncio.TimerHandle | None = None
+        self._is_closed = False
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._committer = Committer(connect, turnstile)
+        self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
+        self._thread.start()
+
+    async def call(
+        self,
+        work: Callable[[sqlite3.Cursor, ArgumentT], ResultT],
+        argument: ArgumentT,
+        *,
+        undo: Undo | None = None,
+    ) -> ResultT:
+        """Run one call and wait until it is durable; `undo` runs behind it when its caller does not wait that long.
+
+        Raises LedgerUnavailable when the store cannot be used, did not answer in `WAIT_S_MAX`, or too many wait.
+        """
+        if self._is_closed or len(self._waiting) >= CALLS_MAX:
+            raise self._refuse()
+        future: asyncio.Future[ResultT] = self._loop.create_future()
+        call = Call(work, argument, future=future, is_kept=False)
+        self._waiting[call] = (self._loop.time(), undo)
+        if self._watch is None:
+            self._watch = self._loop.call_later(WATCH_S, self._look)
+        self._queue.put(call)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._abandon(call, undo)
+            raise
+
+    async def keep(self, work: Callable[[sqlite3.Cursor, ArgumentT], ResultT], argument: ArgumentT) -> ResultT:
+        """Run a call that must not be lost: it is tried until it is durable, whoever waits for it or not.
+
+        Raises LedgerUnavailable when too many wait or the writer was closed before the store took it.
+        """
+        if self._is_closed or len(self._kept) >= KEPT_MAX:
+            raise self._refuse()
+        future: asyncio.Future[ResultT] = self._loop.create_future()
+        call = Call(work, argument, future=future, is_kept=True)
+        self._kept.add(call)
+        self._queue.put(call)
+        return await future
+
+    async def close(self) -> None:
+        """Write what is queued, then end the thread; LedgerUnavailable when it does not end in `CLOSE_S_MAX`."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._queue.put(None)
+        try:
+            await asyncio.wait_for(asyncio.shield(self._ended), CLOSE_S_MAX)
+        except TimeoutError as error:
+            raise LedgerUnavailable("the ledger's writer is stuck in the store; end this process") from error
+        self._thread.join()
+
+    def _refuse(self) -> LedgerUnavailable:
+        if self._is_closed:
+            return LedgerUnavailable("the ledger is closed; this process is about to end", retry_after_s=RETRY_AFTER_S)
+        return LedgerUnavailable("too many requests wait for the ledger; try again", retry_after_s=RETRY_AFTER_S)
+
+    # ------------------------------------------------------------ on the event loop
+
+    def _abandon(self, call: AnyCall, undo: Undo | None) -> None:
+        call.is_abandoned = True
+        if undo is not None and not self._is_closed:
+            # Past KEPT_MAX too: every undoing belongs to a call that was counted against CALLS_MAX.
+            undoing = Call(undo, call, future=None, is_kept=True)
+            self._kept.add(undoing)
+            self._queue.put(undoing)
+
+    def _look(self) -> None:
+        """Let go of those who have waited too long; the oldest stand first."""
+        self._watch = None
+        latest = self._loop.time() - WAIT_S_MAX
+        for call, (asked_at_s, undo) in list(self._waiting.items()):
+            if asked_at_s > latest:
+                break
+            del self._waiting[call]
+            if call.future is not None and not call.future.done():
+                self._abandon(call, undo)
+                call.future.set_exception(
+                    LedgerUnavailable("the ledger does not answer; try again", retry_after_s=RETRY_AFTER_S)
+                )
+        if self._waiting:
+            self._watch = self._loop.call_later(WATCH_S, self._look)
+
+    def _deliver(self, calls: list[AnyCall]) -> None:
+        """Tell every caller of a batch."""
+        for call in calls:
+            if call.is_kept:
+                self._kept.discard(call)
+            else:
+                self._waiting.pop(call, None)
+            future = call.future
+            if future is None or future.done():
+                continue
+            if call.error is None:
+                future.set_result(call.outcome)
+            else:
+                future.set_exception(call.error)
+
+    def _end(self) -> None:
+        """The thread is over: nobody is left waiting, even if it was a bug that ended it."""
+        self._is_closed = True
+        if self._watch is not None:
+            self._watch.cancel()
+        for call in (*self._waiting, *self._kept):
+            call.error = self._refuse()
+        self._deliver([*self._waiting, *self._kept])
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    # ------------------------------------------------------------ in the thread
+
+    def _run(self) -> None:
+        """Take and write until closed."""
+        is_closing = False
+        try:
+            while not is_closing:
+                calls, is_closing = self._take()
+                self._tell(self._committer.write(calls, is_last=is_closing))
+        finally:
+            self._committer.close()
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._end)
+
+    def _take(self) -> tuple[list[AnyCall], bool]:
+        """Wait for a call, or for the spool's next try, and take all that is queued; True: nothing comes after."""
+        try:
+            first = self._queue.get(timeout=self._committer.patience_s)
+        except Empty:
+            return [], False
+        calls: list[AnyCall] = []
+        while first is not None:
+            calls.append(first)
+            if len(calls) == BATCH_MAX or self._queue.empty():
+                return calls, False
+            first = self._queue.get()
+        return calls, True
+
+    def _tell(self, calls: list[AnyCall]) -> None:
+        if calls:
+            # A loop that is gone has nobody left to tell.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._deliver, calls)
