@@ -135,6 +135,11 @@ PLANTED: list[tuple[Callable[[str], object], str, str]] = [
     (tidy.floats, "x = folder / f'{name}.db'", "x = Decimal(1) / 3"),
     (tidy.broad_excepts, "try: f()\nexcept OSError: pass", "try: f()\nexcept: pass"),
     (tidy.broad_excepts, "try: f()\nexcept (OSError, KeyError): pass", "try: f()\nexcept (OSError, Exception): pass"),
+    (
+        tidy.broad_excepts,
+        "try: f()\nexcept BaseException:\n    g()\n    raise",
+        "try: f()\nexcept Exception as e: raise X from e",
+    ),
     (tidy.broad_excepts, "with suppress(OSError): f()", "with contextlib.suppress(BaseException): f()"),
     (tidy.undescribed_tests, 'def test_x():\n    """It holds."""', "class TestX:\n    def test_x(self): ..."),
     (tidy.unfinished, "# T" + "ODO(#12): later", "# T" + "ODO: later"),
