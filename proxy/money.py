@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, Decimal
+from decimal import ROUND_CEILING, Context, Decimal, Inexact, InvalidOperation
 from enum import StrEnum
 
 NANO_PER_USD = 1_000_000_000
 AMOUNT_NANO_USD_MAX = 9_000_000_000_000_000_000
 """What a 64-bit column holds: about 9 billion USD."""
 
-_AMOUNT = re.compile(r"\$(\d{1,12}(?:\.\d{1,18})?)")
+_AMOUNT = re.compile(r"\$([0-9]{1,12}(?:\.[0-9]{1,18})?)")
+_EXACT = Context(prec=400, traps=[Inexact, InvalidOperation])
+"""Wide enough for any amount a float or our own grammar can spell: the default 28 digits would round before we do."""
 
 
 class Period(StrEnum):
@@ -45,15 +47,19 @@ def parse_usd(text: str) -> Decimal:
 
 
 def parse_amount(text: str) -> int:
-    """Read `$5` as nano-USD, rounding up what is finer."""
-    return to_nano_usd(parse_usd(text))
+    """Read `$5` as nano-USD, rounding up what is finer; ValueError when it is more than the books can hold."""
+    amount = to_nano_usd(parse_usd(text))
+    if amount > AMOUNT_NANO_USD_MAX:
+        msg = f"{text!r} is more than {format_usd(AMOUNT_NANO_USD_MAX)} USD, the most the books can hold"
+        raise ValueError(msg)
+    return amount
 
 
 def parse_budget(text: str) -> Budget:
     """Read `$5`, `$0.50/day`; a bare amount is for all time (`total`)."""
-    amount, _, period = text.partition("/")
+    amount, slash, period = text.partition("/")
     try:
-        named = Period(period.strip()) if period else Period.TOTAL
+        named = Period(period.strip()) if slash else Period.TOTAL
     except ValueError:
         msg = f"{period.strip()!r} is not a period; use hour, day, week, month or total"
         raise ValueError(msg) from None
@@ -67,12 +73,12 @@ def parse_token_price(text: str) -> Decimal:
     if factor is None:
         msg = f"{text!r} is not a price; write it per million tokens as $1.25/M"
         raise ValueError(msg)
-    return parse_usd(amount) * factor
+    return _EXACT.multiply(parse_usd(amount), Decimal(factor))
 
 
 def to_nano_usd(usd: Decimal) -> int:
-    """Turn exact USD into nano-USD, rounding up: the books never say less than the bill."""
-    return int((usd * NANO_PER_USD).to_integral_value(rounding=ROUND_CEILING))
+    """Turn exact, finite USD into nano-USD, rounding up: the books never say less than the bill."""
+    return int(_EXACT.scaleb(usd, 9).to_integral_value(rounding=ROUND_CEILING))
 
 
 def to_usd(nano_usd: int) -> Decimal:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 REQUEST_TOKENS = 256
 """What a provider's own template may add to a request."""
+GROK_TOKENS = 1_000
+"""What xAI's own instructions add (680 seen with grok-4)."""
 TOOLS_TOKENS = 1_000
 """What a provider may add to explain the use of tools or a schema (Anthropic: 346 to 530, more for its own tools)."""
 SEARCH_TOKENS = 50_000
@@ -122,7 +124,7 @@ def input_bound(body: JsonObject, body_bytes: int, *, model: str = "") -> int:
     is not in the body needs thought: references, and the provider's own additions. Data URLs of images and recordings
     count by what they show, not by their length. Costs O(parts). Callers cap it at the model's context.
     """
-    bound = body_bytes + _additions(body)
+    bound = body_bytes + _additions(body, model)
     for kind, part in _parts(body):
         tokens_max, inline_bytes = _bound_part(kind, part, model)
         bound += tokens_max - inline_bytes
@@ -144,7 +146,7 @@ def bound_input(body: JsonObject, model: str) -> int:
         tokens = max(tokens, len(text) // 3)
     references = sum(_bound_part(kind, part, model).tokens_max for kind, part in _parts(body))
     messages = 2 * MESSAGE_TOKENS * len(_objects(body.get("messages")))
-    return tokens + -(-tokens // 10) + messages + _additions(body) + references
+    return tokens + -(-tokens // 10) + messages + _additions(body, model) + references
 
 
 def estimate_input(body: JsonObject, model: str) -> int:
@@ -286,10 +288,10 @@ class _PartBound(NamedTuple):
     inline_bytes: int = 0
 
 
-def _additions(body: JsonObject) -> int:
+def _additions(body: JsonObject, model: str) -> int:
     """Sum what the provider may add to the input on its own."""
     tools = _objects(body.get("tools"))
-    added = REQUEST_TOKENS
+    added = GROK_TOKENS if "grok" in model else REQUEST_TOKENS
     if tools or body.get("functions") or body.get("response_format"):
         added += TOOLS_TOKENS
     if body.get("plugins") or body.get("web_search_options") or any(_is_run_by_provider(tool) for tool in tools):

@@ -1,0 +1,289 @@
+"""Prices: golden bills worked out by hand, and what must hold for any price table."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from decimal import Decimal
+from fractions import Fraction
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from proxy.pricing import (
+    OUTPUT_TOKENS_UNBOUNDED,
+    Buckets,
+    Prices,
+    PriceTier,
+    cost,
+    decompose,
+    output_tokens_for,
+    worst_case,
+)
+from proxy.usage import Usage
+
+
+def priced(read: str, written: str, tiers: tuple[PriceTier, ...] = (), **parts: str) -> Prices:
+    """Make a price row of decimal strings, USD per million tokens."""
+    columns = {name: Decimal(text) for name, text in {"input": read, "output": written, **parts}.items()}
+    return Prices(**columns, tiers=tiers, source="by hand", as_of="2026-11-20")
+
+
+GPT_4O = priced("2.5", "10", cache_read="1.25")
+GPT_4O_AUDIO = priced("2.5", "10", audio_input="40", audio_output="80")
+GPT_5_4 = priced("2.5", "15", (PriceTier(272_000, priced("5", "22.5", cache_read="0.5")),), cache_read="0.25")
+GPT_5_6 = priced("2", "10", cache_read="0.2", cache_write="2.5")
+LLAMA_AT_GROQ = priced("0.59", "0.79")
+DEEPSEEK = priced("0.27", "1.1", cache_read="0.07")
+GROK_3_MINI = priced("0.3", "0.5", cache_read="0.075")
+SONNET = priced("3", "15", cache_read="0.3", cache_write="3.75", cache_write_1h="6")
+GEMINI_PRO = priced("1.25", "10", (PriceTier(200_000, priced("2.5", "15", cache_read="0.25")),), cache_read="0.125")
+GEMINI_FLASH = priced("0.3", "2.5", cache_read="0.03", audio_input="1")
+SONAR = priced("1", "1", request="0.012")
+
+
+# One dollar per million tokens is 1,000 nano-USD per token: that factor is in every row.
+@pytest.mark.parametrize(
+    ("usage", "prices", "nano_usd"),
+    [
+        pytest.param(Usage(1_000, 500), GPT_4O, 7_500_000, id="openai-plain: 1000*2500 + 500*10000"),
+        pytest.param(
+            Usage(2_006, 300, cached_tokens=1_920),
+            GPT_4O,
+            5_615_000,
+            id="openai-cached: (2006-1920)*2500 + 1920*1250 + 300*10000 = 215000 + 2400000 + 3000000",
+        ),
+        pytest.param(
+            Usage(50, 1_000, reasoning_tokens=960),
+            GPT_4O,
+            10_125_000,
+            id="openai-reasoning-is-inside-the-output: 50*2500 + 1000*10000",
+        ),
+        pytest.param(
+            Usage(120, 90, audio_input_tokens=100, audio_output_tokens=70),
+            GPT_4O_AUDIO,
+            9_850_000,
+            id="openai-audio: 20*2500 + 100*40000 + 20*10000 + 70*80000 = 50000 + 4000000 + 200000 + 5600000",
+        ),
+        pytest.param(
+            Usage(5_000, 10, cached_tokens=1_000, cache_write_tokens=3_000),
+            GPT_5_6,
+            9_800_000,
+            id="openai-5.6-cache-write: 1000*2000 + 1000*200 + 3000*2500 + 10*10000 = 2000000+200000+7500000+100000",
+        ),
+        pytest.param(
+            Usage(5_000, 10, cached_tokens=1_000, cache_write_tokens=3_000),
+            GPT_4O,
+            11_350_000,
+            id="openai-before-5.6-writes-cost-the-input: 4000*2500 + 1000*1250 + 10*10000 = 10000000+1250000+100000",
+        ),
+        pytest.param(Usage(272_000, 1), GPT_5_4, 680_015_000, id="tier-not-passed-at-272000: 272000*2500 + 15000"),
+        pytest.param(
+            Usage(272_001, 1, cached_tokens=1),
+            GPT_5_4,
+            1_360_023_000,
+            id="tier-passed-at-272001-reprices-all: 272000*5000 + 1*500 + 22500",
+        ),
+        pytest.param(Usage(18, 272), LLAMA_AT_GROQ, 225_500, id="groq: 18*590 + 272*790 = 10620 + 214880"),
+        pytest.param(
+            Usage(1_088, 100, cached_tokens=1_024),
+            DEEPSEEK,
+            198_960,
+            id="deepseek-cache-hit: 64*270 + 1024*70 + 100*1100 = 17280 + 71680 + 110000",
+        ),
+        pytest.param(
+            Usage(12, 2 + 340, cached_tokens=11, reasoning_tokens=340),
+            GROK_3_MINI,
+            172_125,
+            id="xai-reasoning-added-to-the-output: 1*300 + 11*75 + 342*500 = 300 + 825 + 171000 (1721250 ticks)",
+        ),
+        pytest.param(Usage(15, 9), GPT_4O, 127_500, id="azure: 15*2500 + 9*10000 = 37500 + 90000"),
+        pytest.param(
+            Usage(10_100, 200, cached_tokens=8_000, cache_write_tokens=2_000),
+            SONNET,
+            13_200_000,
+            id="anthropic-5m: 100*3000 + 8000*300 + 2000*3750 + 200*15000 = 300000+2400000+7500000+3000000",
+        ),
+        pytest.param(
+            Usage(10_100, 200, cached_tokens=5_000, cache_write_tokens=2_000, cache_write_1h_tokens=3_000),
+            SONNET,
+            30_300_000,
+            id="anthropic-1h: 100*3000 + 5000*300 + 2000*3750 + 3000*6000 + 200*15000",
+        ),
+        pytest.param(
+            Usage(3_000, 0, cache_write_1h_tokens=3_000),
+            replace(SONNET, cache_write_1h=None),
+            11_250_000,
+            id="a-1h-write-without-a-price-costs-the-other-write: 3000*3750",
+        ),
+        pytest.param(Usage(200_000, 10), GEMINI_PRO, 250_100_000, id="gemini-at-200000: 200000*1250 + 10*10000"),
+        pytest.param(
+            Usage(200_001, 10, cached_tokens=100_000),
+            GEMINI_PRO,
+            275_152_500,
+            id="gemini-above-200000: 100001*2500 + 100000*250 + 10*15000 = 250002500 + 25000000 + 150000",
+        ),
+        pytest.param(
+            Usage(1_000, 100, audio_input_tokens=900),
+            GEMINI_FLASH,
+            1_180_000,
+            id="gemini-audio: 100*300 + 900*1000 + 100*2500 = 30000 + 900000 + 250000",
+        ),
+        pytest.param(
+            Usage(1_000, 0, cached_tokens=300, audio_input_tokens=900),
+            GEMINI_FLASH,
+            709_000,
+            id="cached-audio-is-charged-once: text is 100, so 200 of the cached are audio: 300*30 + 700*1000",
+        ),
+        pytest.param(Usage(10, 20), SONAR, 12_030_000, id="perplexity-per-request: 12000000 + 10*1000 + 20*1000"),
+        pytest.param(Usage(), SONAR, 12_000_000, id="a-request-without-tokens-still-costs-its-fee"),
+        pytest.param(Usage(1, 0), priced("0.0025", "0"), 3, id="a-part-of-a-nano-rounds-up-once: 2.5 -> 3"),
+        pytest.param(Usage(3, 1), priced("0.0001", "0.0007"), 1, id="rounds-the-sum: 0.3 + 0.7 = 1, not 2"),
+    ],
+)
+def test_golden_bills(usage: Usage, prices: Prices, nano_usd: int) -> None:
+    """Each row is a bill worked out by hand, to the nano-USD; the arithmetic is its name."""
+    assert cost(usage, prices) == nano_usd
+
+
+@pytest.mark.parametrize(
+    ("usage", "buckets", "anomalies"),
+    [
+        (Usage(10, 5, cached_tokens=11), Buckets(cached=10, text_output=5), ("cached_above_input",)),
+        (
+            Usage(10, 0, cached_tokens=4, cache_write_tokens=5, cache_write_1h_tokens=5),
+            Buckets(cached=4, cache_write=1, cache_write_1h=5),
+            ("cache_write_above_input",),
+        ),
+        (
+            Usage(10, 0, cache_write_tokens=5, cache_write_1h_tokens=11),
+            Buckets(cache_write_1h=10),
+            ("cache_write_above_input",),
+        ),
+        (Usage(10, 0, audio_input_tokens=11), Buckets(audio_input=10), ("audio_above_input",)),
+        (Usage(0, 10, audio_output_tokens=11), Buckets(audio_output=10), ("audio_above_output",)),
+        (Usage(0, 10, reasoning_tokens=11), Buckets(text_output=10), ("reasoning_above_output",)),
+        (Usage(-1, -1, cached_tokens=-1), Buckets(), ("negative_input", "cached_above_input", "negative_output")),
+        (Usage(10, 0, cached_tokens=8, audio_input_tokens=5), Buckets(cached=8, audio_input=2), ()),
+    ],
+)
+def test_contradicting_counts_are_clamped_and_named(usage: Usage, buckets: Buckets, anomalies: tuple[str, ...]) -> None:
+    """Nobody is charged twice for a token, or less than nothing, and the row says what was odd."""
+    assert decompose(usage) == (buckets, anomalies)
+
+
+prices_per_million = st.decimals(min_value=0, max_value=1_000, places=6)
+maybe_price = st.none() | prices_per_million
+
+
+@st.composite
+def price_rows(draw: st.DrawFn) -> Prices:
+    """Any row: parts may be missing, dearer or cheaper than what they are part of."""
+    return Prices(
+        input=draw(prices_per_million),
+        output=draw(prices_per_million),
+        cache_read=draw(maybe_price),
+        cache_write=draw(maybe_price),
+        cache_write_1h=draw(maybe_price),
+        audio_input=draw(maybe_price),
+        audio_output=draw(maybe_price),
+        request=draw(st.decimals(min_value=0, max_value=1, places=6)),
+    )
+
+
+@st.composite
+def price_tables(draw: st.DrawFn) -> Prices:
+    """Any row with up to three tiers, whose prices may rise or fall."""
+    thresholds = sorted(draw(st.sets(st.integers(1, 3_000), max_size=3)))
+    tiers = tuple(PriceTier(threshold, draw(price_rows())) for threshold in thresholds)
+    return replace(draw(price_rows()), tiers=tiers)
+
+
+usages = st.builds(
+    Usage,
+    input_tokens=st.integers(0, 4_000),
+    output_tokens=st.integers(0, 4_000),
+    cached_tokens=st.integers(0, 5_000),
+    cache_write_tokens=st.integers(0, 5_000),
+    cache_write_1h_tokens=st.integers(0, 5_000),
+    audio_input_tokens=st.integers(0, 5_000),
+    reasoning_tokens=st.integers(0, 5_000),
+    audio_output_tokens=st.integers(0, 5_000),
+)
+
+
+@given(usages)
+def test_buckets_always_add_up_to_the_totals(usage: Usage) -> None:
+    """Whatever a vendor claims of the parts, the whole is charged once."""
+    buckets, _ = decompose(usage)
+    assert buckets.input_tokens == usage.input_tokens
+    assert buckets.text_output + buckets.audio_output == usage.output_tokens
+    assert min(getattr(buckets, name) for name in Buckets.__slots__) >= 0
+
+
+@given(usages, price_tables(), st.integers(0, 2_000), st.integers(0, 2_000))
+def test_the_worst_case_covers_any_usage_within_its_bounds(
+    usage: Usage, prices: Prices, spare_input: int, spare_output: int
+) -> None:
+    """A hold is never below the charge, whatever is cached, written, spoken or repriced by a tier (R13)."""
+    held = worst_case(
+        input_tokens_max=usage.input_tokens + spare_input,
+        output_tokens_max=usage.output_tokens + spare_output,
+        prices=prices,
+    )
+    assert held >= cost(usage, prices)
+
+
+@given(price_tables(), st.integers(0, 4_000), st.integers(0, 10**10))
+def test_the_money_buys_exactly_the_output_told(prices: Prices, input_tokens_max: int, budget: int) -> None:
+    """The clamp uses all of the budget and not one nano-USD more."""
+    bought = output_tokens_for(budget, input_tokens_max=input_tokens_max, prices=prices)
+    assume(bought < OUTPUT_TOKENS_UNBOUNDED)
+    if bought >= 0:
+        assert worst_case(input_tokens_max=input_tokens_max, output_tokens_max=bought, prices=prices) <= budget
+    assert worst_case(input_tokens_max=input_tokens_max, output_tokens_max=bought + 1, prices=prices) > budget
+
+
+def test_a_budget_below_the_input_buys_no_output() -> None:
+    """-1 tells "not even the input" from "the input alone"."""
+    assert output_tokens_for(2_499, input_tokens_max=1, prices=GPT_4O) == -1
+    assert output_tokens_for(2_500, input_tokens_max=1, prices=GPT_4O) == 0
+
+
+def test_free_output_is_bought_without_end() -> None:
+    """A free model has no clamp, only a figure no model reaches."""
+    free = priced("0", "0")
+    assert output_tokens_for(0, input_tokens_max=1_000, prices=free) == OUTPUT_TOKENS_UNBOUNDED
+
+
+@given(usages, price_rows())
+def test_a_cost_is_the_exact_sum_rounded_up_once(usage: Usage, prices: Prices) -> None:
+    """Against fractions, which cannot round: one nano-USD at most lies between the sum and the booking."""
+    buckets, _ = decompose(usage)
+    write = prices.input if prices.cache_write is None else prices.cache_write
+    terms = (
+        (buckets.uncached_input, prices.input),
+        (buckets.cached, prices.input if prices.cache_read is None else prices.cache_read),
+        (buckets.cache_write, write),
+        (buckets.cache_write_1h, write if prices.cache_write_1h is None else prices.cache_write_1h),
+        (buckets.audio_input, prices.input if prices.audio_input is None else prices.audio_input),
+        (buckets.text_output, prices.output),
+        (buckets.audio_output, prices.output if prices.audio_output is None else prices.audio_output),
+    )
+    exact = sum(
+        (Fraction(tokens) * Fraction(price) * 1000 for tokens, price in terms), Fraction(prices.request) * 10**9
+    )
+    assert cost(usage, prices) == math.ceil(exact)
+
+
+@given(usages, price_rows(), st.sampled_from(["input_tokens", "output_tokens"]), st.integers(1, 1_000))
+def test_more_tokens_never_cost_less(usage: Usage, prices: Prices, name: str, more: int) -> None:
+    """Within one tier a cost rises with the totals."""
+    assert cost(replace(usage, **{name: getattr(usage, name) + more}), prices) >= cost(usage, prices)
+
+
+def test_prices_of_any_length_stay_exact() -> None:
+    """The longest price the routes file can spell times the largest count a codec lets in loses no digit."""
+    price = "999999999999.123456789012345678"
+    assert cost(Usage(10**12, 0), priced(price, "0")) == math.ceil(Fraction(price) * 10**12 * 1000)
