@@ -11,4 +11,12 @@ from proxy.files.schema import routes_schema
 from proxy.files.units import parse_count, parse_duration_s
 from proxy.files.watching import RoutesFile
 
-__all__ = ["DEFAULT_PATH", "RoutesFile", "config_folder", "load_table", "parse_count", "parse_duration_s", "routes_schema"]
+__all__ = [
+    "DEFAULT_PATH",
+    "RoutesFile",
+    "config_folder",
+    "load_table",
+    "parse_count",
+    "parse_duration_s",
+    "routes_schema",
+]

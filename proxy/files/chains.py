@@ -105,8 +105,7 @@ class ChainBuilder:
             self._problems.add(self._node.at(name), message)
 
     def _references(self, name: str) -> set[str]:
-        named = (self._reference(entry) for entry in self._models[name].targets)
-        return {reference for reference in named if reference in self._models}
+        return {named for named in self._named_by(name) if named is not None and named in self._models}
 
     def _reference(self, entry: TargetOptions) -> str | None:
         """Give the alias an entry names, None when it names a provider's model."""
@@ -159,11 +158,13 @@ class ChainBuilder:
         return Chain(is_broken=True)
 
     def _say_unknown(self, reference: str) -> str:
-        provider, slash, model = reference.partition("/")
+        provider, slash, _ = reference.partition("/")
         if not slash:
             exact = [name for name in self._names.models if "*" not in name]
             near = self._problems.suggest(reference, exact)
-            return f"there is no model `{reference}`{near or '; write PROVIDER/MODEL or the name of a model of this file'}"
+            return (
+                f"there is no model `{reference}`{near or '; write PROVIDER/MODEL or the name of a model of this file'}"
+            )
         near = self._problems.suggest(provider, self._names.providers)
         near = near or self._problems.suggest(reference, self._names.models)
         remedy = near or f"; put a provider first (openrouter/{reference}) or declare it under `providers`"
@@ -173,9 +174,13 @@ class ChainBuilder:
         provider_name, _, model = (entry.target or "").partition("/")
         provider = self._providers.get(provider_name)
         if not model:
-            self._problems.add(place, f"`{provider_name}` is a provider; a target also says the model: {provider_name}/MODEL")
+            self._problems.add(
+                place, f"`{provider_name}` is a provider; a target also says the model: {provider_name}/MODEL"
+            )
         elif "*" in model and "*" not in name:
-            self._problems.add(place, f'a * in a target repeats the * of a glob, and `{name}` has none; write "*" or name a model')
+            self._problems.add(
+                place, f'a * in a target repeats the * of a glob, and `{name}` has none; write "*" or name a model'
+            )
         elif provider is not None:
             return Chain((Leg(place, provider, model, None, None, Timeouts(), {}),))
         return Chain(is_broken=True)

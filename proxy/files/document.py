@@ -1,14 +1,14 @@
 """YAML text to a tree of nodes that know where they stand (part of `files`, floor 2).
 
 A tree is built from the parser's events and not from its objects, for four reasons: every member keeps its line and
-column, a key given twice is seen, hostile files meet a limit before they cost anything, and scalars are read as YAML 1.2
-does, so that `on`, `yes` and `12:30` are words. Nothing here knows what a routing table is.
+column, a key given twice is seen, hostile files meet a limit before they cost anything, and scalars are read as
+YAML 1.2 does, so that `on`, `yes` and `12:30` are words. Nothing here knows what a routing table is.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,8 @@ class Node:
     """Values in it, itself included, with every alias followed."""
     height: int = 1
     """Levels in it, itself included, with every alias followed."""
+    is_wounded: bool = False
+    """A member was cut out of it: what is missing now was not forgotten."""
 
     def trail(self, *steps: Step) -> list[tuple[Node, Node]]:
         """Follow steps as far as they exist, skipping those that do not; each leg is (container, member)."""
@@ -72,12 +74,19 @@ class Node:
             return self.value[step]
         return None
 
+    def members(self) -> list[Node]:
+        """Give what a mapping or list holds, nothing for a scalar."""
+        if isinstance(self.value, dict):
+            return list(self.value.values())
+        return self.value if isinstance(self.value, list) else []
+
     def names(self) -> list[str]:
         """Give the keys of a mapping, nothing for anything else."""
         return list(self.value) if isinstance(self.value, dict) else []
 
     def drop(self, member: Node) -> None:
         """Take one member out."""
+        self.is_wounded = True
         if isinstance(self.value, dict):
             self.value = {key: node for key, node in self.value.items() if node is not member}
         elif isinstance(self.value, list):
@@ -172,12 +181,11 @@ class _Composer:
             self._anchors[event.anchor] = None  # not whole yet: it may not hold itself
         if isinstance(event, yaml.MappingStartEvent):
             node.value = self._mapping(path, depth)
-            _measure(node, node.value.values())
         elif isinstance(event, yaml.SequenceStartEvent):
             node.value = self._sequence(path, depth)
-            _measure(node, node.value)
         else:
             node.value = _read_scalar(event.value) if event.implicit[0] else event.value
+        _measure(node)
         if node.weight > VALUES_MAX:
             raise self._fatal(event, f"more than {VALUES_MAX} values once aliases are followed")
         if event.anchor is not None:
@@ -191,7 +199,9 @@ class _Composer:
         target = self._anchors.get(event.anchor)
         if target is None:
             what = "holds itself" if event.anchor in self._anchors else "is not defined above"
-            raise self._fatal(event, f'the anchor {event.anchor[:40]} {what}; a name that begins with * needs quotes: "*"')
+            raise self._fatal(
+                event, f'the anchor {event.anchor[:40]} {what}; a name that begins with * needs quotes: "*"'
+            )
         if depth + target.height > DEPTH_MAX:
             raise self._fatal(event, f"nested deeper than {DEPTH_MAX} levels once aliases are followed")
         mark = event.start_mark
@@ -221,15 +231,17 @@ class _Composer:
         if event.tag is not None or event.anchor is not None:
             raise self._fatal(event, "tags and anchors are not read on keys")
         if event.value == "<<" and event.implicit[0]:
-            raise self._fatal(event, "merge keys (<<) are not read; write the members out, or use an alias for a whole value")
+            raise self._fatal(
+                event, "merge keys (<<) are not read; write the members out, or use an alias for a whole value"
+            )
         return str(event.value)
 
     def _fatal(self, event: Any, message: str) -> ConfigError:
         return self._problems.fatal(event.start_mark.line + 1, event.start_mark.column + 1, message)
 
 
-def _measure(node: Node, members: Iterable[Node]) -> None:
-    for member in members:
+def _measure(node: Node) -> None:
+    for member in node.members():
         node.weight += member.weight
         node.height = max(node.height, 1 + member.height)
 

@@ -64,11 +64,9 @@ class Environment:
             return self._need(foreign[1])
         bare = _BARE.fullmatch(text)
         if bare:
-            msg = f"a variable is written with braces: ${{{bare[1]}}}"
-            raise ValueError(msg)
+            raise ValueError(f"a variable is written with braces: ${{{bare[1]}}}")
         if "${" in _BRACED.sub("", text):
-            msg = "a variable is written as ${NAME}, letters, digits and _ only, without a default"
-            raise ValueError(msg)
+            raise ValueError("a variable is written as ${NAME}, letters, digits and _ only, without a default")
         return _BRACED.sub(lambda match: self._need(match[1]), text)
 
     def credential(self, text: str) -> Credential:
@@ -104,7 +102,7 @@ def mentions_variable(text: str) -> bool:
 
 def read_dotenv(path: Path) -> dict[str, str]:
     """Read `NAME=value` lines, {} when there is no such file; raises ConfigError naming lines that are neither."""
-    problems = Problems(path.name)
+    problems = Problems(str(path))
     try:
         with path.open("rb") as file:
             content = file.read(FILE_BYTES_MAX + 1)

@@ -80,7 +80,8 @@ def check_prices(
 def _build_key(options: KeyOptions, node: Node, problems: Problems) -> DeclaredKey | None:
     if (options.key is None) == (options.key_sha256 is None):
         message = 'a key has one of `key: "${NAME}"` and `key_sha256` (the SHA-256 of it)'
-        problems.add(node, message)
+        if not node.is_wounded:
+            problems.add(node, message)
         return None
     digest = options.key_sha256 or hashlib.sha256((options.key or "").encode()).hexdigest()
     return DeclaredKey(
@@ -99,7 +100,9 @@ def _check_unique(key: DeclaredKey, before: Sequence[DeclaredKey], *, node: Node
         if other.name == key.name:
             problems.add(node.at("name"), f"two keys are named `{key.name}`; call one of them something else")
         if other.sha256_hex == key.sha256_hex:
-            problems.add(node.at("key", "key_sha256"), f"the key has the same value as `{other.name}`; give it one of its own")
+            problems.add(
+                node.at("key", "key_sha256"), f"the key has the same value as `{other.name}`; give it one of its own"
+            )
 
 
 def _is_variant(name: str, models: Collection[str]) -> bool:

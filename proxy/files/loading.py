@@ -104,20 +104,15 @@ def _compose(source: _Source, problems: Problems) -> Node:
 
 def _hide_secrets(node: Node, problems: Problems) -> None:
     """Have the text under every member that holds secrets struck out of findings."""
-    if isinstance(node.value, dict):
-        for name, member in node.value.items():
-            _hide_texts(member, problems) if name in _SECRET_MEMBERS else _hide_secrets(member, problems)
-    elif isinstance(node.value, list):
-        for member in node.value:
-            _hide_secrets(member, problems)
+    for member in node.members():
+        is_secret = isinstance(node.value, dict) and member.path.rpartition(".")[2] in _SECRET_MEMBERS
+        _hide_texts(member, problems) if is_secret else _hide_secrets(member, problems)
 
 
 def _hide_texts(node: Node, problems: Problems) -> None:
-    members = node.value.values() if isinstance(node.value, dict) else node.value
-    if isinstance(node.value, (dict, list)):
-        for member in members:
-            _hide_texts(member, problems)
-    elif isinstance(node.value, str) and "${" not in node.value:
+    for member in node.members():
+        _hide_texts(member, problems)
+    if isinstance(node.value, str) and "${" not in node.value:
         problems.hide(node.value)
 
 
@@ -147,7 +142,9 @@ class _Draft:
 def _draft(root: Node, environment: Environment, problems: Problems) -> _Draft:
     known = _load_known(environment)
     # Taken before anything is cut out: an entry with a finding is still a name that others may use.
-    names = Names(frozenset([*known, *_section(root, "providers").names()]), frozenset(_section(root, "models").names()))
+    names = Names(
+        frozenset([*known, *_section(root, "providers").names()]), frozenset(_section(root, "models").names())
+    )
     tenants = frozenset(_section(root, "tenants").names())
     options = check(RoutesOptions, root, Surroundings(environment), problems)
     for secret in environment.secrets:
@@ -195,7 +192,7 @@ def _freeze(draft: _Draft, catalogue: Catalogue, *, table_id: str, notes: tuple[
 
 def _catalogue_names(draft: _Draft) -> dict[str, str]:
     """Give the known provider that another account of the same address is priced as."""
-    by_url = {provider.base_url: name for name in draft.known if (provider := draft.providers[name]).base_url}
+    by_url = {entry.base_url: name for name, entry in draft.known.items() if entry.base_url}
     others = [provider for name, provider in draft.providers.items() if name not in draft.known]
     return {provider.name: by_url[provider.base_url] for provider in others if provider.base_url in by_url}
 

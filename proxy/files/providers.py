@@ -77,7 +77,9 @@ def _merge(name: str, own: ProviderOptions | None, known: Mapping[str, KnownProv
 def _is_sound(entry: _Entry, problems: Problems) -> bool:
     wrong = _find_wrong(entry)
     for member, message in wrong:
-        problems.add(entry.node.at(member), message)
+        is_given = entry.node.member(member) is not None
+        if is_given or not entry.node.is_wounded:
+            problems.add(entry.node.at(member), message)
     return not wrong
 
 
@@ -94,7 +96,9 @@ def _find_wrong(entry: _Entry) -> list[tuple[str, str]]:
         sites = [member for member in ("site_url", "site_name") if member in entry.written]
         wrong += [(site, f"`{site}` is for OpenRouter only; use `headers` instead") for site in sites]
     if not options.base_url and not (entry.known and not entry.written):
-        wrong.append(("base_url", "`base_url` is missing; write it as https://host/v1, up to and including the version"))
+        wrong.append(
+            ("base_url", "`base_url` is missing; write it as https://host/v1, up to and including the version")
+        )
     return wrong
 
 

@@ -94,12 +94,18 @@ class ProviderOptions(Options):
     price: PriceOptions | None = Field(None, description="Price of every model here; beats the catalogue.")
     first_token: values.Duration | None = Field(None, description="Simulated only: wait before the first token.")
     speed: values.Speed | None = Field(None, description="Simulated only: tokens a second.")
-    length: values.PositiveCount | None = Field(None, description="Simulated only: tokens of an answer.", examples=[120])
-    seed: values.Count | None = Field(None, description="Simulated only: the same seed gives the same answers.", examples=[7])
+    length: values.PositiveCount | None = Field(
+        None, description="Simulated only: tokens of an answer.", examples=[120]
+    )
+    seed: values.Count | None = Field(
+        None, description="Simulated only: the same seed gives the same answers.", examples=[7]
+    )
     fail: Literal[FAILURES] | None = Field(  # type: ignore[valid-type]
         None, description="Simulated only: how it fails.", examples=["server_error"]
     )
-    fail_after: values.Count | None = Field(None, description="Simulated only: events sent before it fails.", examples=[10])
+    fail_after: values.Count | None = Field(
+        None, description="Simulated only: events sent before it fails.", examples=[10]
+    )
     fail_rate: values.Share | None = Field(None, description="Simulated only: share of requests that fail.")
 
 
@@ -179,7 +185,15 @@ class ModelOptions(Options):
 class TenantOptions(Options):
     """A group of keys with defaults of its own."""
 
-    later: ClassVar[tuple[str, ...]] = ("budget", "provider_keys", *_LIMITS, "models", "max_cost", "timezone", "transforms")
+    later: ClassVar[tuple[str, ...]] = (
+        "budget",
+        "provider_keys",
+        *_LIMITS,
+        "models",
+        "max_cost",
+        "timezone",
+        "transforms",
+    )
 
     default_model: values.ModelText | None = Field(
         None, description="Used when a request names no model.", examples=["chat"]
@@ -198,7 +212,9 @@ class KeyOptions(Options):
     key: values.ClientKey | None = Field(None, description="8 to 256 visible ASCII characters, best as ${VAR}.")
     key_sha256: values.KeySha256 | None = Field(None, description="Instead of `key`: its SHA-256, 64 hex digits.")
     tenant: values.Name | None = Field(None, description="One of `tenants`.", examples=["acme"])
-    budget: values.Allowance | None = Field(None, description="A wall: posted and held cost never pass it. None given, none held.")
+    budget: values.Allowance | None = Field(
+        None, description="A wall: posted and held cost never pass it. None given, none held."
+    )
     models: list[values.ModelText] | None = Field(
         None, description="Models and globs it may ask for; all when left out.", examples=[["chat", "gpt-*"]]
     )
@@ -226,7 +242,8 @@ class DefaultOptions(Options):
     """What holds where nothing nearer is said."""
 
     later: ClassVar[tuple[str, ...]] = (
-        *_LIMITS, "budget", "key_budget", "max_cost", "cache", "timezone", "transforms", "direct_backup", "on_disconnect"
+        *_LIMITS, "budget", "key_budget", "max_cost", "cache", "timezone", "transforms", "direct_backup",
+        "on_disconnect",
     )  # fmt: skip
 
     default_model: values.ModelText | None = Field(
@@ -258,7 +275,9 @@ class RoutesOptions(Options):
     tenants: dict[values.Name, TenantOptions | None] | None = Field(
         None, description="Groups of keys by name.", examples=[{"acme": {"default_model": "chat"}}]
     )
-    keys: list[KeyOptions] | None = Field(None, description="Client keys; more can be minted with `turnpike keys create`.")
+    keys: list[KeyOptions] | None = Field(
+        None, description="Client keys; more can be minted with `turnpike keys create`."
+    )
 
 
 class FlagOptions(Options):
@@ -295,8 +314,7 @@ def _short(value: Any) -> Any:
     if isinstance(value, (str, int)) and not isinstance(value, bool):
         return value
     kind = "empty" if value is None else "a list" if isinstance(value, list) else "a number, true or false"
-    msg = f"a target is wanted (PROVIDER/MODEL or a model's name), this is {kind}"
-    raise ValueError(msg)
+    raise ValueError(f"a target is wanted (PROVIDER/MODEL or a model's name), this is {kind}")
 
 
 def routes_schema() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The units people write in routes.yaml besides money: durations, counts, rates and shares (part of `files`, floor 2)."""
+"""The units people write in routes.yaml besides money: durations, counts, speeds, shares (part of `files`, floor 2)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,10 @@ def parse_duration_s(text: str) -> float:
     """Read `300ms`, `3s`, `2m`, `1h` or `30d` as seconds; ValueError names the form wanted."""
     match = _DURATION.fullmatch(text.strip())
     if match is None:
-        msg = f"{text!r} is not a duration; write it with its unit as 300ms, 3s, 2m, 1h or 30d"
-        raise ValueError(msg)
+        raise ValueError(f"{text!r} is not a duration; write it with its unit as 300ms, 3s, 2m, 1h or 30d")
     seconds = float(match[1]) * SECONDS[match[2]]
     if seconds > DURATION_S_MAX:
-        msg = f"{text!r} is longer than 366d; write a shorter duration"
-        raise ValueError(msg)
+        raise ValueError(f"{text!r} is longer than 366d; write a shorter duration")
     return seconds
 
 
@@ -33,8 +31,7 @@ def parse_positive_duration_s(text: str) -> float:
     """Read a duration that is longer than nothing."""
     seconds = parse_duration_s(text)
     if seconds <= 0:
-        msg = f"{text!r} would leave no time at all; write at least 1ms"
-        raise ValueError(msg)
+        raise ValueError(f"{text!r} would leave no time at all; write at least 1ms")
     return seconds
 
 
@@ -42,12 +39,10 @@ def parse_count(text: str) -> int:
     """Read `4096`, `128k` or `1M` (k is 1,000, M is 1,000,000); ValueError names the form wanted."""
     match = _COUNT.fullmatch(text.strip())
     if match is None:
-        msg = f"{text!r} is not a count; write it as 4096, 128k or 1M"
-        raise ValueError(msg)
+        raise ValueError(f"{text!r} is not a count; write it as 4096, 128k or 1M")
     count = int(match[1]) * COUNTS[match[2].lower()]
     if count > COUNT_MAX:
-        msg = f"{text!r} is more than {COUNT_MAX:,}; write a smaller count"
-        raise ValueError(msg)
+        raise ValueError(f"{text!r} is more than {COUNT_MAX:,}; write a smaller count")
     return count
 
 
@@ -55,8 +50,7 @@ def parse_positive_count(text: str) -> int:
     """Read a count that is at least 1."""
     count = parse_count(text)
     if count == 0:
-        msg = f"{text!r} must be at least 1"
-        raise ValueError(msg)
+        raise ValueError(f"{text!r} must be at least 1")
     return count
 
 
@@ -65,8 +59,7 @@ def parse_speed_per_s(text: str) -> float:
     match = _SPEED.fullmatch(text.strip())
     speed = float(match[1]) if match else 0.0
     if not 0 < speed <= SPEED_PER_S_MAX:
-        msg = f"{text!r} is not a speed; write tokens a second as 50/s, above 0"
-        raise ValueError(msg)
+        raise ValueError(f"{text!r} is not a speed; write tokens a second as 50/s, above 0")
     return speed
 
 
@@ -75,6 +68,5 @@ def parse_share(text: str) -> float:
     match = _SHARE.fullmatch(text.strip())
     share = float(match[1]) / 100 if match else 2.0
     if share > 1:
-        msg = f"{text!r} is not a share; write it as 0% to 100%"
-        raise ValueError(msg)
+        raise ValueError(f"{text!r} is not a share; write it as 0% to 100%")
     return share

@@ -1,4 +1,4 @@
-"""A tree of nodes to checked options (part of `files`, floor 2): pydantic does the checking, this tells where it failed.
+"""A tree of nodes to checked options: pydantic checks, this tells where it failed (part of `files`, floor 2).
 
 What is wrong is noted and cut out, and the rest is checked again, so that one reading of a file finds the bad unit and
 the unknown model both.

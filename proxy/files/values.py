@@ -33,13 +33,12 @@ HEADER_CHARACTERS_MAX = 4096
 KEY_CHARACTERS_MIN = 8
 KEY_CHARACTERS_MAX = 256
 
-PARAMS_REFUSED = frozenset(
-    "model models messages prompt input stream turnpike api_base base_url api_key custom_llm_provider extra_headers"
-    " extra_query".split()
+PARAMS_REFUSED = frozenset({"model", "models", "messages", "prompt", "input", "stream", "turnpike"}).union(
+    {"api_base", "base_url", "api_key", "custom_llm_provider", "extra_headers", "extra_query"}
 )
 """What a default may not set: the request's own substance, and where it goes."""
-HEADERS_REFUSED = frozenset(
-    "host connection content-length content-type transfer-encoding accept-encoding expect upgrade te trailer".split()
+HEADERS_REFUSED = frozenset({"host", "connection", "content-length", "content-type", "transfer-encoding"}).union(
+    {"accept-encoding", "expect", "upgrade", "te", "trailer"}
 )
 """Headers that frame the message; the HTTP client writes them."""
 
@@ -99,41 +98,36 @@ def _of(info: ValidationInfo) -> Environment:
 def _raw_text(value: Any) -> str:
     if isinstance(value, str):
         return value
-    msg = f"text is wanted, this is {_kind(value)}; put it in quotes"
-    raise ValueError(msg)
+    raise ValueError(f"text is wanted, this is {_kind(value)}; put it in quotes")
 
 
 def _read_name(text: str) -> str:
     if not 0 < len(text) <= NAME_CHARACTERS_MAX or not text.isprintable() or text != text.strip():
-        msg = f"a name has 1 to {NAME_CHARACTERS_MAX} visible characters"
-        raise ValueError(msg)
+        raise ValueError(f"a name has 1 to {NAME_CHARACTERS_MAX} visible characters")
     return text
 
 
 def _read_provider_name(text: str) -> str:
     if len(text) > NAME_CHARACTERS_MAX or not _PROVIDER.fullmatch(text):
-        msg = "a provider's name has letters, digits, `_`, `.` and `-` only: it is what stands before the first / of a target"
-        raise ValueError(msg)
+        raise ValueError(
+            "a provider's name has letters, digits, `_`, `.` and `-` only; it stands before the first / of a target"
+        )
     return text
 
 
 def _read_model_name(text: str) -> str:
     if not 0 < len(text) <= MODEL_CHARACTERS_MAX or _ODD.search(text):
-        msg = f"a model's name has 1 to {MODEL_CHARACTERS_MAX} characters and no blanks"
-        raise ValueError(msg)
+        raise ValueError(f"a model's name has 1 to {MODEL_CHARACTERS_MAX} characters and no blanks")
     if text.count("*") > 1:
-        msg = "a name may hold one * only"
-        raise ValueError(msg)
+        raise ValueError("a name may hold one * only")
     return text
 
 
 def _read_on_disconnect(text: str) -> str:
     if text == "drain":
-        msg = "`on_disconnect: drain` is not available yet; write `cancel` or leave it out"
-        raise ValueError(msg)
+        raise ValueError("`on_disconnect: drain` is not available yet; write `cancel` or leave it out")
     if text != "cancel":
-        msg = f"{text!r} is not a way to end; write `cancel` or leave it out"
-        raise ValueError(msg)
+        raise ValueError(f"{text!r} is not a way to end; write `cancel` or leave it out")
     return text
 
 
@@ -144,73 +138,62 @@ def _read_url(value: Any, info: ValidationInfo) -> str:
         parts = urlsplit(url)
         has_port = parts.port is None or parts.port > 0
     except ValueError:
-        msg = f"not a URL; {form}"
-        raise ValueError(msg) from None
+        raise ValueError(f"not a URL; {form}") from None
     if len(url) > URL_CHARACTERS_MAX or _ODD.search(url) or not url.isascii():
-        msg = f"a URL has at most {URL_CHARACTERS_MAX} ASCII characters and no blanks; {form}"
-        raise ValueError(msg)
+        raise ValueError(f"a URL has at most {URL_CHARACTERS_MAX} ASCII characters and no blanks; {form}")
     if parts.scheme not in {"http", "https"} or not parts.hostname or not has_port:
-        msg = f"not an http or https URL; {form}"
-        raise ValueError(msg)
+        raise ValueError(f"not an http or https URL; {form}")
     if "@" in parts.netloc or parts.query or parts.fragment:
-        msg = "a base_url may hold no user, password, query or fragment; a key goes into `api_key`"
-        raise ValueError(msg)
+        raise ValueError("a base_url may hold no user, password, query or fragment; a key goes into `api_key`")
     return url
 
 
 def _read_header_value(value: Any, info: ValidationInfo) -> str:
     text = _of(info).expand(_raw_text(value)).strip()
     if len(text) > HEADER_CHARACTERS_MAX or not _HEADER_VALUE.fullmatch(text):
-        msg = f"a header's value is one line of at most {HEADER_CHARACTERS_MAX} Latin-1 characters"
-        raise ValueError(msg)
+        raise ValueError(f"a header's value is one line of at most {HEADER_CHARACTERS_MAX} Latin-1 characters")
     return text
 
 
 def _read_header_name(text: str) -> str:
     if not _HEADER.fullmatch(text):
-        msg = "not a header's name; it has letters, digits and `-` only"
-        raise ValueError(msg)
+        raise ValueError("not a header's name; it has letters, digits and `-` only")
     if text.lower() in HEADERS_REFUSED:
-        msg = f"the header {text} is written by Turnpike itself; leave it out"
-        raise ValueError(msg)
+        raise ValueError(f"the header {text} is written by Turnpike itself; leave it out")
     return text
 
 
 def _read_credential(value: Any, info: ValidationInfo) -> Credential:
     text = _raw_text(value)
     if not text.strip():
-        msg = "the key is empty; write ${NAME}, or leave api_key out for a server that wants none"
-        raise ValueError(msg)
+        raise ValueError("the key is empty; write ${NAME}, or leave api_key out for a server that wants none")
     return _of(info).credential(text)
 
 
 def _read_client_key(value: Any, info: ValidationInfo) -> str:
     if isinstance(value, (int, float)):
-        msg = "a key of digits only must be put in quotes, or its zeros are lost"
-        raise ValueError(msg)  # noqa: TRY004 - pydantic gathers ValueErrors
+        raise ValueError("a key of digits only must be put in quotes, or its zeros are lost")  # noqa: TRY004 - pydantic gathers ValueErrors
     text = _of(info).expand(_raw_text(value))
     if not KEY_CHARACTERS_MIN <= len(text) <= KEY_CHARACTERS_MAX or not _KEY.fullmatch(text):
-        msg = f"a key has {KEY_CHARACTERS_MIN} to {KEY_CHARACTERS_MAX} visible ASCII characters and no blanks"
-        raise ValueError(msg)
+        raise ValueError(
+            f"a key has {KEY_CHARACTERS_MIN} to {KEY_CHARACTERS_MAX} visible ASCII characters and no blanks"
+        )
     return text
 
 
 def _read_key_sha256(value: Any, info: ValidationInfo) -> str:
     text = _of(info).expand(_raw_text(value))
     if not _SHA256.fullmatch(text):
-        msg = "not a SHA-256; write its 64 hex digits in quotes"
-        raise ValueError(msg)
+        raise ValueError("not a SHA-256; write its 64 hex digits in quotes")
     return text.lower()
 
 
 def _read_params(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        msg = f"a mapping of request fields is wanted, this is {_kind(value)}"
-        raise ValueError(msg)  # noqa: TRY004 - pydantic gathers ValueErrors
+        raise ValueError(f"a mapping of request fields is wanted, this is {_kind(value)}")  # noqa: TRY004 - pydantic gathers ValueErrors
     refused = sorted(PARAMS_REFUSED.intersection(value))
     if refused:
-        msg = f"`{refused[0]}` cannot be a default; it belongs to the request"
-        raise ValueError(msg)
+        raise ValueError(f"`{refused[0]}` cannot be a default; it belongs to the request")
     _refuse_variables(value)
     return value
 

@@ -16,7 +16,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from pathlib import Path
 
 from watchfiles import awatch
-from watchfiles._rust_notify import WatchfilesRustInternalError
 
 from proxy.clock import Clock
 from proxy.errors import ConfigError
@@ -112,9 +111,14 @@ def _stamp(path: Path) -> tuple[int, ...] | None:
 async def _wake_ups(folder: Path) -> AsyncGenerator[None]:
     """Wake on every event in the folder and every POLL_S; only by the clock where events cannot be had."""
     poll_ms = int(POLL_S * 1000)
-    with contextlib.suppress(OSError, WatchfilesRustInternalError):
+    with contextlib.suppress(OSError, RuntimeError):  # no such folder, no watches left, or the watcher gave up
         events = awatch(
-            folder, recursive=False, watch_filter=None, debounce=GROUP_MS_MAX, rust_timeout=poll_ms, yield_on_timeout=True
+            folder,
+            recursive=False,
+            watch_filter=None,
+            debounce=GROUP_MS_MAX,
+            rust_timeout=poll_ms,
+            yield_on_timeout=True,
         )
         async with contextlib.aclosing(events):
             async for _ in events:
