@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from sqlite3 import Cursor
 
 from proxy.ledger import rows
@@ -16,11 +17,13 @@ from proxy.ledger.admission import (
     ERROR_OWNER_DIED,
     ERROR_UNSETTLED,
     KeyState,
+    Outcome,
     PendingAttempt,
     find_free_id,
+    find_held_nano_usd,
     find_posted_nano_usd,
-    judge_budget,
-    judge_key,
+    judge_admission,
+    judge_step,
     name_scope,
     pair_ends,
 )
@@ -28,22 +31,18 @@ from proxy.ledger.records import (
     Admission,
     Admitted,
     Advance,
+    AttemptEnd,
     AttemptStart,
-    KeyGone,
     KeyRecord,
-    Refused,
     Settlement,
 )
 from proxy.ledger.sql import STATEMENTS
-from proxy.money import Budget
-from proxy.policy.limits import Balance, Window, find_window
+from proxy.policy.limits import Balance, Window
 
 RESOLVED_PER_CALL_MAX = 500
 """How many attempts of a dead owner one transaction ends, so that requests are not kept waiting behind them."""
 FOREVER_S = 253_402_300_800
 """The end of a window that has none: the year 10000, so that every window can be compared with a moment."""
-
-Outcome = Admitted | Refused | KeyGone
 
 _FIND_KEY_STATE = STATEMENTS["find_key_state"]
 _FIND_BALANCE = STATEMENTS["find_balance"]
@@ -69,20 +68,12 @@ class Books:
     def admit(self, cursor: Cursor, admission: Admission) -> Outcome:
         """Check the key and its budget, then write the holds under an id that is free."""
         key = _read_key_state(cursor, admission.key_name)
-        gone = judge_key(key, at_s=admission.at_s, revision=admission.key_revision)
-        if gone is not None:
-            return gone
-        assert key is not None
-        held = sum(start.hold_nano_usd for start in admission.attempts)
-        if key.budget is not None:
-            window = find_window(key.budget.period, admission.at_s)
-            balance = _open_balance(cursor, admission.key_name, window)
-            refused = judge_budget(admission.key_name, key.budget, window=window, balance=balance, needed_nano_usd=held)
-            if refused is not None:
-                return refused
-        request_id = find_free_id(admission.request_id, lambda wished: _is_taken(cursor, wished))
+        refusal = judge_admission(admission, key, partial(_open_balance, cursor))
+        if refusal is not None:
+            return refusal
+        request_id = find_free_id(admission.request_id, partial(_is_taken, cursor))
         self._begin(cursor, request_id, admission)
-        _move(cursor, admission.key_name, admission.at_s, posted=0, held=held)
+        _move(cursor, admission.key_name, admission.at_s, posted=0, held=find_held_nano_usd(admission))
         return Admitted(request_id)
 
     def advance(self, cursor: Cursor, step: Advance) -> Outcome:
@@ -92,20 +83,13 @@ class Books:
         if ended is None:
             raise ValueError(f"attempt {step.ended.number} of {step.request_id} is not pending")
         key = _read_key_state(cursor, ended.key_name)
-        gone = judge_key(key, at_s=step.at_s, revision=None)
-        if gone is not None:
-            return gone
-        assert key is not None
-        posted = find_posted_nano_usd(step.ended)
-        if key.budget is not None:
-            refused = _judge_step(cursor, key.budget, step, ended=ended)
-            if refused is not None:
-                return refused
+        refusal = judge_step(step, ended, key, partial(_open_balance, cursor))
+        if refusal is not None:
+            return refusal
         cursor.execute(_CLEAR_LAST_ATTEMPT, (step.request_id,))
         self._begin_next(cursor, step, after_seq=ended.seq)
         _move(cursor, ended.key_name, step.at_s, posted=0, held=step.begins.hold_nano_usd)
-        cursor.execute(_END_ATTEMPT, rows.write_end(step.ended, step.at_s, ended.seq))
-        _move(cursor, ended.key_name, ended.at_s, posted=posted, held=-ended.hold_nano_usd)
+        _end(cursor, ended, step.ended, step.at_s)
         return Admitted(step.request_id)
 
     def settle(self, cursor: Cursor, settlement: Settlement) -> bool:
@@ -115,9 +99,7 @@ class Books:
             if end is None:
                 _post_in_full(cursor, attempt, at_s=settlement.at_s, error=ERROR_UNSETTLED)
             else:
-                cursor.execute(_END_ATTEMPT, rows.write_end(end, settlement.at_s, attempt.seq))
-                posted = find_posted_nano_usd(end)
-                _move(cursor, attempt.key_name, attempt.at_s, posted=posted, held=-attempt.hold_nano_usd)
+                _end(cursor, attempt, end, settlement.at_s)
         return bool(pending)
 
     def void(self, cursor: Cursor, begun: tuple[str, Sequence[AttemptStart], float]) -> None:
@@ -190,16 +172,6 @@ class Books:
         cursor.execute(_BEGIN_NEXT_ATTEMPT, (*parameters, int(start.is_priced), after_seq))
 
 
-def _judge_step(cursor: Cursor, budget: Budget, step: Advance, *, ended: PendingAttempt) -> Refused | None:
-    """Judge the next hold as if the attempt before it had ended, in whichever window that one counts."""
-    window = find_window(budget.period, step.at_s)
-    balance = _open_balance(cursor, ended.key_name, window)
-    if window.has(ended.at_s):
-        balance = balance.plus(find_posted_nano_usd(step.ended), -ended.hold_nano_usd)
-    needed = step.begins.hold_nano_usd
-    return judge_budget(ended.key_name, budget, window=window, balance=balance, needed_nano_usd=needed)
-
-
 def _read_key_state(cursor: Cursor, name: str) -> KeyState | None:
     found = cursor.execute(_FIND_KEY_STATE, (name,)).fetchone()
     if found is None:
@@ -229,6 +201,12 @@ def _is_taken(cursor: Cursor, request_id: str) -> bool:
 
 def _read_pending(cursor: Cursor, request_id: str) -> list[PendingAttempt]:
     return [PendingAttempt._make(row) for row in cursor.execute(_FIND_PENDING, (request_id,)).fetchall()]
+
+
+def _end(cursor: Cursor, attempt: PendingAttempt, end: AttemptEnd, at_s: float) -> None:
+    cursor.execute(_END_ATTEMPT, rows.write_end(end, at_s, attempt.seq))
+    posted = find_posted_nano_usd(end)
+    _move(cursor, attempt.key_name, attempt.at_s, posted=posted, held=-attempt.hold_nano_usd)
 
 
 def _post_in_full(cursor: Cursor, attempt: PendingAttempt, *, at_s: float, error: str) -> None:

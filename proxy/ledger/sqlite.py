@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Self
 
 from proxy.clock import Clock
-from proxy.ledger.books import RESOLVED_PER_CALL_MAX, Books, Outcome
+from proxy.ledger.admission import Outcome
+from proxy.ledger.books import RESOLVED_PER_CALL_MAX, Books
 from proxy.ledger.committer import Call
 from proxy.ledger.folder import find_owners, make_data_folder
 from proxy.ledger.locks import Turnstile
