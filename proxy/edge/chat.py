@@ -159,7 +159,7 @@ class _Turn:
     def _leave(self, task: asyncio.Task[None]) -> None:
         if not self._is_over:
             self._has_left = True
-            self._exchange.leave(task)
+            task.cancel()
 
 
 def wished_id(headers: RawHeaders) -> str:

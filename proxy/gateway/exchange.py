@@ -12,16 +12,15 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
-from urllib.parse import quote
 
 from proxy.codecs.surface import Cost, View, show_error, show_frame, show_reply
 from proxy.codecs.wire import Frame, JsonObject, Surface
 from proxy.errors import Failure, LedgerUnavailable, UpstreamError
 from proxy.gateway.admission import admit, refusal
 from proxy.gateway.attempt import CLIENT_LEFT, Attempt, failure_of
+from proxy.gateway.headers import cost_headers, reply_headers
 from proxy.gateway.service import Service
 from proxy.ledger.records import Admission, Admitted, Advance, AttemptEnd, KeyGone, Refused, Settlement
-from proxy.money import format_usd
 from proxy.routing.holds import hold_of
 from proxy.routing.plan import Candidate, Plan, make_plan
 from proxy.routing.principal import Principal
@@ -72,8 +71,6 @@ class Exchange:
         self._outcomes: tuple[Outcome, ...] = ()
         self._attempt: Attempt | None = None
         self._previous: Attempt | None = None
-        self._is_admitting = False
-        self._has_left = False
         self._spent_nano_usd: int | None = 0
         self._upstream_s = 0.0
         self._is_settled = True
@@ -97,12 +94,6 @@ class Exchange:
             return
         left = error is None or isinstance(error, asyncio.CancelledError | OSError)
         await self._service.shield(self._abandon(CLIENT_LEFT if left else "internal_error"))
-
-    def leave(self, task: asyncio.Task[None]) -> None:
-        """Tell that the client has gone: cancels `task`, which runs this exchange, when nothing is lost by it."""
-        self._has_left = True
-        if not self._is_admitting:
-            task.cancel()
 
     @property
     def is_settled(self) -> bool:
@@ -129,7 +120,7 @@ class Exchange:
             return Answer(self._headers(attempt), None)
         cost = await self._settle(attempt)
         body = show_reply(attempt.relay.json or {}, self._view(attempt), cost=cost)
-        return Answer(self._headers(attempt) | _cost_headers(cost, self._spent_nano_usd), body)
+        return Answer(self._headers(attempt) | cost_headers(cost, self._spent_nano_usd), body)
 
     async def stream(self) -> AsyncIterator[bytes]:
         """Yield the answer's bytes; the stream is settled before its terminal bytes are given.
@@ -253,16 +244,10 @@ class Exchange:
             at_s=self._clock.now_s(),
             attempts=(attempt.start(),),
         )
-        self._is_admitting = True
-        try:
-            answer = await self._service.ledger.admit(admission)
-        finally:
-            self._is_admitting = False
+        answer = await self._service.ledger.admit(admission)
         if isinstance(answer, Admitted):
             self.request_id = answer.request_id
             self._attempt, self._is_settled = attempt, False
-        if self._has_left:
-            raise asyncio.CancelledError
         return answer
 
     async def _settle(self, attempt: Attempt, error: Failure | None = None) -> Cost:
@@ -326,20 +311,9 @@ class Exchange:
         )
 
     def _headers(self, attempt: Attempt) -> dict[str, str]:
-        candidate = attempt.candidate
-        overhead_ms = (self._clock.monotonic_s() - self._asked.received_s - self._upstream_s) * 1000
-        headers = {
-            "x-request-id": self.request_id,
-            "x-generation-id": f"gen-{self.request_id}",
-            "x-turnpike-route": header_text(self._plan.alias if self._plan is not None else ""),
-            "x-turnpike-provider": header_text(candidate.target.provider.name),
-            "x-turnpike-model": header_text(candidate.target.model),
-            "x-turnpike-attempts": str(attempt.number),
-            "x-turnpike-overhead-ms": f"{max(0.0, overhead_ms):.1f}",
-        }
-        if candidate.output_tokens_max is not None:
-            headers["x-turnpike-clamped"] = f"max_tokens={candidate.output_tokens_max}"
-        return headers
+        assert self._plan is not None, "an attempt has a plan"  # noqa: S101 -- only our own bug
+        overhead_s = self._clock.monotonic_s() - self._asked.received_s - self._upstream_s
+        return reply_headers(self.request_id, self._plan.alias, attempt, overhead_s=overhead_s)
 
     def _show(self, frame: Frame, attempt: Attempt, view: View, *, is_first: bool) -> bytes:
         if frame.chunk is None:
@@ -386,18 +360,6 @@ class Exchange:
     def _total_left_s(self) -> float:
         assert self._plan is not None, "asked only once there is a plan"
         return max(0.001, self._asked.received_s + self._plan.total_s - self._clock.monotonic_s())
-
-
-def header_text(text: str) -> str:
-    """Make a name safe for a header: printable ASCII as it is, the rest percent-encoded."""
-    return quote(text, safe="!#$&'()*+,/:;=?@[]~^|{}<> ")
-
-
-def _cost_headers(cost: Cost, spent_nano_usd: int | None) -> dict[str, str]:
-    headers = {"x-turnpike-cost-source": cost.source.value}
-    if spent_nano_usd is not None:
-        headers["x-turnpike-cost"] = format_usd(spent_nano_usd)
-    return headers
 
 
 def _is_terminal(frame: Frame) -> bool:

@@ -1,0 +1,218 @@
+"""The composition root (floor 6): the only place that names concrete backends and joins them into a gateway.
+
+Opening order is closing order reversed: ledger, upstreams, routing table, jobs; so nothing is used after it is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from starlette.applications import Starlette
+
+from proxy import __version__
+from proxy.catalogue import load_catalogue
+from proxy.clock import Clock, SystemClock
+from proxy.codecs.openai import OpenAICodec
+from proxy.codecs.wire import Upstream
+from proxy.edge.auth import Authenticator
+from proxy.edge.chat import ChatEndpoint, Scope, Send
+from proxy.edge.server import Asgi, address_of, listen, serve
+from proxy.files import RoutesFile
+from proxy.gateway import Line, Service
+from proxy.health import Health
+from proxy.jobs import sweep
+from proxy.ledger.folder import digest_key_sha256, load_pepper
+from proxy.ledger.records import KeyRecord, Ledger
+from proxy.ledger.sqlite import SqliteLedger
+from proxy.routing.resolve import Facts
+from proxy.routing.table import DeclaredKey, Dialect, Provider, Table
+from proxy.simulated import SimulatedUpstream
+from proxy.telemetry import Telemetry
+from proxy.upstream import AiohttpUpstream
+
+CHAT_PATHS = frozenset({"/v1/chat/completions", "/api/v1/chat/completions"})
+"""The hot path: served before any router is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How `turnpike serve` was started."""
+
+    config: Path | None
+    """None: routes.yaml of the working folder, if there is one."""
+    data: Path
+    host: str = "127.0.0.1"
+    port: int = 4000
+    log_format: str = "json"
+    log_level: str = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A gateway that is open: its parts, for the edge and the command line."""
+
+    service: Service
+    routes: RoutesFile
+    ledger: Ledger
+    authenticator: Authenticator
+    telemetry: Telemetry
+    pepper: bytes
+    clock: Clock
+
+
+class Lines:
+    """Finds how a provider is reached; a codec is made once per provider of a table."""
+
+    def __init__(self, *, http: Upstream[Provider], simulated: Upstream[Provider]) -> None:
+        """Call over `http`, or nobody at all."""
+        self._http = http
+        self._simulated = simulated
+        self._lines: dict[str, tuple[Provider, Line]] = {}
+
+    def find(self, provider: Provider) -> Line:
+        """Give the upstream and the codec of a provider."""
+        known = self._lines.get(provider.name)
+        if known is not None and known[0] is provider:
+            return known[1]
+        flags = provider.flags
+        codec = OpenAICodec(
+            is_openrouter=provider.dialect is Dialect.OPENROUTER,
+            asks_usage=flags.stream_usage,
+            cap_field=flags.max_tokens_field,
+        )
+        line = Line(self._simulated if provider.dialect is Dialect.SIMULATED else self._http, codec)
+        self._lines[provider.name] = (provider, line)
+        return line
+
+
+@asynccontextmanager
+async def open_gateway(settings: Settings, environ: Mapping[str, str] | None = None) -> AsyncIterator[Gateway]:
+    """Open everything a gateway needs, and close it in reverse.
+
+    Raises `ConfigError` for a routes.yaml that cannot be used and `LedgerUnavailable` for a data folder that cannot.
+    """
+    clock = SystemClock()
+    catalogue = load_catalogue()
+    routes = RoutesFile(settings.config, environ=environ or os.environ, catalogue=catalogue, clock=clock)
+    async with AsyncExitStack() as stack:
+        telemetry = Telemetry(log_format=settings.log_format, level=settings.log_level)
+        telemetry.capture_logging()
+        stack.callback(telemetry.close)
+        ledger = await SqliteLedger.open(settings.data, clock=clock)
+        stack.push_async_callback(ledger.close)
+        http, simulated = AiohttpUpstream(), SimulatedUpstream()
+        stack.push_async_callback(http.close)
+        stack.push_async_callback(simulated.close)
+        service = Service(
+            ledger=ledger,
+            health=Health(),
+            clock=clock,
+            facts=catalogue.find,
+            line=Lines(http=http, simulated=simulated).find,
+            jitter=random.random,
+        )
+        stack.push_async_callback(service.drain)
+        pepper = await asyncio.to_thread(load_pepper, settings.data)
+        authenticator = Authenticator(ledger, pepper=pepper, clock=clock)
+        gateway = Gateway(service, routes, ledger, authenticator, telemetry, pepper, clock)
+        await put_in_force(gateway, routes.current)
+        yield gateway
+
+
+async def put_in_force(gateway: Gateway, table: Table) -> None:
+    """Make the ledger's declared keys those of a table, and hide its secrets from the log."""
+    hide_secrets(gateway.telemetry, table)
+    await gateway.ledger.declare_keys([_record(key, gateway) for key in table.keys])
+    gateway.telemetry.info("routes_loaded", config=table.id, notes=list(table.notes))
+
+
+def hide_secrets(telemetry: Telemetry, table: Table) -> None:
+    """Tell the log which values must never stand in it."""
+    keys = (provider.api_key for provider in table.providers.values())
+    for key in keys:
+        if key is not None:
+            telemetry.register_secret(key.reveal())
+
+
+def _record(key: DeclaredKey, gateway: Gateway) -> KeyRecord:
+    return KeyRecord(
+        name=key.name,
+        digest=digest_key_sha256(gateway.pepper, key.sha256_hex),
+        tenant=key.tenant,
+        budget=key.budget,
+        models=key.models,
+        default_model=key.default_model,
+        params=key.params,
+        is_declared=True,
+        created_at_s=gateway.clock.now_s(),
+    )
+
+
+def build_app(gateway: Gateway, *, started_at_s: float) -> Asgi:
+    """Mount the edge: chat as a plain callable before any router, Starlette for the rest."""
+    chat = ChatEndpoint(
+        gateway.service,
+        authenticator=gateway.authenticator,
+        table=lambda: gateway.routes.current,
+        telemetry=gateway.telemetry,
+    )
+    services = Services(
+        ledger=gateway.ledger,
+        routes=gateway.routes,
+        authenticator=gateway.authenticator,
+        clock=gateway.clock,
+        started_at_s=started_at_s,
+        version=__version__,
+        facts=gateway.service.facts,
+    )
+    rest = Starlette(routes=build_routes(services))
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] in CHAT_PATHS and scope["method"] == "POST":
+            await chat(scope, receive, send)
+        else:
+            await rest(scope, receive, send)
+
+    return app
+
+
+async def run(settings: Settings) -> None:
+    """Serve until a signal; the port is taken first, so that one in use is found before anything is opened."""
+    listener = listen(settings.host, settings.port)
+    try:
+        async with open_gateway(settings) as gateway, _jobs(gateway):
+            await greet(gateway, address_of(listener, settings.host))
+            app = build_app(gateway, started_at_s=gateway.clock.now_s())
+            address = address_of(listener, settings.host)
+            await serve(app, listener=listener, on_ready=lambda: print(f"listening on {address}", flush=True))
+    finally:
+        listener.close()
+
+
+@asynccontextmanager
+async def _jobs(gateway: Gateway) -> AsyncIterator[None]:
+    """Run the jobs while the block runs; one that dies is a bug and ends the server rather than staying silent."""
+
+    async def on_change(routes: RoutesFile) -> None:
+        if routes.problem is None:
+            await put_in_force(gateway, routes.current)
+        else:
+            gateway.telemetry.warn("routes_refused", problems=str(routes.problem))
+
+    def on_resolved(attempts: int) -> None:
+        gateway.telemetry.warn("holds_resolved", attempts=attempts, remedy="a process died; its holds are booked in full")
+
+    async with asyncio.TaskGroup() as group:
+        tasks = (
+            group.create_task(gateway.routes.watch(on_change)),
+            group.create_task(sweep(gateway.ledger, clock=gateway.clock, on_resolved=on_resolved)),
+        )
+        yield
+        for task in tasks:
+            task.cancel()

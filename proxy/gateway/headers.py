@@ -1,0 +1,39 @@
+"""The reply headers that explain an answer (part of the gateway, floor 4; design.md section 6)."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from proxy.codecs.surface import Cost
+from proxy.gateway.attempt import Attempt
+from proxy.money import format_usd
+
+
+def reply_headers(request_id: str, alias: str, attempt: Attempt, *, overhead_s: float) -> dict[str, str]:
+    """Say which target answered, at which try, and what we did to the request; `overhead_s` is the time spent here."""
+    target = attempt.candidate.target
+    headers = {
+        "x-request-id": request_id,
+        "x-generation-id": f"gen-{request_id}",
+        "x-turnpike-route": header_text(alias),
+        "x-turnpike-provider": header_text(target.provider.name),
+        "x-turnpike-model": header_text(target.model),
+        "x-turnpike-attempts": str(attempt.number),
+        "x-turnpike-overhead-ms": f"{max(0.0, overhead_s * 1000):.1f}",
+    }
+    if attempt.candidate.output_tokens_max is not None:
+        headers["x-turnpike-clamped"] = f"max_tokens={attempt.candidate.output_tokens_max}"
+    return headers
+
+
+def cost_headers(cost: Cost, spent_nano_usd: int | None) -> dict[str, str]:
+    """Say what the request cost, all attempts together, and where the last attempt's figure comes from."""
+    headers = {"x-turnpike-cost-source": cost.source.value}
+    if spent_nano_usd is not None:
+        headers["x-turnpike-cost"] = format_usd(spent_nano_usd)
+    return headers
+
+
+def header_text(text: str) -> str:
+    """Make a name safe for a header: printable ASCII as it is, the rest percent-encoded, never a line end."""
+    return text if text.isascii() and text.isprintable() else quote(text, safe="!#$&'()*+,/:;=?@[]~^|{}<> ")
