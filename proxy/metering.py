@@ -14,10 +14,8 @@ import orjson
 
 from proxy.pricing import Prices, cost, decompose
 from proxy.sse import data_of
-from proxy.tokens import iterate_output_text, text_of_reply, text_of_request
+from proxy.tokens import iterate_output_text
 from proxy.usage import CostSource, Usage
-
-__all__ = ["Booking", "Evidence", "Transcript", "book", "text_of_reply", "text_of_request"]
 
 COST_NANO_USD_MAX = 10**15
 """A computed cost above a million dollars comes from counts that are nonsense: they are not believed."""
@@ -179,6 +177,10 @@ class Transcript:
         self._raw_bytes += len(event)
         if self._raw_bytes > RAW_BYTES_MAX:
             self._fold()
+
+    def __len__(self) -> int:
+        """Count the bytes kept, of events and text together."""
+        return self._raw_bytes + len(self._text)
 
     def text(self) -> str:
         """Give all text delivered so far: content, reasoning, refusals and tool calls, in the order they came."""
