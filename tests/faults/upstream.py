@@ -17,7 +17,7 @@ import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import Final, Self
+from typing import Final, Self, cast
 
 from tests.faults.modes import MODEL_PREFIX, MODES
 from tests.faults.ports import HOST
@@ -44,12 +44,12 @@ class _Peer(asyncio.StreamReaderProtocol):
         self.left = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        stream = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
         super().connection_made(transport)
-        self.transport = transport
+        self.transport = stream
         self.reader = self._reader
         loop = asyncio.get_running_loop()
-        self.writer = asyncio.StreamWriter(transport, self, self._reader, loop)
+        self.writer = asyncio.StreamWriter(stream, self, self._reader, loop)
         self.connection = self._upstream.accepted(self)
 
     def eof_received(self) -> bool:
