@@ -1,14 +1,14 @@
 """The pool of connections to all providers and the one request each call makes.
 
-The hot path keeps what does not change: a provider's headers, and one timeout value per connect timeout. Every limit has
-a name below; replies are asked for uncompressed, no redirect is followed, no cookie kept, no proxy variable read.
+The hot path keeps what does not change: a provider's headers, and one timeout value per connect timeout. Every limit
+has a name below; replies are asked for uncompressed, no redirect is followed, no cookie kept, no proxy variable read.
 """
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 
 import aiohttp
@@ -18,8 +18,8 @@ from proxy.codecs.wire import Call
 from proxy.errors import UpstreamError
 from proxy.routing.table import Provider
 from proxy.upstream.faults import FAULTS, connect_failure, read_open_fault
-from proxy.upstream.pooling import PooledRequest, choose_connection
-from proxy.upstream.reply import AbortingResponse, AiohttpReply
+from proxy.upstream.pooling import PooledRequest, PooledResponse, StaleConnectionError, demand_fresh
+from proxy.upstream.reply import AiohttpReply
 from proxy.upstream.resolver import Resolver
 
 CONNECTIONS_MAX: Final = 5_000
@@ -59,15 +59,22 @@ class AiohttpUpstream:
         """Send the call and wait for status and headers; raises `UpstreamError`. The wait is the caller's to cancel."""
         session = self._session or self._start()
         headers = self._headers_of(provider)
+        if call.headers:
+            headers = {**headers, **call.headers}
+        post = partial(
+            session.post,
+            provider.base_url + call.path,
+            data=call.body,
+            headers=headers,
+            timeout=_timeout(connect_timeout_s),
+            ssl=provider.verify,
+            allow_redirects=False,
+        )
         try:
-            response = await session.post(
-                provider.base_url + call.path,
-                data=call.body,
-                headers={**headers, **call.headers} if call.headers else headers,
-                timeout=_timeout(connect_timeout_s),
-                ssl=provider.verify,
-                allow_redirects=False,
-            )
+            try:
+                response = await post()
+            except StaleConnectionError:
+                response = await post(middlewares=(demand_fresh,))
         except FAULTS as error:
             raise UpstreamError(read_open_fault(error)) from error
         return AiohttpReply(response)
@@ -120,14 +127,13 @@ def _make_session(resolver: Resolver) -> aiohttp.ClientSession:
         keepalive_timeout=IDLE_S_MAX,
         ttl_dns_cache=ADDRESS_S_MAX,
         resolver=resolver,
-        socket_factory=_make_socket,
+        socket_factory=make_socket,
     )
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         request_class=PooledRequest,
-        response_class=AbortingResponse,
-        middlewares=(choose_connection,),
+        response_class=PooledResponse,
         trust_env=False,
         read_bufsize=READ_BUFFER_BYTES,
         max_line_size=HEADER_BYTES_MAX,
@@ -136,7 +142,7 @@ def _make_session(resolver: Resolver) -> aiohttp.ClientSession:
     )
 
 
-def _make_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+def make_socket(address: aiohttp.AddrInfoType) -> socket.socket:
     """Make a socket that notices a dead peer, and that keeps address translators on the way from forgetting it."""
     family, kind, protocol, _name, _address = address
     sock = socket.socket(family, kind, protocol)

@@ -1,4 +1,4 @@
-"""What aiohttp and the system raise, said once in our words: kind, a message without host or upstream bytes, and whether it may cost.
+"""What aiohttp and the system raise, said once in our words: a kind, a message without host or upstream bytes, a cost.
 
 The phase decides about money: before the request was sent nothing can have been spent, afterwards it may.
 """
@@ -29,6 +29,8 @@ _CERTIFICATE_FAULTS: Final = {
     62: "is for another host name",
     64: "is for another address",
 }
+UNREADABLE: Final = "The provider's compressed reply cannot be read."
+_CONNECT_FAULT: Final = "No connection to the provider could be made."
 _CONNECT_FAULTS: Final = {
     errno.ECONNREFUSED: "The provider refused the connection.",
     errno.ECONNRESET: "The provider reset the connection while it was being made.",
@@ -61,7 +63,7 @@ def read_open_fault(error: Fault) -> Failure:
         case aiohttp.ConnectionTimeoutError() | TimeoutError():
             return connect_failure("No connection to the provider was made in time.", kind=FailureKind.TIMEOUT)
         case aiohttp.ClientConnectorError():
-            return connect_failure(_CONNECT_FAULTS.get(error.errno or 0, "No connection to the provider could be made."))
+            return connect_failure(_CONNECT_FAULTS.get(error.errno or 0, _CONNECT_FAULT))
         case aiohttp.ClientResponseError():
             return sent_failure(FailureKind.INVALID_REPLY, "The provider's reply is not valid HTTP.")
         case ValueError():
@@ -73,7 +75,7 @@ def read_open_fault(error: Fault) -> Failure:
 def read_body_fault(error: Fault) -> Failure:
     """Explain what happened while the body was coming in."""
     if isinstance(error.__cause__, ContentEncodingError):
-        return sent_failure(FailureKind.INVALID_REPLY, "The provider's reply is compressed in a way that cannot be read.")
+        return sent_failure(FailureKind.INVALID_REPLY, UNREADABLE)
     return sent_failure(FailureKind.BROKEN_STREAM, "The connection broke before the provider's reply was complete.")
 
 

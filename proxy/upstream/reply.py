@@ -1,7 +1,7 @@
 """One reply of a provider on its way in: bytes as they come, a limit on what compression may blow up, and a quick end.
 
-Closing is synchronous at heart: it aborts the socket, so that a cancelled task can close without waiting and a provider
-whose receive buffer is full learns of it too. A body read to its end has already given its connection back to the pool.
+Closing is synchronous at heart, so that a cancelled task can close without waiting. A body read to its end has already
+given its connection back to the pool.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 import aiohttp
 
 from proxy.errors import FailureKind, UpstreamError
-from proxy.upstream.faults import FAULTS, read_body_fault, sent_failure
+from proxy.upstream.faults import FAULTS, UNREADABLE, read_body_fault, sent_failure
 
 DECODED_BYTES_MAX: Final = 64 * 1024 * 1024
 """Of a compressed reply, which we never ask for."""
@@ -20,21 +20,12 @@ DECODED_RATIO_MAX: Final = 100
 """Decoded bytes for each compressed byte, once DECODED_BYTES_FREE have come."""
 DECODED_BYTES_FREE: Final = 1024 * 1024
 
+_ENCODINGS: Final = frozenset({"identity", "gzip", "deflate", "br", "zstd"})
+"""What aiohttp decodes, or says that it cannot; anything else it would hand over as it is."""
 _HEADERS_KEPT: Final = frozenset(
     {"content-type", "date", "request-id", "retry-after", "x-generation-id", "x-request-id", "x-should-retry"},
 )
 _HEADER_FAMILY_KEPT: Final = "x-ratelimit-"
-
-
-class AbortingResponse(aiohttp.ClientResponse):
-    """A response that, closed early, drops its connection without flushing what the provider has not read yet."""
-
-    def close(self) -> None:
-        """Abort the socket if the body is not at its end."""
-        connection = self.connection
-        if connection is not None and connection.transport is not None:
-            connection.transport.abort()
-        super().close()
 
 
 class AiohttpReply:
@@ -43,9 +34,14 @@ class AiohttpReply:
     __slots__ = ("_content", "_decoded_bytes", "_is_encoded", "_response", "headers", "status")
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
+        """Take the response over; raises `UpstreamError` when its body is encoded in a way nobody here can decode."""
         self._response = response
         self._content = response.content
-        self._is_encoded = "Content-Encoding" in response.headers
+        encoding = response.headers.get("Content-Encoding")
+        self._is_encoded = encoding is not None
+        if encoding is not None and encoding.lower() not in _ENCODINGS:
+            response.close()
+            raise UpstreamError(sent_failure(FailureKind.INVALID_REPLY, UNREADABLE))
         self._decoded_bytes = 0
         self.status = response.status
         self.headers: Mapping[str, str] = _keep_headers(response.headers)
@@ -55,7 +51,9 @@ class AiohttpReply:
         try:
             piece = await self._content.readany()
         except FAULTS as error:
-            raise UpstreamError(read_body_fault(error)) from error
+            piece = self._take_what_came_before(error)
+            if not piece:
+                raise UpstreamError(read_body_fault(error)) from error
         if self._is_encoded:
             self._check_growth(len(piece))
         return piece
@@ -73,14 +71,24 @@ class AiohttpReply:
 
     async def close(self) -> None:
         """Drop the connection at once unless the body was read to its end; never waits, and twice is once."""
-        self._response.close()
+        if not self._response.closed:
+            self._response.close()
+
+    def _take_what_came_before(self, error: Exception) -> bytes:
+        """Give what had arrived when the body broke: aiohttp hides it behind the error, yet it was said and is billed."""
+        if self._response.closed:
+            return b""
+        self._content.set_exception(None)  # type: ignore[arg-type]  # there is no other way to what is buffered
+        piece = self._content.read_nowait()
+        self._content.set_exception(error)
+        return piece
 
     def _check_growth(self, piece_bytes: int) -> None:
         self._decoded_bytes += piece_bytes
         allowed = max(DECODED_BYTES_FREE, DECODED_RATIO_MAX * self._content.total_raw_bytes)
         if self._decoded_bytes > min(DECODED_BYTES_MAX, allowed):
             self._response.close()
-            raise UpstreamError(sent_failure(FailureKind.INVALID_REPLY, "The provider's compressed reply is too large."))
+            raise UpstreamError(sent_failure(FailureKind.INVALID_REPLY, "The provider's reply grows too much."))
 
 
 def _keep_headers(headers: Mapping[str, str]) -> dict[str, str]:
