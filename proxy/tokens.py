@@ -154,7 +154,7 @@ def estimate_input(body: JsonObject, model: str) -> int:
     messages = _objects(body.get("messages"))
     names = sum(1 for message in messages if message.get("name"))
     template = MESSAGE_TOKENS * len(messages) + names + REPLY_TOKENS
-    references = sum(_TYPICAL.get(kind, REFERENCE_TOKENS_TYPICAL) for kind, _ in _parts(body))
+    references = sum(_estimate_part(kind, part, model) for kind, part in _parts(body))
     return count(text_of_request(body), family_of(model)) + template + references
 
 
@@ -322,6 +322,11 @@ def _bound_part(kind: str, part: JsonObject, model: str) -> _PartBound:
     return _bound_image(part, model) if kind in _IMAGES else _BOUNDS[kind](part)
 
 
+def _estimate_part(kind: str, part: JsonObject, model: str) -> int:
+    typical = IMAGE_TOKENS_TYPICAL if kind in _IMAGES else REFERENCE_TOKENS_TYPICAL
+    return min(typical, _bound_part(kind, part, model).tokens_max)
+
+
 def _bound_image(part: JsonObject, model: str) -> _PartBound:
     """An image counts by its resolution, which we do not know, and never by the length of its data URL."""
     image = part.get("image_url")
@@ -375,7 +380,6 @@ _BOUNDS = {
     "video_url": _bound_video,
     "input_video": _bound_video,
 }
-_TYPICAL = dict.fromkeys(_IMAGES, IMAGE_TOKENS_TYPICAL)
 
 
 def _objects(value: object) -> list[JsonObject]:
