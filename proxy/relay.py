@@ -187,6 +187,9 @@ class Relay:
         try:
             return self._take(await self._reply.read())
         except UpstreamError as error:
+            if self._intake.is_whole:
+                # The answer was finished; how the connection ended after it is nobody's concern.
+                return Batch([], is_end=True)
             if self._is_overdue:
                 raise UpstreamError(_overdue("nothing more for too long", may_have_cost=True)) from error
             raise

@@ -7,8 +7,9 @@ written again, with LF, because clients differ in what they do with them. (WHATW
 
 from __future__ import annotations
 
-EVENT_BYTES_MAX = 1 << 20
-"""One event may not be longer: past it the stream counts as broken (an endless line is a memory attack)."""
+EVENT_BYTES_MAX = 4 << 20
+"""One event may not be longer: past it the stream counts as broken (an endless line is a memory attack). Models that
+paint send a whole picture as one event, so it may not be much shorter either."""
 
 BLANK = b"\n\n"
 BOM = b"\xef\xbb\xbf"
@@ -42,7 +43,7 @@ class Framer:
         if self._buffer:
             data = self._buffer + data
         head, blank, rest = data.rpartition(BLANK)
-        if len(rest) > EVENT_BYTES_MAX:
+        if len(data) > EVENT_BYTES_MAX and max(map(len, data.split(BLANK))) > EVENT_BYTES_MAX:
             raise EventTooLong
         self._buffer = rest
         if not blank:

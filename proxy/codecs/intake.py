@@ -58,12 +58,13 @@ class Intake:
         batch = self._read([rest] if rest else [])
         if batch.failure is not None or batch.is_end:
             return batch
-        if not self._is_whole:
+        if not self.is_whole:
             return Batch(batch.frames, broken("The provider's stream ended before the answer was finished."))
         return Batch(batch.frames, is_end=True)
 
     @property
-    def _is_whole(self) -> bool:
+    def is_whole(self) -> bool:
+        """Tell whether every answer begun has its finish reason."""
         return bool(self._finished) and self._finished >= self._begun
 
     def _read(self, events: list[bytes]) -> Batch:
@@ -86,7 +87,7 @@ class Intake:
 
         Snowflake is such a one in a recorded answer. A server that cuts an answer short has no final usage to send.
         """
-        if self._is_whole or (self._has_final_usage and not self._finished):
+        if self.is_whole or (self._has_final_usage and not self._finished):
             return Batch([*frames, done], is_end=True)
         return Batch(frames, broken("The provider's stream ended before the answer was finished."))
 

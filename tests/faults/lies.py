@@ -15,7 +15,7 @@ from tests.faults.steps import Ask, Close, Mode, Outcome, Send, Step, Tokens, Wa
 
 BOMB_BYTES: Final = 80 * 1024 * 1024
 """What the gzip bomb decodes to; about a thousandth of it goes over the wire."""
-LARGE_EVENT_BYTES: Final = 1024 * 1024 + 1
+LARGE_EVENT_BYTES: Final = 4 * 1024 * 1024 + 1
 HEADER_FLOOD: Final = 20_000
 
 
@@ -124,7 +124,7 @@ def gzip_bomb() -> Mode:
 
 
 def large_event() -> Mode:
-    """An event of more than 1 MiB after some text; a JSON answer of that size is an ordinary one."""
+    """An event of more than 4 MiB after some text; a JSON answer of that size is an ordinary one."""
     tokens = Tokens(chunks.PROMPT_TOKENS, LARGE_EVENT_BYTES // 4)
 
     def plan(ask: Ask) -> Iterator[Step]:
@@ -141,7 +141,7 @@ def large_event() -> Mode:
 
 
 def large_first_event() -> Mode:
-    """The very first event is more than 1 MiB; a JSON answer of that size is an ordinary one."""
+    """The very first event is more than 4 MiB; a JSON answer of that size is an ordinary one."""
 
     def plan(ask: Ask) -> Iterable[Step]:
         if not ask.is_stream:
