@@ -352,15 +352,16 @@ def test_every_choice_of_a_reply_counts() -> None:
     assert text_of_reply({"choices": [{"message": {"content": "a"}}, {"message": {"content": "b"}}]}) == "ab"
 
 
+NAMES = [
+    *("type", "content", "text", "image_url", "url", "file", "input_audio", "data", "tool_calls", "function"),
+    *("messages", "tools", "choices", "delta", "message", "audio", "images", "reasoning_details", "name"),
+]
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=8),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(
-                ["type", "content", "text", "image_url", "url", "file", "input_audio", "data", "tool_calls", "function"]
-                + ["messages", "tools", "choices", "delta", "message", "audio", "images", "reasoning_details", "name"]
-            ),
+            st.sampled_from(NAMES),
             inner | st.sampled_from(["image_url", "file", "input_audio", "video_url", "data:image/png;base64,AA"]),
             max_size=4,
         )
