@@ -187,8 +187,9 @@ def _make_prices(row: Row) -> Prices | None:
     tiers = []
     for tier in row.get("tiers", ()):
         prices = _make_prices({**row, **tier, "tiers": ()})
-        if prices is not None:
-            tiers.append(PriceTier(tier["above"], prices))
+        if prices is None:
+            return None
+        tiers.append(PriceTier(tier["above"], prices))
     return Prices(**columns, tiers=tuple(tiers), source=row["source"], as_of=row["as_of"])
 
 
@@ -229,11 +230,12 @@ def _read_corrections(path: Path) -> tuple[dict[str, dict[str, Row]], dict[str, 
     """Read models.yaml: rows by provider and id, and the makers' names; people edit it, so every field is checked."""
     text = _read_text(path, "restore the file that came with this version")
     try:
-        document = yaml.load(text, Loader=yaml.CSafeLoader) or {}
+        document = yaml.load(text, Loader=yaml.CSafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         raise _problem(path, str(error.problem), line=line, column=column) from error
+    document = {} if document is None else document
     providers = _section(path, document, "providers")
     corrections = {
         name: _read_section(path, f"providers.{name}", _section(path, providers, name)) for name in providers

@@ -138,9 +138,15 @@ def _build_row(model: types.ModelInfo, day: date) -> Row | None:
 def _dearest_of_day(model: types.ModelInfo, day: date) -> Row | None:
     """Give the dearest row of a day: a price may depend on the hour, and a hold must not."""
     midnight = datetime.combine(day, time(), tzinfo=UTC)
-    rows = [_price_row(model.get_prices(midnight + timedelta(minutes=30 * half))) for half in range(48)]
+    moments = [midnight + timedelta(minutes=30 * half) for half in range(48)] if _has_hours(model) else [midnight]
+    rows = [_price_row(model.get_prices(moment)) for moment in moments]
     priced = [row for row in rows if row is not None]
     return max(priced, key=lambda row: Decimal(row["input"]) + Decimal(row["output"])) if priced else None
+
+
+def _has_hours(model: types.ModelInfo) -> bool:
+    conditions = model.prices if isinstance(model.prices, list) else []
+    return any(isinstance(condition.constraint, types.TimeOfDateConstraint) for condition in conditions)
 
 
 def _price_row(prices: types.ModelPrice) -> Row | None:
