@@ -136,7 +136,7 @@ class Relay:
         self.status = reply.status
         if reply.status != OK:
             body = await reply.read_all(ERROR_BYTES_MAX)
-            raise UpstreamError(self._codec.read_failure(reply.status, reply.headers, body))
+            raise UpstreamError(self._codec.read_failure(reply.status, reply.headers, body, asked=errand.call.body))
         kind = reply.headers.get("content-type", "")
         if "html" in kind:
             raise UpstreamError(_invalid("The provider answered with a web page."))

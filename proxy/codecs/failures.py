@@ -44,12 +44,12 @@ _OUT_OF_MONEY = re.compile(
 )
 
 
-def read_failure(status: int, headers: Mapping[str, str], body: bytes) -> Failure:
-    """Classify an HTTP reply that is not 200."""
+def read_failure(status: int, headers: Mapping[str, str], body: bytes, *, asked: bytes = b"") -> Failure:
+    """Classify an HTTP reply that is not 200 to the call whose body was `asked`."""
     error = _error_of(body)
     return Failure(
         kind=_kind(status, error),
-        message=message_of(error) or f"The provider answered with status {status}.",
+        message=message_of(error, asked=asked) or f"The provider answered with status {status}.",
         status=status,
         code=_text(error.get("code")) or error_type_of(error),
         param=_text(error.get("param")),
@@ -82,13 +82,13 @@ def find_fault(reply: Mapping[str, Any]) -> Failure | None:
     return failure_inside(error) if error else None
 
 
-def message_of(error: Mapping[str, Any]) -> str:
+def message_of(error: Mapping[str, Any], *, asked: bytes = b"") -> str:
     """Find the most telling message, unwrapping OpenRouter's `metadata.raw`, and scrub it."""
     message = _text(error.get("message")) or ""
     inner = _raw_message(error, NESTING_MAX)
     if inner and inner not in message:
         message = f"{message}: {inner}" if message else inner
-    return scrub(message)
+    return scrub(message, asked=asked)
 
 
 def error_type_of(error: Mapping[str, Any]) -> str | None:

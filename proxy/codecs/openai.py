@@ -84,9 +84,9 @@ class OpenAICodec:
         """Find the usage of a reply or chunk."""
         return read_usage(reply)
 
-    def read_failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
+    def read_failure(self, status: int, headers: Mapping[str, str], body: bytes, *, asked: bytes) -> Failure:
         """Classify a reply whose status is not 200."""
-        return failures.read_failure(status, headers, body)
+        return failures.read_failure(status, headers, body, asked=asked)
 
     def _cap(self, written: JsonObject, output_tokens_max: int) -> None:
         named = [name for name in ("max_completion_tokens", "max_tokens") if written.get(name) is not None]

@@ -11,8 +11,9 @@ import re
 MESSAGE_CHARS_MAX = 1_000
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+_LINK = re.compile(r"\b[a-z][a-z0-9+.-]{1,15}://[^\s\"'<>)\]]+", re.IGNORECASE)
 _PATTERNS = (
-    (re.compile(r"\b[a-z][a-z0-9+.-]{1,15}://[^\s\"'<>)\]]+", re.IGNORECASE), "(link removed)"),
+    (_LINK, "(link removed)"),
     (re.compile(r"\bBearer\s+[^\s\"']+", re.IGNORECASE), "(key removed)"),
     (re.compile(r"\b(?:sk|pk|rk|gsk|xai|key|api|AIza|ya29)[-_.][A-Za-z0-9*_.-]{4,}"), "(key removed)"),
     (re.compile(r"\bAIza[A-Za-z0-9_-]{20,}"), "(key removed)"),
@@ -35,11 +36,21 @@ _PATTERNS = (
 )
 
 
-def scrub(text: str, secrets: tuple[str, ...] = ()) -> str:
-    """Give `text` on one line, at most `MESSAGE_CHARS_MAX` long, without hosts, keys, accounts, paths and `secrets`."""
+def scrub(text: str, *, asked: bytes = b"") -> str:
+    """Give `text` on one line, at most `MESSAGE_CHARS_MAX` long, without hosts, keys, accounts and paths.
+
+    Links that stand in the client's own request (`asked`, its body) stay: that an image's address cannot be read is of no
+    use to anybody without the address.
+    """
     text = _CONTROL.sub(" ", text[: 4 * MESSAGE_CHARS_MAX])
-    for secret in secrets:
-        text = text.replace(secret, "(key removed)")
+    links = {link for link in _LINK.findall(text) if link.rstrip(".,;:!?").encode() in asked} if asked else set()
+    parts = (
+        re.split("(" + "|".join(map(re.escape, sorted(links, key=len, reverse=True))) + ")", text) if links else [text]
+    )
+    return "".join(part if part in links else _scrub_part(part) for part in parts).strip()[:MESSAGE_CHARS_MAX]
+
+
+def _scrub_part(text: str) -> str:
     for pattern, word in _PATTERNS:
         text = pattern.sub(word, text)
-    return text.strip()[:MESSAGE_CHARS_MAX]
+    return text

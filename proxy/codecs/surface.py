@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import orjson
 
 from proxy.codecs.wire import Frame, JsonObject, Surface
 from proxy.errors import Failure
-from proxy.money import to_usd
+from proxy.money import to_nano_usd, to_usd
 from proxy.sse import event
 from proxy.usage import CostSource
 
@@ -139,7 +140,10 @@ def _add_cost(reply: JsonObject, cost: Cost | None) -> bool:
     usage = reply.get("usage")
     if cost is None or not isinstance(usage, dict):
         return False
-    usage["cost"] = cost.usd
+    sent = usage.get("cost")
+    if not (isinstance(sent, float) and to_nano_usd(Decimal(repr(sent))) == cost.nano_usd):
+        # The provider's own figure stays as it was sent where it is what we book; for BYOK it is only the fee.
+        usage["cost"] = cost.usd
     usage["cost_source"] = cost.source.value
     return True
 

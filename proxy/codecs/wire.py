@@ -70,8 +70,8 @@ class Codec(Protocol):
         """Find the usage of a reply or chunk, None when it has none."""
         ...
 
-    def read_failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
-        """Classify a reply whose status is not 200."""
+    def read_failure(self, status: int, headers: Mapping[str, str], body: bytes, *, asked: bytes) -> Failure:
+        """Classify a reply whose status is not 200 to the call whose body was `asked`."""
         ...
 
 

@@ -311,7 +311,7 @@ class Exchange:
         )
 
     def _headers(self, attempt: Attempt) -> dict[str, str]:
-        assert self._plan is not None, "an attempt has a plan"  # noqa: S101 -- only our own bug
+        assert self._plan is not None, "an attempt has a plan"
         overhead_s = self._clock.monotonic_s() - self._asked.received_s - self._upstream_s
         return reply_headers(self.request_id, self._plan.alias, attempt, overhead_s=overhead_s)
 

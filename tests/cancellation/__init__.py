@@ -1,0 +1,1 @@
+"""Clients that leave, at every phase of a request."""

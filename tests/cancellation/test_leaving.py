@@ -1,0 +1,144 @@
+"""A client that goes away closes the upstream at once, and what it caused is booked exactly once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.behaviours.gateway import Running, running
+from tests.faults import client
+from tests.faults.client import Leaving
+from tests.faults.upstream import FaultUpstream
+
+ROUTES = """
+providers:
+  up: {{dialect: openai, base_url: "{up}", price: {{input: $1/M, output: $2/M}}}}
+  spare: {{dialect: openai, base_url: "{spare}", price: {{input: $1/M, output: $2/M}}}}
+models:
+  "up/*": ["up/fault:*"]
+  "pair/*": ["up/fault:*", spare/healthy]
+defaults: {{retry: {{attempts: 3}}}}
+keys:
+  - {{name: app, key: "{{key}}", budget: $100/day}}
+"""
+CLOSE_S = 1.0
+"""A bound that a loaded machine keeps too; the figure itself is measured by `make torture`."""
+HOWS = [Leaving.FIN, Leaving.RST, Leaving.HALF]
+
+
+class Stage:
+    """A gateway and the two upstreams behind it."""
+
+    def __init__(self, gateway: Running, up: FaultUpstream, spare: FaultUpstream) -> None:
+        """Keep them together."""
+        self.gateway = gateway
+        self.up = up
+        self.spare = spare
+
+
+@pytest_asyncio.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    """Serve a gateway between a client that leaves and an upstream that is busy."""
+    async with FaultUpstream() as up, FaultUpstream() as spare:
+        async with running(ROUTES.format(up=up.base_url, spare=spare.base_url), tmp_path) as gateway:
+            yield Stage(gateway, up, spare)
+
+
+async def leave_during(stage: Stage, model: str, how: Leaving, *, is_stream: bool, after_events: int = 0) -> float:
+    """Ask, wait until the upstream has the request (and the client some events), leave; gives the seconds to the close."""
+    fields: dict[str, Any] = {"stream": True} if is_stream else {}
+    async with client.call(stage.gateway.url, client.chat(model, **fields), key=stage.gateway.key) as reply:
+        exchange = await stage.up.received()
+        if after_events:
+            events = reply.events()
+            for _ in range(after_events):
+                await anext(events)
+        moment = await reply.leave(how)
+        return await stage.up.left(exchange) - moment
+
+
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("is_stream", [True, False], ids=["stream", "json"])
+async def test_leaving_before_the_first_byte_closes_the_upstream(
+    stage: Stage, how: Leaving, *, is_stream: bool
+) -> None:
+    """Nothing has come yet: the call is ended, its row says who left, no other target is tried."""
+    waited_s = await leave_during(stage, "pair/hang_before_headers", how, is_stream=is_stream)
+    assert waited_s < CLOSE_S
+    (row,) = await stage.gateway.settled_rows()
+    assert (row.error, row.state, row.attempt) == ("client_left", "posted", 1)
+    assert row.cost_source == ("estimated" if is_stream else "held")
+    assert not stage.spare.exchanges
+
+
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("mode", ["hang_mid_stream", "comments_forever"])
+async def test_leaving_while_the_upstream_is_silent(stage: Stage, how: Leaving, mode: str) -> None:
+    """A silent upstream gives no write to fail on: only the watcher can notice."""
+    after_events = 1 if mode == "hang_mid_stream" else 0
+    waited_s = await leave_during(stage, f"up/{mode}", how, is_stream=True, after_events=after_events)
+    assert waited_s < CLOSE_S
+    (row,) = await stage.gateway.settled_rows()
+    assert (row.error, row.cost_source) == ("client_left", "estimated")
+
+
+@pytest.mark.parametrize("how", HOWS)
+async def test_leaving_mid_stream_books_what_was_delivered(stage: Stage, how: Leaving) -> None:
+    """The prompt and the words that came are counted here, since no usage will come."""
+    waited_s = await leave_during(stage, "up/ok_paced", how, is_stream=True, after_events=3)
+    assert waited_s < CLOSE_S
+    (row,) = await stage.gateway.settled_rows()
+    assert (row.error, row.cost_source, row.state) == ("client_left", "estimated", "posted")
+    assert row.usage.input_tokens > 0
+    assert row.usage.output_tokens > 0
+    assert row.cost_nano_usd is not None
+    assert 0 < row.cost_nano_usd < row.hold_nano_usd
+
+
+async def test_leaving_during_a_wait_between_tries_ends_the_request(stage: Stage) -> None:
+    """While the gateway waits to try again nothing is open upstream, and nothing more is tried."""
+    payload = client.chat("up/status_500")
+    async with client.call(stage.gateway.url, payload, key=stage.gateway.key) as reply:
+        await stage.up.received()
+        await asyncio.sleep(0.1)
+        await reply.leave()
+    (row,) = await stage.gateway.settled_rows()
+    assert (row.state, row.cost_nano_usd) == ("voided", 0)
+    assert len(stage.up.exchanges) == 1
+
+
+async def test_leaving_after_the_last_byte_is_a_success(stage: Stage) -> None:
+    """A client that closes behind `[DONE]` has had its answer."""
+    payload = client.chat("up/ok", stream=True)
+    async with client.call(stage.gateway.url, payload, key=stage.gateway.key) as reply:
+        async for event in reply.events():
+            if event.data == b"[DONE]":
+                await reply.leave(Leaving.RST)
+                break
+    (row,) = await stage.gateway.settled_rows()
+    assert (row.error, row.cost_source) == (None, "computed")
+
+
+async def test_many_leaving_at_once_leave_nothing_open(stage: Stage) -> None:
+    """Fifty clients that vanish in one moment: fifty rows, none pending, no upstream connection left."""
+    await asyncio.gather(*(vanish(stage) for _ in range(50)))
+    rows = await stage.gateway.settled_rows(50)
+    assert len(rows) == 50
+    assert {row.error for row in rows} == {"client_left"}
+    await stage.up.until(lambda: stage.up.open_connections == 0)
+    (budget,) = await stage.gateway.gateway.ledger.budgets("app", rows[0].at_s)
+    assert budget.held_nano_usd == 0
+    assert budget.posted_nano_usd == sum(row.cost_nano_usd or 0 for row in rows)
+
+
+async def vanish(stage: Stage) -> None:
+    """Ask for an endless stream and leave after its first event."""
+    payload = client.chat("up/hang_mid_stream", stream=True)
+    async with client.call(stage.gateway.url, payload, key=stage.gateway.key) as reply:
+        await anext(reply.events())
+        await reply.leave(Leaving.RST)
