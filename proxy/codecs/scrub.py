@@ -39,8 +39,8 @@ _PATTERNS = (
 def scrub(text: str, *, asked: bytes = b"") -> str:
     """Give `text` on one line, at most `MESSAGE_CHARS_MAX` long, without hosts, keys, accounts and paths.
 
-    Links that stand in the client's own request (`asked`, its body) stay: that an image's address cannot be read is of no
-    use to anybody without the address.
+    Links that stand in the client's own request (`asked`, its body) stay: that a picture cannot be read helps nobody
+    who is not told which.
     """
     text = _CONTROL.sub(" ", text[: 4 * MESSAGE_CHARS_MAX])
     links = {link for link in _LINK.findall(text) if link.rstrip(".,;:!?").encode() in asked} if asked else set()

@@ -1,4 +1,4 @@
-"""Recorded provider traffic through the gateway: the client gets what the provider sent, but for the listed rewrites."""
+"""Recorded provider traffic through the gateway: it arrives as it was sent, but for the listed rewrites."""
 
 from __future__ import annotations
 

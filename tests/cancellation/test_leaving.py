@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +45,15 @@ class Stage:
 @pytest_asyncio.fixture
 async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     """Serve a gateway between a client that leaves and an upstream that is busy."""
-    async with FaultUpstream() as up, FaultUpstream() as spare:
-        async with running(ROUTES.format(up=up.base_url, spare=spare.base_url), tmp_path) as gateway:
-            yield Stage(gateway, up, spare)
+    async with AsyncExitStack() as stack:
+        up = await stack.enter_async_context(FaultUpstream())
+        spare = await stack.enter_async_context(FaultUpstream())
+        routes = ROUTES.format(up=up.base_url, spare=spare.base_url)
+        yield Stage(await stack.enter_async_context(running(routes, tmp_path)), up, spare)
 
 
 async def leave_during(stage: Stage, model: str, how: Leaving, *, is_stream: bool, after_events: int = 0) -> float:
-    """Ask, wait until the upstream has the request (and the client some events), leave; gives the seconds to the close."""
+    """Ask, wait for the upstream to have the request (and the client some events), leave; gives seconds to the close."""
     fields: dict[str, Any] = {"stream": True} if is_stream else {}
     async with client.call(stage.gateway.url, client.chat(model, **fields), key=stage.gateway.key) as reply:
         exchange = await stage.up.received()
