@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 from proxy.clock import Clock
 from proxy.errors import ClientError, Unauthenticated
+from proxy.ledger.folder import digest_key_sha256
 from proxy.ledger.records import KeyRecord, Ledger
 from proxy.routing.principal import Principal
 from proxy.routing.table import Table
@@ -27,16 +28,6 @@ RawHeaders = Iterable[tuple[bytes, bytes]]
 _KEY_HEADERS = {b"authorization": 0, b"x-api-key": 1, b"api-key": 2, b"x-goog-api-key": 3}
 """Where clients put their key; the first present of this order counts."""
 _SCHEME = b"bearer"
-
-
-def hash_key(key: bytes) -> str:
-    """Give the hex SHA-256 of a key: the form `key_sha256:` has in routes.yaml."""
-    return hashlib.sha256(key).hexdigest()
-
-
-def digest_key(pepper: bytes, sha256_hex: str) -> str:
-    """Give the digest a key is stored and found by: HMAC-SHA-256(pepper, hex SHA-256(key)), hex."""
-    return hmac.digest(pepper, sha256_hex.encode("ascii"), "sha256").hex()
 
 
 def read_key(headers: RawHeaders) -> bytes:
@@ -88,12 +79,15 @@ class Authenticator:
 
     async def authenticate(self, headers: RawHeaders, table: Table) -> Principal:
         """Look the key up in the ledger; raises `Unauthenticated`, `ClientError` or `LedgerUnavailable`."""
-        digest = digest_key(self._pepper, hash_key(read_key(headers)))
-        return build_principal(await self._look_up(digest), table)
+        return build_principal(await self.find(headers), table)
+
+    async def find(self, headers: RawHeaders) -> KeyRecord:
+        """Give the whole record of the key, under the same rules."""
+        return await self._look_up(self._digest(headers))
 
     async def authenticate_cached(self, headers: RawHeaders, table: Table) -> Principal:
         """Do the same from memory when it can: only for requests whose admission checks the revision again."""
-        digest = digest_key(self._pepper, hash_key(read_key(headers)))
+        digest = self._digest(headers)
         record = self._records.get(digest)
         if record is None or self._has_expired(record):
             record = await self._look_up(digest)
@@ -109,6 +103,9 @@ class Authenticator:
         """Drop what is remembered of a key, because an admission found it changed or gone."""
         for digest in [digest for digest, record in self._records.items() if record.name == name]:
             self._drop(digest)
+
+    def _digest(self, headers: RawHeaders) -> str:
+        return digest_key_sha256(self._pepper, hashlib.sha256(read_key(headers)).hexdigest())
 
     async def _look_up(self, digest: str) -> KeyRecord:
         record = await self._ledger.find_key(digest)

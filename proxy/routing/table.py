@@ -7,7 +7,7 @@ fills it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -212,3 +212,7 @@ class Catalogue:
     def find(self, provider: str, model: str) -> ModelFacts:
         """Give what is known, empty facts when nothing is."""
         return self._facts.get(provider, {}).get(model) or ModelFacts()
+
+    def list_models(self, provider: str) -> Iterable[str]:
+        """Give the ids known of a provider."""
+        return self._facts.get(provider, {}).keys()

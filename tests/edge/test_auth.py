@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from proxy.clock import ManualClock
 from proxy.edge import auth
-from proxy.edge.auth import Authenticator, build_principal, digest_key, hash_key, read_key
+from proxy.edge.auth import Authenticator, build_principal, read_key
 from proxy.errors import ClientError, Unauthenticated
+from proxy.ledger.folder import digest_key
 from proxy.ledger.records import KeyRecord, Ledger
 from proxy.money import Budget, Period
 from proxy.routing.principal import Principal
@@ -38,7 +39,7 @@ class KeyLedger:
 
 def a_record(name: str = "mobile", key: bytes = KEY, **fields: object) -> KeyRecord:
     """Make a key's record as the ledger keeps it."""
-    return replace(KeyRecord(name=name, digest=digest_key(PEPPER, hash_key(key))), **fields)  # type: ignore[arg-type]
+    return replace(KeyRecord(name=name, digest=digest_key(PEPPER, key.decode())), **fields)  # type: ignore[arg-type]
 
 
 def an_authenticator(ledger: KeyLedger, clock: ManualClock | None = None) -> Authenticator:
@@ -139,7 +140,7 @@ async def test_unknown_revoked_and_expired_keys_are_answered_alike() -> None:
         KeyLedger(a_record(expires_at_s=1000.0)),
         KeyLedger(replace(a_record(), digest="0" * 64)),
     ]
-    ledgers[3].records = {digest_key(PEPPER, hash_key(KEY)): replace(a_record(), digest="0" * 64)}
+    ledgers[3].records = {digest_key(PEPPER, KEY.decode()): replace(a_record(), digest="0" * 64)}
     messages = set()
     for ledger in ledgers:
         for ask in (an_authenticator(ledger, clock).authenticate, an_authenticator(ledger, clock).authenticate_cached):

@@ -1,0 +1,195 @@
+"""What a key may know of itself (floor 5): `key`, `credits`, `usage`, `stats`; of the calling key only.
+
+`key` and `credits` have OpenRouter's shapes on both prefixes, filled from our ledger, with JSON numbers; `usage`,
+`stats` and the `budgets` inside `key` are ours, with decimal strings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from proxy.edge.answers import iso_time, json_response, usd_number
+from proxy.edge.report import parse_by, parse_moment, usage_csv, usage_object
+from proxy.edge.services import Services
+from proxy.errors import ClientError
+from proxy.ledger.records import BudgetState, KeyRecord, UsageQuery, UsageSum
+from proxy.money import AMOUNT_NANO_USD_MAX, Period, format_usd
+from proxy.policy.limits import find_window
+
+STATS_SPAN_S = 86_400
+"""What `stats` looks back on unless told `since`."""
+CREDITS_WITHOUT_LIMIT_NANO_USD = AMOUNT_NANO_USD_MAX
+"""`credits` of a key without a budget: never null, and far above anything a client would warn of."""
+
+_RESETS = {"hour": "hourly", "day": "daily", "week": "weekly", "month": "monthly", "total": None}
+
+
+class Account:
+    """The endpoints."""
+
+    def __init__(self, services: Services) -> None:
+        """Answer from these."""
+        self._services = services
+
+    async def show_key(self, request: Request) -> Response:
+        """`GET key`: what the key has used, what it may still use."""
+        record = await self._services.authenticator.find(request.scope["headers"])
+        now_s = self._services.clock.now_s()
+        budgets = await self._services.ledger.budgets(record.name, now_s)
+        used = {
+            name: usd_number(await self._spent(record.name, period, now_s))
+            for name, period in (
+                ("usage", Period.TOTAL),
+                ("usage_daily", Period.DAY),
+                ("usage_weekly", Period.WEEK),
+                ("usage_monthly", Period.MONTH),
+            )
+        }
+        return json_response({"data": {**_key_fields(record), **used, **_limit_fields(budgets)}})
+
+    async def show_credits(self, request: Request) -> Response:
+        """`GET credits`: total less used is what the key's budget has left in its period."""
+        principal = await self._services.identify(request.scope["headers"])
+        now_s = self._services.clock.now_s()
+        used = await self._spent(principal.name, Period.TOTAL, now_s)
+        budget = _tightest(await self._services.ledger.budgets(principal.name, now_s))
+        total = CREDITS_WITHOUT_LIMIT_NANO_USD
+        if budget is not None:
+            total = used + max(0, budget.limit_nano_usd - budget.posted_nano_usd)
+        return json_response({"data": {"total_credits": usd_number(total), "total_usage": usd_number(used)}})
+
+    async def show_usage(self, request: Request) -> Response:
+        """`GET usage`: sums over the key's own attempts, as JSON or CSV."""
+        principal = await self._services.identify(request.scope["headers"])
+        query = _read_query(request, principal.name)
+        form = request.query_params.get("format", "json")
+        if form not in {"json", "csv"}:
+            raise ClientError(f"format {form[:40]!r} is unknown; there are json and csv.", param="format")
+        sums = await self._services.ledger.sum_usage(query)
+        if form == "csv":
+            headers = {"content-disposition": 'attachment; filename="usage.csv"', "cache-control": "no-store"}
+            return Response(usage_csv(query.by, sums), headers=headers, media_type="text/csv")
+        return json_response(usage_object(query, sums, await self._total(query)))
+
+    async def show_stats(self, request: Request) -> Response:
+        """`GET stats`: how each provider did lately, for this key."""
+        principal = await self._services.identify(request.scope["headers"])
+        since_s = _read_moment(request, "since")
+        if since_s is None:
+            since_s = self._services.clock.now_s() - STATS_SPAN_S
+        total = await self._total(UsageQuery(from_s=since_s, key_name=principal.name))
+        providers = await self._services.ledger.provider_stats(since_s=since_s, key_name=principal.name)
+        return json_response(
+            {
+                "since": iso_time(since_s),
+                "requests": total.requests,
+                "failed": total.failed,
+                "cost_usd": format_usd(total.cost_nano_usd),
+                "providers": {
+                    one.provider: {
+                        "requests": one.requests,
+                        "failed": one.failed,
+                        "cost_usd": format_usd(one.cost_nano_usd),
+                        "p50_first_token_ms": one.first_token_ms_p50,
+                    }
+                    for one in providers
+                },
+                "strategies": {},
+            }
+        )
+
+    async def _spent(self, key_name: str, period: Period, now_s: float) -> int:
+        from_s = None if period is Period.TOTAL else find_window(period, now_s).starts_s
+        return (await self._total(UsageQuery(from_s=from_s, key_name=key_name))).cost_nano_usd
+
+    async def _total(self, query: UsageQuery) -> UsageSum:
+        whole = UsageQuery(from_s=query.from_s, to_s=query.to_s, key_name=query.key_name)
+        (total,) = await self._services.ledger.sum_usage(whole)
+        return total
+
+
+def _read_query(request: Request, key_name: str) -> UsageQuery:
+    try:
+        by = parse_by(request.query_params.get("by", ""))
+    except ValueError as error:
+        raise ClientError(f"{error}.", param="by") from error
+    from_s, to_s = _read_moment(request, "from"), _read_moment(request, "to", is_end=True)
+    return UsageQuery(by=by, from_s=from_s, to_s=to_s, key_name=key_name)
+
+
+def _read_moment(request: Request, name: str, *, is_end: bool = False) -> float | None:
+    text = request.query_params.get(name)
+    if not text:
+        return None
+    try:
+        return parse_moment(text, is_end=is_end)
+    except (ValueError, OverflowError) as error:
+        raise ClientError(f"`{name}`: {error}.", param=name) from error
+
+
+def _key_fields(record: KeyRecord) -> dict[str, Any]:
+    """Give the fields OpenRouter's strict client libraries demand and that mean nothing here."""
+    return {
+        "label": record.name,
+        "include_byok_in_limit": False,
+        "byok_usage": 0,
+        "byok_usage_daily": 0,
+        "byok_usage_weekly": 0,
+        "byok_usage_monthly": 0,
+        "is_free_tier": False,
+        "is_management_key": False,
+        "is_provisioning_key": False,
+        "expires_at": iso_time(record.expires_at_s),
+        "creator_user_id": None,
+        "organization_id": None,
+        "workspace_id": None,
+        "allowed_data_regions": [],
+        "effective_budget": None,
+        "free_model_daily_requests": {"limit": 0, "remaining": 0, "used": 0},
+        "rate_limit": {"requests": -1, "interval": "10s", "note": "No limit of requests is set."},
+        "rate": None,
+        "parallel": None,
+    }
+
+
+def _limit_fields(budgets: Sequence[BudgetState]) -> dict[str, Any]:
+    budget = _tightest(budgets)
+    shown = [_budget_fields(one) for one in budgets]
+    if budget is None:
+        return {"limit": None, "limit_remaining": None, "limit_reset": None, "budgets": shown}
+    return {
+        "limit": usd_number(budget.limit_nano_usd),
+        "limit_remaining": usd_number(_left(budget)),
+        "limit_reset": _RESETS[budget.period],
+        "budgets": shown,
+    }
+
+
+def _budget_fields(budget: BudgetState) -> dict[str, Any]:
+    """Give one budget in our words, then the rest of OpenRouter's entry, so that its SDK reads it too."""
+    return {
+        "scope": budget.scope,
+        "period": budget.period,
+        "limit_usd": format_usd(budget.limit_nano_usd),
+        "posted_usd": format_usd(budget.posted_nano_usd),
+        "held_usd": format_usd(budget.held_nano_usd),
+        "resets_at": iso_time(budget.resets_at_s),
+        "spend_usd": format_usd(budget.posted_nano_usd),
+        "remaining_usd": format_usd(_left(budget)),
+        "reset_interval": _RESETS[budget.period],
+        "include_byok": True,
+        "budget_id": None,
+        "guardrail_id": None,
+    }
+
+
+def _left(budget: BudgetState) -> int:
+    return max(0, budget.limit_nano_usd - budget.posted_nano_usd - budget.held_nano_usd)
+
+
+def _tightest(budgets: Sequence[BudgetState]) -> BudgetState | None:
+    return min(budgets, key=_left, default=None)

@@ -1,0 +1,58 @@
+"""What the quiet endpoints draw on (floor 5): everything but chat, which has the gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from proxy.clock import Clock
+from proxy.edge.auth import Authenticator
+from proxy.ledger.records import Ledger
+from proxy.routing.principal import Principal
+from proxy.routing.resolve import Facts
+from proxy.routing.table import Table
+
+
+class Routes(Protocol):
+    """The holder of the routing table in force; `files.RoutesFile` is one."""
+
+    @property
+    def current(self) -> Table:
+        """Give the table in force."""
+        ...
+
+    @property
+    def is_stale(self) -> bool:
+        """Tell whether the file says something else than the table in force."""
+        ...
+
+    @property
+    def loaded_at_s(self) -> float:
+        """Tell since when it is in force, seconds since the epoch."""
+        ...
+
+
+def _list_nothing(_provider: str) -> Iterable[str]:
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The collaborators of the endpoints, made once by `app`."""
+
+    ledger: Ledger
+    routes: Routes
+    authenticator: Authenticator
+    clock: Clock
+    started_at_s: float
+    """Seconds since the epoch."""
+    version: str
+    facts: Facts
+    """The catalogue's look-up."""
+    known_models: Callable[[str], Iterable[str]] = _list_nothing
+    """Ids the catalogue knows of a provider, to show what a glob lets through."""
+
+    async def identify(self, headers: list[tuple[bytes, bytes]]) -> Principal:
+        """Tell who asks, from the ledger; raises `Unauthenticated`, `ClientError` or `LedgerUnavailable`."""
+        return await self.authenticator.authenticate(headers, self.routes.current)
