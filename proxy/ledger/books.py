@@ -71,8 +71,10 @@ class Books:
         refusal = judge_admission(admission, key, partial(_open_balance, cursor))
         if refusal is not None:
             return refusal
-        request_id = find_free_id(admission.request_id, partial(_is_taken, cursor))
-        self._begin(cursor, request_id, admission)
+        request_id = admission.request_id
+        if not self._begin(cursor, request_id, admission):
+            request_id = find_free_id(request_id, partial(_is_taken, cursor))
+            self._begin(cursor, request_id, admission)
         _move(cursor, admission.key_name, admission.at_s, posted=0, held=find_held_nano_usd(admission))
         return Admitted(request_id)
 
@@ -143,15 +145,17 @@ class Books:
         for name in sorted(missing):
             cursor.execute(STATEMENTS["disable_key"], (name,))
 
-    def _begin(self, cursor: Cursor, request_id: str, admission: Admission) -> None:
-        last = max(start.number for start in admission.attempts)
+    def _begin(self, cursor: Cursor, request_id: str, admission: Admission) -> bool:
+        """Write the holds; False when the id is taken, which the first of them finds out without a look-up more."""
+        first, last = admission.attempts[0], admission.attempts[-1]
+        assert first.number == 1, "a request's attempts count from 1, so its id is taken exactly when it has a first"
         for start in admission.attempts:
             cursor.execute(
                 _BEGIN_ATTEMPT,
                 (
                     request_id,
                     start.number,
-                    int(start.number == last),
+                    int(start is last),
                     self._owner_id,
                     admission.at_s,
                     admission.key_name,
@@ -165,6 +169,9 @@ class Books:
                     int(start.is_priced),
                 ),
             )
+            if start is first and cursor.rowcount == 0:
+                return False
+        return True
 
     def _begin_next(self, cursor: Cursor, step: Advance, *, after_seq: int) -> None:
         start = step.begins

@@ -103,9 +103,8 @@ class Committer:
         try:
             with self._turnstile:
                 cursor = self._open()
-                cursor.execute("BEGIN IMMEDIATE")
-                for call in calls:
-                    _apply(cursor, call)
+                if not _run_freely(cursor, calls):
+                    _run_guarded(cursor, calls)
                 cursor.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
             self.close()
@@ -145,20 +144,36 @@ class Committer:
         return left
 
 
-def _apply(cursor: sqlite3.Cursor, call: AnyCall) -> None:
-    """Run one call behind its savepoint; raises only when the whole transaction is gone."""
-    if call.is_abandoned:
-        return
-    cursor.execute("SAVEPOINT call")
+def _run_freely(cursor: sqlite3.Cursor, calls: list[AnyCall]) -> bool:
+    """Run a batch in a transaction without savepoints, which cost a tenth of it; False when a call failed."""
+    cursor.execute("BEGIN IMMEDIATE")
     try:
-        call.outcome = call.work(cursor, call.argument)
-    except (sqlite3.Error, *_BUGS) as error:
+        for call in calls:
+            if not call.is_abandoned:
+                call.outcome = call.work(cursor, call.argument)
+    except (sqlite3.Error, *_BUGS):
+        if cursor.connection.in_transaction:
+            cursor.execute("ROLLBACK")
+        return False
+    return True
+
+
+def _run_guarded(cursor: sqlite3.Cursor, calls: list[AnyCall]) -> None:
+    """Run a batch anew, each call behind a savepoint of its own; raises only when the whole transaction is gone."""
+    cursor.execute("BEGIN IMMEDIATE")
+    for call in calls:
         call.outcome = None
-        call.error = _refuse(error)
-        if not cursor.connection.in_transaction:
-            raise
-        cursor.execute("ROLLBACK TO call")
-    cursor.execute("RELEASE call")
+        if call.is_abandoned:
+            continue
+        cursor.execute("SAVEPOINT call")
+        try:
+            call.outcome = call.work(cursor, call.argument)
+        except (sqlite3.Error, *_BUGS) as error:
+            call.error = _refuse(error)
+            if not cursor.connection.in_transaction:
+                raise
+            cursor.execute("ROLLBACK TO call")
+        cursor.execute("RELEASE call")
 
 
 def _refuse(error: Exception) -> Exception:

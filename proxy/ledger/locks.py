@@ -56,9 +56,10 @@ class FileLock:
         os.pwrite(self._file, text.encode(), 0)
 
     def remove(self) -> None:
-        """Take the file away while it is ours, then let go."""
-        self._path.unlink(missing_ok=True)
-        self.close()
+        """Take the file away while it is ours, then let go; what we have let go of is not ours to remove."""
+        if self._file != _CLOSED:
+            self._path.unlink(missing_ok=True)
+            self.close()
 
     def close(self) -> None:
         """Let go; calling it twice is harmless."""

@@ -28,7 +28,7 @@ class Owner:
         self._lock.write(f"process {os.getpid()}\n")
 
     def retire(self) -> None:
-        """Die in order: nothing is pending under this name any more."""
+        """Die in order: nothing will be written under this name any more."""
         self._lock.remove()
 
     def abandon(self) -> None:

@@ -31,11 +31,11 @@ WHERE scope = ? AND ends_s > ? AND starts_s <= ?
 SELECT 1 FROM attempts WHERE request_id = ? LIMIT 1
 
 -- name: begin_attempt
--- The hold, before the first upstream byte.
+-- The hold, before the first upstream byte. No row is added when the request's id is taken.
 INSERT INTO attempts (
   request_id, number, is_last, state, owner, at_s, key_name, tenant, app, route, is_stream,
   provider, model, hold_nano_usd, is_priced
-) VALUES (?, ?, ?, 'pending', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+) VALUES (?, ?, ?, 'pending', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (request_id, number) DO NOTHING
 
 -- name: clear_last_attempt
 -- The request gets a further attempt: what was its last one is so no longer.

@@ -20,6 +20,10 @@ BUSY_S_MAX = 2
 """How long a transaction waits for somebody who does not use the turnstile: a backup, a curious person."""
 RETRY_AFTER_S = 1.0
 """What a client is told to wait while the store cannot be used."""
+CACHE_KIB = 8_192
+"""Pages one connection keeps in memory."""
+WAL_PAGES_MAX = 4_096
+"""How many pages the write-ahead log gathers before a commit copies them into the file: a page changed often, once."""
 WAL_BYTES_MAX = 64 * 1024 * 1024
 """To what the write-ahead log is cut back once a checkpoint has emptied it."""
 _APPLICATION_ID = 0x54504B31
@@ -37,6 +41,8 @@ def connect(path: Path, *, is_reader: bool = False) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_MAX}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES_MAX}")
+        connection.execute(f"PRAGMA cache_size = {-CACHE_KIB}")
         connection.execute(f"PRAGMA query_only = {int(is_reader)}")
     except sqlite3.Error:
         connection.close()

@@ -34,7 +34,8 @@ CREATE TABLE attempts (
   request_id TEXT NOT NULL,
   number INTEGER NOT NULL,
   is_last INTEGER NOT NULL,
-  state TEXT NOT NULL CHECK (state IN ('pending', 'posted', 'voided', 'unresolved')),
+  -- Not `IN (...)`: SQLite would build a table of four rows for every row it checks.
+  state TEXT NOT NULL CHECK (state = 'pending' OR state = 'posted' OR state = 'voided' OR state = 'unresolved'),
   owner TEXT NOT NULL,
   at_s REAL NOT NULL,
   key_name TEXT NOT NULL,
