@@ -1,0 +1,1 @@
+"""Tests of the books: one contract for every ledger, then what only SQLite must keep."""
