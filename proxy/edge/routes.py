@@ -7,10 +7,11 @@ in this table; `app` serves it before any router is asked.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import NoReturn
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Match, Route
+from starlette.routing import BaseRoute, Match, NoMatchFound, Route
 from starlette.types import Receive, Scope, Send
 
 from proxy.codecs.wire import Surface
@@ -35,12 +36,12 @@ class MethodNotAllowed(ClientError):
     code = "method_not_allowed"
 
 
-def build_routes(services: Services) -> list[Route]:
+def build_routes(services: Services) -> list[BaseRoute]:
     """Give every path but chat's, ending with one that answers for all that do not exist."""
-    routes = [*_health_routes(Health(services))]
+    routes = _health_routes(Health(services))
     for surface in Surface:
         routes += _surface_routes(surface.value, services)
-    return [*routes, Route("/{path:path}", _Nowhere(tuple(routes)))]
+    return [*routes, _Nowhere(tuple(routes))]
 
 
 def handle_failure(request: Request, error: Exception) -> Response:
@@ -94,13 +95,21 @@ def _answer_error(request: Request, error: Exception, request_id: str) -> Respon
     return response
 
 
-class _Nowhere:
+class _Nowhere(BaseRoute):
     """Answers for every path that does not exist, and every method a path does not have."""
 
     def __init__(self, routes: tuple[Route, ...]) -> None:
         self._routes = routes
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def matches(self, _scope: Scope) -> tuple[Match, Scope]:
+        """Take what no other route took; a pattern would not do, as none matches a path with a newline in it."""
+        return Match.FULL, {}
+
+    def url_path_for(self, name: str, /, **_path_params: object) -> NoReturn:
+        """Give no path: nothing leads here by name."""
+        raise NoMatchFound(name, {})
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Tell which paths there are, or which methods this one has."""
         await self._answer(Request(scope))(scope, receive, send)
 
