@@ -118,7 +118,8 @@ class ChainBuilder:
     def _flatten(self, name: str) -> Chain:
         options, node = self._models[name], self._node.at(name)
         if not options.targets:
-            self._problems.add(node, f"`{name}` has no target; name at least one, such as openrouter/openai/gpt-4o")
+            if not (node.is_wounded or node.at("targets").is_wounded):
+                self._problems.add(node, f"`{name}` has no target; name at least one, such as openrouter/openai/gpt-4o")
             return Chain(is_broken=True)
         parts = [self._flatten_entry(name, index) for index in range(min(len(options.targets), TARGETS_MAX + 1))]
         legs = [self._under(leg, options) for part in parts for leg in part.legs]
@@ -138,8 +139,8 @@ class ChainBuilder:
     def _flatten_entry(self, name: str, index: int) -> Chain:
         entry, place = self._models[name].targets[index], self._node.at(name, "targets", index)
         if (entry.target is None) == (entry.model is None):
-            message = "a target names one of `target: PROVIDER/MODEL` and `model: NAME`"
-            self._problems.add(place, message)
+            if not place.is_wounded:
+                self._problems.add(place, "a target names one of `target: PROVIDER/MODEL` and `model: NAME`")
             return Chain(is_broken=True)
         reference = self._reference(entry)
         inner = self._concrete(name, entry, place) if reference is None else self._named(reference, place)
@@ -160,8 +161,7 @@ class ChainBuilder:
     def _say_unknown(self, reference: str) -> str:
         provider, slash, _ = reference.partition("/")
         if not slash:
-            exact = [name for name in self._names.models if "*" not in name]
-            near = self._problems.suggest(reference, exact)
+            near = self._problems.suggest(reference, (name for name in self._names.models if "*" not in name))
             return (
                 f"there is no model `{reference}`{near or '; write PROVIDER/MODEL or the name of a model of this file'}"
             )

@@ -20,8 +20,8 @@ from proxy.files.problems import Problems
 FILE_BYTES_MAX = 1024 * 1024
 DEPTH_MAX = 32
 ALIASES_MAX = 100
-VALUES_MAX = 200_000
-"""Values after every alias has been followed: a small file of aliases to aliases may stand for billions."""
+VALUES_MAX = 50_000
+"""Values in a file, and again after every alias has been followed: aliases to aliases may stand for billions."""
 
 Scalar = str | int | float | bool | None
 Step = str | int
@@ -84,13 +84,13 @@ class Node:
         """Give the keys of a mapping, nothing for anything else."""
         return list(self.value) if isinstance(self.value, dict) else []
 
-    def drop(self, member: Node) -> None:
-        """Take one member out."""
+    def drop(self, members: set[int]) -> None:
+        """Take members out, given by their `id()`."""
         self.is_wounded = True
         if isinstance(self.value, dict):
-            self.value = {key: node for key, node in self.value.items() if node is not member}
+            self.value = {key: node for key, node in self.value.items() if id(node) not in members}
         elif isinstance(self.value, list):
-            self.value = [node for node in self.value if node is not member]
+            self.value = [node for node in self.value if id(node) not in members]
 
     def plain(self) -> Any:
         """Give the value without its places, as dicts, lists and scalars."""
@@ -139,6 +139,8 @@ def _explain(error: yaml.MarkedYAMLError, text: str, line: int) -> str:
     here = lines[line - 1] if line <= len(lines) else ""
     if re.match(r"\s*(?:- *)?\*", here) or "alias" in f"{error.context} {error.problem}":
         remedy = 'a name that begins with * must be quoted: "*": openrouter/*'
+    elif error.context_mark and error.context_mark.line + 1 < line and "flow" in str(error.context):
+        remedy = f"the bracket opened on line {error.context_mark.line + 1} is not closed"
     elif "${" in here:
         remedy = 'inside { } or [ ] a variable must be quoted: "${NAME}"'
     elif "\t" in here:
@@ -156,6 +158,7 @@ class _Composer:
         self._problems = problems
         self._anchors: dict[str, Node | None] = {}
         self._aliases = 0
+        self._values = 0
 
     def document(self) -> Node:
         next(self._events)  # the stream's start
@@ -170,6 +173,9 @@ class _Composer:
         return root
 
     def _node(self, event: Any, path: str, *, depth: int) -> Node:
+        self._values += 1
+        if self._values > VALUES_MAX:
+            raise self._fatal(event, f"more than {VALUES_MAX} values")
         if depth > DEPTH_MAX:
             raise self._fatal(event, f"nested deeper than {DEPTH_MAX} levels")
         if isinstance(event, yaml.AliasEvent):
@@ -202,7 +208,7 @@ class _Composer:
             raise self._fatal(
                 event, f'the anchor {event.anchor[:40]} {what}; a name that begins with * needs quotes: "*"'
             )
-        if depth + target.height > DEPTH_MAX:
+        if depth + target.height - 1 > DEPTH_MAX:
             raise self._fatal(event, f"nested deeper than {DEPTH_MAX} levels once aliases are followed")
         mark = event.start_mark
         return Node(mark.line + 1, mark.column + 1, path, target.value, target.weight, target.height)

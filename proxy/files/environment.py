@@ -104,10 +104,10 @@ def read_dotenv(path: Path) -> dict[str, str]:
     """Read `NAME=value` lines, {} when there is no such file; raises ConfigError naming lines that are neither."""
     problems = Problems(str(path))
     try:
+        if not path.is_file():
+            return {}  # some keep a folder of that name
         with path.open("rb") as file:
             content = file.read(FILE_BYTES_MAX + 1)
-    except FileNotFoundError:
-        return {}
     except OSError as error:
         raise problems.fatal(1, 1, f"cannot be read: {error.strerror}") from error
     if len(content) > FILE_BYTES_MAX:

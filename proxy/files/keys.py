@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from proxy.files.chains import Chain, Names
 from proxy.files.document import Node
@@ -30,32 +30,37 @@ def build_keys(
     entries: Sequence[KeyOptions], names: Names, *, node: Node, problems: Problems
 ) -> tuple[DeclaredKey, ...]:
     """Give every key by the hash of its value; findings are noted and never show a value."""
-    models = sorted(names.models)
-    keys: list[DeclaredKey] = []
+    keys: dict[str, DeclaredKey] = {}
+    values: dict[str, str] = {}
     for index, options in enumerate(entries):
         here = node.at(index)
         if options.tenant is not None and options.tenant not in names.tenants:
             near = problems.suggest(options.tenant, names.tenants) or "; add it under `tenants`"
             problems.add(here.at("tenant"), f"there is no tenant `{options.tenant}`{near}")
         for position, pattern in enumerate(options.models or ()):
-            check_askable(pattern, models, node=here.at("models", position), problems=problems, is_pattern=True)
-        check_askable(options.default_model, models, node=here.at("default_model"), problems=problems)
+            check_askable(pattern, names.models, node=here.at("models", position), problems=problems, is_pattern=True)
+        check_askable(options.default_model, names.models, node=here.at("default_model"), problems=problems)
         key = _build_key(options, here, problems)
-        if key is not None:
-            _check_unique(key, keys, node=here, problems=problems)
-            keys.append(key)
-    return tuple(keys)
+        if key is not None and key.name in keys:
+            problems.add(here.at("name"), f"two keys are named `{key.name}`; call one of them something else")
+        elif key is not None:
+            keys[key.name] = key
+        if key is not None and (twin := values.setdefault(key.sha256_hex, key.name)) != key.name:
+            problems.add(
+                here.at("key", "key_sha256"), f"the key has the same value as `{twin}`; give it one of its own"
+            )
+    return tuple(keys.values())
 
 
 def check_askable(
-    name: str | None, models: Collection[str], *, node: Node, problems: Problems, is_pattern: bool = False
+    name: str | None, models: frozenset[str], *, node: Node, problems: Problems, is_pattern: bool = False
 ) -> None:
     """Note a name that no model of the file answers to, alias, suffix or glob; a pattern must meet at least one."""
-    if name is None:
+    if name is None or problems.is_flooded:
         return
     if "*" in name and not is_pattern:
         problems.add(node, f"`{name}` is a glob; a default is one model, write its name")
-    elif not any(_overlap(name, model) for model in models) and not _is_variant(name, models):
+    elif name not in models and not any(_overlap(name, model) for model in models) and not _is_variant(name, models):
         near = problems.suggest(name, models) or "; name one of `models`"
         problems.add(node, f"there is no model `{name}`{near}")
 
@@ -67,14 +72,28 @@ def check_prices(
     problems: Problems,
 ) -> None:
     """Note named targets without a price that a key with a budget may ask for; a glob's are a matter of the request."""
-    walled = [key for key in keys if key.budget is not None]
+    exact, patterns, everything = _index_budgets(keys)
     for name, route in routes.items():
-        asking = next((key for key in walled if _may_ask(key, name)), None)
+        asking = everything or exact.get(name) or next((patterns[p] for p in patterns if matches(p, name)), None)
         if asking is None:
             continue
         for leg, target in zip(chains[name].legs, route.targets, strict=True):
             if target.facts.prices is None and "*" not in target.model:
                 problems.add(leg.place, _say_no_price(target, asking))
+
+
+def _index_budgets(keys: Sequence[DeclaredKey]) -> tuple[dict[str, str], dict[str, str], str | None]:
+    """Give the name of a key with a budget by what it may ask for: names, globs, everything."""
+    exact: dict[str, str] = {}
+    patterns: dict[str, str] = {}
+    everything: str | None = None
+    for key in keys:
+        if key.budget is not None and key.models is None:
+            everything = everything or key.name
+        elif key.budget is not None:
+            for name in key.models or ():
+                (patterns if "*" in name else exact).setdefault(name, key.name)
+    return exact, patterns, everything
 
 
 def _build_key(options: KeyOptions, node: Node, problems: Problems) -> DeclaredKey | None:
@@ -95,17 +114,7 @@ def _build_key(options: KeyOptions, node: Node, problems: Problems) -> DeclaredK
     )
 
 
-def _check_unique(key: DeclaredKey, before: Sequence[DeclaredKey], *, node: Node, problems: Problems) -> None:
-    for other in before:
-        if other.name == key.name:
-            problems.add(node.at("name"), f"two keys are named `{key.name}`; call one of them something else")
-        if other.sha256_hex == key.sha256_hex:
-            problems.add(
-                node.at("key", "key_sha256"), f"the key has the same value as `{other.name}`; give it one of its own"
-            )
-
-
-def _is_variant(name: str, models: Collection[str]) -> bool:
+def _is_variant(name: str, models: frozenset[str]) -> bool:
     stem, colon, suffix = name.rpartition(":")
     return bool(colon) and suffix in SUFFIXES and stem in models
 
@@ -123,13 +132,9 @@ def _overlap(pattern: str, model: str) -> bool:
     )
 
 
-def _may_ask(key: DeclaredKey, name: str) -> bool:
-    return key.models is None or any(matches(pattern, name) for pattern in key.models)
-
-
-def _say_no_price(target: Target, key: DeclaredKey) -> str:
+def _say_no_price(target: Target, key: str) -> str:
     free = "`price: {input: $0/M, output: $0/M}` when it is free"
     return (
-        f"the price of `{target.name}` is not known, and the budget of key `{key.name}` cannot be kept without it;"
+        f"the price of `{target.name}` is not known, and the budget of key `{key}` cannot be kept without it;"
         f" give it one: `price: {{input: $1/M, output: $2/M}}`, {free}"
     )

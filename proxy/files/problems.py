@@ -15,6 +15,8 @@ from proxy.errors import ConfigError, ConfigProblem
 
 PROBLEMS_MAX = 100
 """Findings reported at once; the rest is counted."""
+FLOOD = 200
+"""Findings after which slow searches stop."""
 MESSAGE_CHARACTERS_MAX = 400
 SECRET_CHARACTERS_MIN = 6
 """Shorter values are not struck out: they would blank innocent words."""
@@ -47,6 +49,11 @@ class Problems:
     def __bool__(self) -> bool:
         """Tell whether anything was found."""
         return bool(self._found)
+
+    @property
+    def is_flooded(self) -> bool:
+        """Tell whether so much was found that looking further helps nobody."""
+        return len(self._found) > FLOOD
 
     def hide(self, secret: str) -> None:
         """Strike this value out of every message."""

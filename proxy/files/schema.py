@@ -276,7 +276,9 @@ class RoutesOptions(Options):
         None, description="Groups of keys by name.", examples=[{"acme": {"default_model": "chat"}}]
     )
     keys: list[KeyOptions] | None = Field(
-        None, description="Client keys; more can be minted with `turnpike keys create`."
+        None,
+        description="Client keys; more can be minted with `turnpike keys create`.",
+        examples=[[{"name": "mobile", "key": "${MOBILE_KEY}", "budget": "$5/day"}]],
     )
 
 

@@ -11,7 +11,6 @@ from typing import Any, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from proxy.errors import ConfigError
 from proxy.files.document import Node, Step
 from proxy.files.problems import Problems
 from proxy.files.schema import Options
@@ -51,11 +50,7 @@ def check(cls: type[Checked], root: Node, surroundings: Surroundings, problems: 
             _note(cls, root, found, problems)
         if not _cut_out(root, found):
             break
-    raise _unusable(problems)
-
-
-def _unusable(problems: Problems) -> ConfigError:
-    return problems.error()
+    raise problems.error()
 
 
 def _note(cls: type[Options], root: Node, found: list[ErrorDetails], problems: Problems) -> None:
@@ -78,12 +73,15 @@ def _place(root: Node, error: ErrorDetails) -> tuple[int, ...]:
 
 
 def _cut_out(root: Node, found: list[ErrorDetails]) -> bool:
+    """Take every member with a finding out of the tree; False when the root itself is one."""
     trails = [root.trail(*_steps(error)) for error in found]
-    for trail in trails:
-        if not trail:
-            return False
-        container, member = trail[-1]
-        container.drop(member)
+    if not all(trails):
+        return False
+    wounded = {id(container): (container, set[int]()) for container, _ in (trail[-1] for trail in trails)}
+    for container, member in (trail[-1] for trail in trails):
+        wounded[id(container)][1].add(id(member))
+    for container, members in wounded.values():
+        container.drop(members)
     return True
 
 

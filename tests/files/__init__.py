@@ -1,0 +1,1 @@
+"""Tests of `proxy.files`: routes.yaml and environment to a table."""
