@@ -21,7 +21,7 @@ LOOK_UPS_MAX = 45
         ({"r", "r-3"}, "r-2"),
         ({"r-2"}, "r"),
         ({"r", *(f"r-{n}" for n in range(2, 101))}, "r-101"),
-        ({"r", "r-2", "r-4"}, "r-3"),
+        ({"r", "r-2", "r-4"}, "r-5"),
         ({"r", "r-2", "r-3", "r-4", "r-6"}, "r-7"),  # any free one will do where clients tore gaps
     ],
 )
