@@ -89,8 +89,8 @@ class Node:
         self.is_wounded = True
         if isinstance(self.value, dict):
             self.value = {key: node for key, node in self.value.items() if id(node) not in members}
-        elif isinstance(self.value, list):
-            self.value = [node for node in self.value if id(node) not in members]
+        else:
+            self.value = [node for node in self.members() if id(node) not in members]
 
     def plain(self) -> Any:
         """Give the value without its places, as dicts, lists and scalars."""

@@ -107,7 +107,6 @@ def _build(entry: _Entry, environment: Environment) -> Provider:
     assert options.dialect is not None
     is_simulated = options.dialect is Dialect.SIMULATED
     credential = Credential() if is_simulated else _find_credential(entry, environment)
-    flags = entry.known.flags.model_dump() if entry.known else {}
     return Provider(
         name=entry.name,
         dialect=options.dialect,
@@ -117,7 +116,7 @@ def _build(entry: _Entry, environment: Environment) -> Provider:
         on_disconnect=options.on_disconnect,
         verify=options.verify,
         price=build_prices(options.price),
-        flags=ProviderFlags(**flags),
+        flags=_flags(entry.known),
         simulation=_simulation(options) if is_simulated else None,
         not_ready=_find_not_ready(options, credential),
     )
@@ -149,14 +148,25 @@ def _headers(options: ProviderOptions) -> dict[str, str]:
 
 
 def _simulation(options: ProviderOptions) -> Simulation:
-    names = {
-        "first_token": "first_token_s",
-        "speed": "speed_per_s",
-        "length": "length_tokens",
-        "seed": "seed",
-        "fail": "fail",
-        "fail_after": "fail_after_events",
-        "fail_rate": "fail_rate",
+    knobs = {
+        "first_token_s": options.first_token,
+        "speed_per_s": options.speed,
+        "length_tokens": options.length,
+        "seed": options.seed,
+        "fail": options.fail,
+        "fail_after_events": options.fail_after,
+        "fail_rate": options.fail_rate,
     }
-    given = {names[knob]: value for knob in KNOBS if (value := getattr(options, knob)) is not None}
+    given: dict[str, Any] = {name: value for name, value in knobs.items() if value is not None}
     return Simulation(**given)
+
+
+def _flags(known: KnownProvider | None) -> ProviderFlags:
+    if known is None:
+        return ProviderFlags()
+    return ProviderFlags(
+        stream_usage=known.flags.stream_usage,
+        max_tokens_field=known.flags.max_tokens_field,
+        output_excludes_reasoning=known.flags.output_excludes_reasoning,
+        billed_when_cut=known.flags.billed_when_cut,
+    )

@@ -107,8 +107,7 @@ def _say(cls: type[Options], error: ErrorDetails, problems: Problems) -> str:
 
 
 def _say_unknown(options: type[Options] | None, word: str, problems: Problems) -> str:
-    if options is None:
-        return f"`{word}` is unknown here"
+    assert options is not None  # only a mapping of ours can refuse a member
     if word in options.later:
         return f"`{word}` is not available yet; leave it out until a later release"
     known = options.model_fields

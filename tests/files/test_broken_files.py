@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.files import validation
 from proxy.files.problems import MESSAGE_CHARACTERS_MAX, PROBLEMS_MAX
 from tests.files.tables import find_problems
 
@@ -114,6 +115,12 @@ def test_a_finding_stays_readable_however_long_its_text(tmp_path: Path) -> None:
     """A value of a megabyte is not printed."""
     (problem,) = find_problems(tmp_path, f"models: {{c: {{targets: [openai/x], max_cost: {'9' * 100_000}}}}}\n")
     assert len(problem.message) <= MESSAGE_CHARACTERS_MAX + 3
+
+
+def test_what_cannot_be_cut_out_ends_the_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounds of cutting out are limited; what was found by then is told."""
+    monkeypatch.setattr(validation, "CUTS_MAX", 1)
+    assert len(find_problems(tmp_path, "models: {a: [nowhere/x], b: {max_cost: 5, targets: openai/x}}")) == 1
 
 
 FLOODS = {

@@ -132,7 +132,7 @@ keys:
     key: sk-test-1
     tenant: acme
     budget: $5/day
-    models: [chat, g-1, "g-*", "ch*", chat:free]
+    models: [chat, g-1, "g-*", "g-4*", "ch*", chat:free]
     default_model: g-2
     params: {{temperature: 0}}
   - {{name: 7, key_sha256: {digest.upper()}}}
@@ -141,7 +141,7 @@ keys:
     mobile, other = table.keys
     assert mobile.sha256_hex == hashlib.sha256(b"sk-test-1").hexdigest()
     assert (mobile.tenant, mobile.budget) == ("acme", Budget(5_000_000_000, Period.DAY))
-    assert mobile.models == ("chat", "g-1", "g-*", "ch*", "chat:free")
+    assert mobile.models == ("chat", "g-1", "g-*", "g-4*", "ch*", "chat:free")
     assert (mobile.default_model, mobile.params) == ("g-2", {"temperature": 0})
     assert (other.name, other.sha256_hex, other.budget, other.models) == ("7", digest, None, None)
     assert table.tenants == {"acme": Tenant("acme", "chat", {"max_tokens": 9}), "bare": Tenant("bare")}
