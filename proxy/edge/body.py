@@ -38,6 +38,8 @@ ROUTED_FIELDS = (
 FOREIGN_FIELDS = ("api_base", "base_url", "api_key", "custom_llm_provider", "extra_headers", "extra_query")
 """Fields with which other gateways let a client choose the upstream or its credential (S8)."""
 
+_QUOTED_FIELDS = tuple(b'"%s"' % name.encode() for name in ROUTED_FIELDS)
+
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -83,10 +85,8 @@ def parse_chat(data: bytes) -> JsonObject:
         raise InvalidJson(msg) from error
     if not isinstance(body, dict):
         raise InvalidJson("The body must be a JSON object.")
-    for name in ROUTED_FIELDS:
-        if data.count(b'"%s"' % name.encode()) > 1:
-            _refuse_repeated(data)
-            break
+    if any(data.count(name) > 1 for name in _QUOTED_FIELDS):
+        _refuse_repeated(data)
     check_chat(body)
     return body
 

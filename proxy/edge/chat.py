@@ -7,8 +7,8 @@ the first byte as well as after. The connection is ended cleanly only behind a w
 from __future__ import annotations
 
 import asyncio
+import random
 import re
-import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -29,6 +29,7 @@ CLIENT_LEFT_STATUS = 499
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Scope = dict[str, Any]
 
+_IDS = random.Random()
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_-]{1,64}")
 
 
@@ -171,8 +172,8 @@ def wished_id(headers: RawHeaders) -> str:
 
 
 def new_id() -> str:
-    """Make a request id nobody has had."""
-    return f"req_{secrets.token_hex(12)}"
+    """Make a request id nobody has had; a random number, but no secret: it costs no call to the system."""
+    return f"req_{_IDS.getrandbits(96):024x}"
 
 
 def _app_of(headers: RawHeaders) -> str | None:
