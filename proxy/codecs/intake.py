@@ -48,8 +48,11 @@ class Intake:
         """Take what arrived."""
         try:
             events = self._framer.feed(data)
-        except EventTooLong:
-            return Batch([], broken("The provider sent an event beyond any sensible size."))
+        except EventTooLong as error:
+            batch = self._read(error.events)
+            if batch.failure is not None or batch.is_end:
+                return batch
+            return Batch(batch.frames, broken("The provider sent an event beyond any sensible size."))
         return self._read(events)
 
     def end(self) -> Batch:
