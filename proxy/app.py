@@ -22,7 +22,7 @@ from proxy.catalogue import load_catalogue
 from proxy.clock import Clock, SystemClock
 from proxy.codecs.openai import OpenAICodec
 from proxy.codecs.wire import Upstream
-from proxy.edge.auth import Authenticator, hash_key, mint_key
+from proxy.edge.auth import Authenticator, mint_key
 from proxy.edge.chat import ChatEndpoint
 from proxy.edge.routes import build_routes, handle_failure
 from proxy.edge.server import Asgi, address_of, listen, serve
@@ -31,7 +31,7 @@ from proxy.files import RoutesFile
 from proxy.gateway import Line, Service
 from proxy.health import Health
 from proxy.jobs import sweep
-from proxy.ledger.folder import digest_key_sha256, load_pepper
+from proxy.ledger.folder import digest_key, digest_key_sha256, load_pepper
 from proxy.ledger.records import KeyRecord, Ledger
 from proxy.ledger.sqlite import SqliteLedger
 from proxy.routing.table import DeclaredKey, Dialect, Provider, Table
@@ -220,7 +220,7 @@ async def mint_first_key(gateway: Gateway) -> str | None:
     key = mint_key()
     record = KeyRecord(
         name=FIRST_KEY,
-        digest=digest_key_sha256(gateway.pepper, hash_key(key.encode())),
+        digest=digest_key(gateway.pepper, key),
         created_at_s=gateway.clock.now_s(),
     )
     return key if await gateway.ledger.create_key(record) else None
@@ -229,6 +229,7 @@ async def mint_first_key(gateway: Gateway) -> str | None:
 def introduce(key: str, address: str, table: Table) -> str:
     """Write what a newcomer needs: the first key, and two ways to use it that can be pasted."""
     model = table.default_model or next(iter(table.routes), "simulated")
+    messages = '[{"role": "user", "content": "Hello!"}]'
     return (
         f"No client key yet, so here is one. It is shown only this once: {key}\n\n"
         f"  curl {address}/v1/chat/completions -H 'Authorization: Bearer {key}' \\\n"
@@ -236,7 +237,7 @@ def introduce(key: str, address: str, table: Table) -> str:
         f'    -d \'{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello!"}}]}}\'\n\n'
         f"  from openai import OpenAI\n"
         f'  client = OpenAI(base_url="{address}/v1", api_key="{key}")\n'
-        f'  reply = client.chat.completions.create(model="{model}", messages=[{{"role": "user", "content": "Hello!"}}])\n'
+        f'  reply = client.chat.completions.create(model="{model}", messages={messages})\n'
         f"  print(reply.choices[0].message.content)\n"
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import secrets
 from collections.abc import Iterable
 
 from proxy.clock import Clock
@@ -28,6 +29,11 @@ RawHeaders = Iterable[tuple[bytes, bytes]]
 _KEY_HEADERS = {b"authorization": 0, b"x-api-key": 1, b"api-key": 2, b"x-goog-api-key": 3}
 """Where clients put their key; the first present of this order counts."""
 _SCHEME = b"bearer"
+
+
+def mint_key() -> str:
+    """Make a client key: `sk-tp-` and 43 base64url characters, 256 bits nobody can guess."""
+    return f"sk-tp-{secrets.token_urlsafe(32)}"
 
 
 def read_key(headers: RawHeaders) -> bytes:

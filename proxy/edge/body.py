@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import orjson
+from starlette.types import Receive
 
 from proxy.codecs.wire import JsonObject
 from proxy.errors import ClientError, InvalidJson, PayloadTooLarge, UnknownParameter, UnsupportedMediaType
@@ -40,7 +41,6 @@ FOREIGN_FIELDS = ("api_base", "base_url", "api_key", "custom_llm_provider", "ext
 
 _QUOTED_FIELDS = tuple(b'"%s"' % name.encode() for name in ROUTED_FIELDS)
 
-Receive = Callable[[], Awaitable[dict[str, Any]]]
 RawHeaders = list[tuple[bytes, bytes]]
 
 

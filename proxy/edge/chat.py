@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable
+
+from starlette.types import Receive, Scope, Send
 
 from proxy.codecs.wire import Surface
 from proxy.edge.auth import Authenticator
-from proxy.edge.body import ClientLeft, RawHeaders, Receive, parse_body, read_body
+from proxy.edge.body import ClientLeft, RawHeaders, parse_body, read_body
 from proxy.edge.errors import error_reply, error_status, send_reply, surface_of
 from proxy.errors import RequestError, Unauthenticated
 from proxy.gateway import Answer, Asked, Exchange, KeyChanged, Service
@@ -25,9 +26,6 @@ PLANS_MAX = 3
 """How often a request is planned anew because its key was changed meanwhile."""
 CLIENT_LEFT_STATUS = 499
 """What the log shows for a client that went away, as nginx does."""
-
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-Scope = dict[str, Any]
 
 _IDS = random.Random()
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_-]{1,64}")
