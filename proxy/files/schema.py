@@ -253,7 +253,9 @@ class DefaultOptions(Options):
     params: values.Params | None = Field(
         None, description="Defaults for request fields of every model.", examples=[{"max_tokens": 4096}]
     )
-    timeouts: TimeoutOptions | None = Field(None, description="Clocks of every request.", examples=[{"total": "15m"}])
+    timeouts: TimeoutOptions | None = Field(
+        None, description="Clocks where neither target nor model sets one.", examples=[{"total": "15m"}]
+    )
 
 
 class RoutesOptions(Options):
