@@ -202,7 +202,7 @@ class Failure:
     message: str
     """Scrubbed: no host, key, account id or stack; fit to be shown to a client."""
     status: int | None = None
-    """HTTP status of the upstream, None when there was none."""
+    """HTTP status of the upstream, or the one an error inside a 200 names; None when there was none."""
     code: str | None = None
     param: str | None = None
     retry_after_s: float | None = None

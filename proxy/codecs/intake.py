@@ -35,6 +35,7 @@ class Intake:
     def __init__(self, codec: Codec, *, choices: int, parse_all: bool) -> None:
         """Begin a stream of `choices` answers (`n`)."""
         self._codec = codec
+        self._choices = choices
         self._tracks_choices = choices > 1
         self._decoder = codec.stream(parse_all=parse_all or self._tracks_choices)
         self._framer = Framer()
@@ -61,7 +62,7 @@ class Intake:
         batch = self._read([rest] if rest else [])
         if batch.failure is not None or batch.is_end:
             return batch
-        if not self.is_whole:
+        if not self.is_whole or len(self._finished) < self._choices:
             return Batch(batch.frames, broken("The provider's stream ended before the answer was finished."))
         return Batch(batch.frames, is_end=True)
 
@@ -103,7 +104,8 @@ class Intake:
         if failure is not None:
             return failure
         for choice in choices_of(chunk):
-            index = choice.get("index", 0) if self._tracks_choices else 0
+            index = choice.get("index") if self._tracks_choices else 0
+            index = index if isinstance(index, int) else 0
             self._begun.add(index)
             if choice.get("finish_reason"):
                 self._finished.add(index)

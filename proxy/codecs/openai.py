@@ -7,15 +7,17 @@ in the shape our clients want, so a stream is relayed as it came and only the ev
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import TypeGuard
 
 import orjson
 
+from proxy import sse
 from proxy.codecs import failures
-from proxy.codecs.wire import Call, Frame, JsonObject
+from proxy.codecs.wire import Call, Frame, JsonObject, is_deeper
 from proxy.errors import Failure, FailureKind, UpstreamError
 from proxy.money import NANO_PER_USD, to_nano_usd
 from proxy.sse import DONE, data_of
@@ -47,6 +49,10 @@ _TICKS_PER_NANO = 10
 """xAI counts its bill in 1e-10 USD: 1,721,250 ticks were $0.000172125 for grok-3-mini in a recorded answer."""
 _MATTERS = re.compile(rb'"(?:usage|error|finish_reason)"\s*+:\s*+(?!null)')
 _TOKENS_MAX = 10**12
+DEPTH_MAX = 200
+"""Of a reply; what is nested much deeper cannot be written again."""
+INTEGER_DIGITS_MAX = 19
+"""Longer whole numbers are read as doubles, as a strict reader does."""
 
 
 class OpenAICodec:
@@ -65,7 +71,9 @@ class OpenAICodec:
         is_stream = body.get("stream") is True
         written = {name: value for name, value in body.items() if name not in self._dropped}
         written["model"] = model
-        if is_stream and self._asks_usage:
+        if not self._asks_usage:
+            written.pop("stream_options", None)
+        elif is_stream:
             options = body.get("stream_options")
             written["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
         if output_tokens_max is not None:
@@ -105,34 +113,62 @@ class OpenAIStream:
 
     def decode(self, event: bytes) -> Sequence[Frame]:
         """Read one event; raises `UpstreamError` when its data is neither `[DONE]` nor a JSON object."""
-        data = data_of(event)
-        if data is None:
+        data = (data_of(event) or b"").strip()
+        if not data:
             return (Frame(event),)
         if data == DONE:
             return (Frame(event, None, True),)  # noqa: FBT003 -- a NamedTuple made on the hot path, by position
         if not (data.startswith(b"{") and data.endswith(b"}")):
             raise UpstreamError(Failure(FailureKind.BROKEN_STREAM, "The provider sent an event that is not JSON."))
         if self._parse_all or _MATTERS.search(data):
-            return (Frame(event, parse_object(data)),)
+            return (_parse_frame(event, data),)
         return (Frame(event),)
 
 
+def _parse_frame(event: bytes, data: bytes) -> Frame:
+    """Parse a chunk; one that only a lenient reader understands is written again, because clients are strict."""
+    chunk, is_mended = _parse(data)
+    return Frame(sse.event(orjson.dumps(chunk)) if is_mended else event, chunk)
+
+
 def parse_object(data: bytes) -> JsonObject:
-    """Parse a JSON object; NaN and infinities, which some servers write, are read as null."""
+    """Parse a JSON object; what some servers write and JSON does not know is mended.
+
+    NaN, infinities and numbers no double can hold become null, bytes that are not UTF-8 and halves of surrogate pairs
+    U+FFFD. Raises `UpstreamError` for what is no object or nested too deep to be written again.
+    """
+    return _parse(data)[0]
+
+
+def _parse(data: bytes) -> tuple[JsonObject, bool]:
+    is_mended = False
     try:
         parsed = orjson.loads(data)
     except orjson.JSONDecodeError:
-        parsed = _parse_lenient(data)
+        parsed, is_mended = _parse_leniently(data), True
     if not isinstance(parsed, dict):
         raise UpstreamError(Failure(FailureKind.INVALID_REPLY, "The provider's answer is not JSON."))
-    return parsed
+    if data.count(b"{") + data.count(b"[") > DEPTH_MAX and is_deeper(parsed, DEPTH_MAX):
+        raise UpstreamError(Failure(FailureKind.INVALID_REPLY, "The provider's answer is nested too deep."))
+    return parsed, is_mended
 
 
-def _parse_lenient(data: bytes) -> object:
+def _parse_leniently(data: bytes) -> object:
     try:
-        return json.loads(data.decode(errors="replace"), parse_constant=lambda _: None)
+        parsed = json.loads(
+            data.decode(errors="replace"), parse_constant=lambda _: None, parse_float=_number, parse_int=_number
+        )
+        text = json.dumps(parsed, ensure_ascii=False)
+        return orjson.loads(text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
     except (ValueError, RecursionError):
         return None
+
+
+def _number(text: str) -> float | int | None:
+    if len(text) < INTEGER_DIGITS_MAX and text.removeprefix("-").isdigit():
+        return int(text)
+    number = float(text)
+    return number if math.isfinite(number) else None
 
 
 def read_usage(reply: JsonObject) -> Usage | None:
@@ -140,11 +176,8 @@ def read_usage(reply: JsonObject) -> Usage | None:
 
     Counts of OpenAI, OpenRouter, Groq, DeepSeek, xAI and Azure (openrouter.md 7.2, 7.3).
     """
-    usage = reply.get("usage")
-    if not isinstance(usage, dict):
-        groq = reply.get("x_groq")
-        usage = groq.get("usage") if isinstance(groq, dict) else None
-    return _Counts(usage).read() if isinstance(usage, dict) and usage else None
+    usage = _object(reply.get("usage")) or _object(_object(reply.get("x_groq")).get("usage"))
+    return _Counts(usage).read() if usage else None
 
 
 class _Counts:
@@ -160,9 +193,10 @@ class _Counts:
         out = _object(usage.get("completion_tokens_details"))
         cached = self._count(into, "cached_tokens") or self._count(usage, "prompt_cache_hit_tokens")
         reasoning = self._count(out, "reasoning_tokens")
+        input_tokens = self._input()
         return Usage(
-            input_tokens=self._input(),
-            output_tokens=self._output(reasoning),
+            input_tokens=input_tokens,
+            output_tokens=self._output(input_tokens, reasoning),
             cached_tokens=cached,
             cache_write_tokens=self._count(into, "cache_write_tokens"),
             audio_input_tokens=self._count(into, "audio_tokens"),
@@ -170,32 +204,39 @@ class _Counts:
             audio_output_tokens=self._count(out, "audio_tokens"),
             cost_nano_usd=self._cost(),
             is_byok=usage.get("is_byok") is True,
-            anomalies=tuple(self._anomalies),
+            anomalies=tuple(dict.fromkeys(self._anomalies)),
         )
 
     def _input(self) -> int:
-        hits, misses = (
-            self._count(self._usage, "prompt_cache_hit_tokens"),
-            self._count(self._usage, "prompt_cache_miss_tokens"),
-        )
-        return self._count(self._usage, "prompt_tokens") or hits + misses
+        """Take the total, or make it of DeepSeek's cache hits and misses."""
+        total = self._count(self._usage, "prompt_tokens")
+        names = ("prompt_cache_hit_tokens", "prompt_cache_miss_tokens")
+        return total or sum(self._count(self._usage, name) for name in names)
 
-    def _output(self, reasoning: int) -> int:
+    def _output(self, input_tokens: int, reasoning: int) -> int:
         """Add the reasoning that xAI leaves out: told by its total, so it holds behind any name."""
         output, total = self._count(self._usage, "completion_tokens"), self._count(self._usage, "total_tokens")
-        if reasoning and total and total == self._input() + output + reasoning:
+        if reasoning and total == input_tokens + output + reasoning:
             return output + reasoning
+        if total and total != input_tokens + output:
+            self._anomalies.append("total_tokens_differ")
         return output
 
     def _cost(self) -> int | None:
         ticks = self._usage.get("cost_in_usd_ticks")
-        if "cost" not in self._usage and isinstance(ticks, int) and 0 <= ticks <= COST_NANO_USD_MAX * _TICKS_PER_NANO:
-            return -(-ticks // _TICKS_PER_NANO)
+        if self._usage.get("cost") is None and ticks is not None:
+            return self._bill(ticks)
         cost = self._amount(self._usage.get("cost"))
         if cost is None or self._usage.get("is_byok") is not True:
             return cost
         # With the operator's own key at the maker, `cost` is only OpenRouter's fee (openrouter.md 7.1).
         return cost + (self._amount(_object(self._usage.get("cost_details")).get("upstream_inference_cost")) or 0)
+
+    def _bill(self, ticks: object) -> int | None:
+        if not (_is_whole(ticks) and 0 <= ticks <= COST_NANO_USD_MAX * _TICKS_PER_NANO):
+            self._anomalies.append("cost_unreadable")
+            return None
+        return -(-ticks // _TICKS_PER_NANO)
 
     def _amount(self, value: object) -> int | None:
         if value is None:
@@ -203,11 +244,10 @@ class _Counts:
         if isinstance(value, bool) or not isinstance(value, int | float):
             self._anomalies.append("cost_unreadable")
             return None
-        exact = Decimal(repr(value))
-        if not (exact.is_finite() and 0 <= exact <= COST_USD_MAX):
+        if not 0 <= value <= COST_USD_MAX:
             self._anomalies.append("cost_out_of_range")
             return None
-        return to_nano_usd(exact)
+        return to_nano_usd(Decimal(repr(value)))
 
     def _count(self, fields: JsonObject, name: str) -> int:
         value = fields.get(name)
@@ -216,10 +256,10 @@ class _Counts:
         if not _is_whole(value) or not 0 <= value <= _TOKENS_MAX:
             self._anomalies.append(f"{name}_unreadable")
             return 0
-        return int(value)
+        return value
 
 
-def _is_whole(value: Any) -> bool:
+def _is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 

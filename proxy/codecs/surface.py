@@ -5,6 +5,7 @@ Everything not listed in design.md section 4 passes as it was sent. `/v1` is Ope
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -94,7 +95,7 @@ def show_error(failure: Failure, view: View, *, seed: JsonObject, status: int) -
     if view.surface is Surface.OPENAI:
         error: dict[str, Any] = {"message": failure.message, "type": "api_error", "param": None, "code": code}
         return event(orjson.dumps({"error": error}))
-    number = int(code) if code.isdecimal() and len(code) == 3 else status
+    number = status if failure.status is None or failure.status < 400 else failure.status
     frame = {
         "id": seed.get("id") or "",
         "object": "chat.completion.chunk",
@@ -141,7 +142,8 @@ def _add_cost(reply: JsonObject, cost: Cost | None) -> bool:
     if cost is None or not isinstance(usage, dict):
         return False
     sent = usage.get("cost")
-    if not (isinstance(sent, float) and to_nano_usd(Decimal(repr(sent))) == cost.nano_usd):
+    is_finite = isinstance(sent, float) and math.isfinite(sent)
+    if not (is_finite and to_nano_usd(Decimal(repr(sent))) == cost.nano_usd):
         # The provider's own figure stays as it was sent where it is what we book; for BYOK it is only the fee.
         usage["cost"] = cost.usd
     usage["cost_source"] = cost.source.value

@@ -32,6 +32,15 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+def is_deeper(value: object, levels: int) -> bool:
+    """Tell whether objects and lists are nested more than `levels` deep; what is too deep cannot be written again."""
+    layer: list[Any] = [value] if isinstance(value, dict | list) else []
+    for _ in range(levels):
+        children = (child for parent in layer for child in (parent.values() if isinstance(parent, dict) else parent))
+        layer = [child for child in children if isinstance(child, dict | list)]
+    return bool(layer)
+
+
 class Frame(NamedTuple):
     """One server-sent event in OpenAI's shape, on its way from an upstream to a client."""
 
