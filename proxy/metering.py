@@ -76,6 +76,8 @@ def book(evidence: Evidence) -> Booking:
     noted = evidence.usage.anomalies if evidence.usage is not None else ()
     contradictions = decompose(booking.usage)[1]
     anomalies = tuple(dict.fromkeys((*noted, *contradictions, *booking.anomalies)))
+    if not anomalies and not is_overrun:
+        return booking
     return replace(booking, anomalies=anomalies, is_overrun=is_overrun)
 
 

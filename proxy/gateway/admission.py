@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from proxy.errors import PolicyRefusal, PriceUnknown, RequestError, Unauthenticated
 from proxy.ledger.records import Admitted, KeyGone, Refused
 from proxy.money import format_usd
-from proxy.routing.holds import hold_of, least_of, size, with_bounds
+from proxy.routing.holds import hold_of, least_of, size
 from proxy.routing.plan import Plan
 from proxy.tokens import bound_input, input_bound
 
@@ -34,7 +33,7 @@ async def admit(plan: Plan, ask: Ask, *, body_bytes: int) -> tuple[Plan, Admitte
     `ask` puts a sized plan to the ledger. Raises `PolicyRefusal`, `PriceUnknown`, `Unauthenticated` or `KeyChanged`.
     """
     room = plan.max_cost_nano_usd
-    sized = size(_bound_cheaply(plan, body_bytes), room_nano_usd=None)
+    sized = size(plan, _bound_cheaply(plan, body_bytes), room_nano_usd=None)
     _refuse_unpriced(sized)
     refused: Refused | None = None
     if room is None or hold_of(sized) <= room:
@@ -45,7 +44,7 @@ async def admit(plan: Plan, ask: Ask, *, body_bytes: int) -> tuple[Plan, Admitte
         room = _smaller(room, answer.left_nano_usd)
     tight = await _bound_tightly(sized)
     for _ in range(ADMISSION_TRIES_MAX):
-        fitted = size(tight, room_nano_usd=room)
+        fitted = size(sized, tight, room_nano_usd=room)
         if not fitted.candidates:
             break
         answer = await _ask(ask, fitted)
@@ -53,7 +52,7 @@ async def admit(plan: Plan, ask: Ask, *, body_bytes: int) -> tuple[Plan, Admitte
             return fitted, answer
         refused = answer
         room = _smaller(room, answer.left_nano_usd)
-    raise refusal(least_of(size(tight, room_nano_usd=None)), plan.max_cost_nano_usd, refused)
+    raise refusal(least_of(size(sized, tight, room_nano_usd=None)), plan.max_cost_nano_usd, refused)
 
 
 def refusal(needed_nano_usd: int, max_cost_nano_usd: int | None, refused: Refused | None) -> RequestError:
@@ -95,22 +94,20 @@ async def _ask(ask: Ask, plan: Plan) -> Admitted | Refused:
     raise Unauthenticated(msg)
 
 
-def _bound_cheaply(plan: Plan, body_bytes: int) -> Plan:
+def _bound_cheaply(plan: Plan, body_bytes: int) -> list[int]:
     """Bound the input by the bytes of the body; never more than the model can read, which it would refuse itself."""
     bounds = []
     for candidate in plan.candidates:
         bound = input_bound(dict(candidate.body), body_bytes, model=candidate.target.model)
         bounds.append(min(bound, candidate.target.facts.context_tokens or bound))
-    return with_bounds(plan, bounds)
+    return bounds
 
 
-async def _bound_tightly(plan: Plan) -> Plan:
+async def _bound_tightly(sized: Plan) -> list[int]:
     """Bound the input with a tokenizer where that is lower than the bytes."""
-    models = dict.fromkeys(candidate.target.model for candidate in plan.candidates)
-    bodies = {candidate.target.model: dict(candidate.body) for candidate in plan.candidates}
-    found = await asyncio.to_thread(lambda: {model: bound_input(bodies[model], model) for model in models})
-    tight = (replace(c, input_tokens_max=min(c.input_tokens_max, found[c.target.model])) for c in plan.candidates)
-    return replace(plan, candidates=tuple(tight))
+    bodies = {candidate.target.model: dict(candidate.body) for candidate in sized.candidates}
+    found = await asyncio.to_thread(lambda: {model: bound_input(body, model) for model, body in bodies.items()})
+    return [min(candidate.input_tokens_max, found[candidate.target.model]) for candidate in sized.candidates]
 
 
 def _refuse_unpriced(sized: Plan) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from proxy.pricing import Prices, output_tokens_for, worst_case
+from proxy.pricing import output_tokens_for, worst_case
 from proxy.routing.plan import Candidate, Plan, Skipped
 
 OUTPUT_TOKENS_FLOOR = 64
@@ -19,21 +19,16 @@ OUTPUT_TOKENS_UNKNOWN = 4_096
 """The cap where neither the client nor the catalogue names one: every model in use can write this much."""
 
 
-def with_bounds(plan: Plan, input_tokens_max: Sequence[int]) -> Plan:
-    """Note the input bound of each candidate, in their order."""
-    bounds = zip(plan.candidates, input_tokens_max, strict=True)
-    return replace(plan, candidates=tuple(replace(candidate, input_tokens_max=bound) for candidate, bound in bounds))
-
-
-def size(plan: Plan, *, room_nano_usd: int | None) -> Plan:
+def size(plan: Plan, input_tokens_max: Sequence[int], *, room_nano_usd: int | None) -> Plan:
     """Work out each candidate's worst case, and cap or leave out what does not fit into the room.
 
-    Without a room nothing is capped for lack of money. Candidates without a price stay only when no limit holds.
+    `input_tokens_max` bounds the input of each candidate, in their order. Without a room nothing is capped for lack of
+    money. Candidates without a price stay only when no limit holds.
     """
     kept: list[Candidate] = []
     skipped = list(plan.skipped)
-    for candidate in plan.candidates:
-        fitted = _fit(candidate, plan, room_nano_usd)
+    for candidate, bound in zip(plan.candidates, input_tokens_max, strict=True):
+        fitted = _fit(candidate, plan, input_tokens_max=bound, room_nano_usd=room_nano_usd)
         if isinstance(fitted, str):
             skipped.append(Skipped(candidate.target, fitted))
         else:
@@ -57,22 +52,23 @@ def asked_output_tokens(body: Mapping[str, Any]) -> int | None:
     return min(caps) if caps else None
 
 
-def _fit(candidate: Candidate, plan: Plan, room_nano_usd: int | None) -> Candidate | str:
+def _fit(candidate: Candidate, plan: Plan, *, input_tokens_max: int, room_nano_usd: int | None) -> Candidate | str:
     """Give the candidate as it may run, or the reason why it may not."""
     prices = candidate.prices
     if prices is None:
-        return "its price is not known, and a limit in money holds" if plan.is_limited else candidate
+        if plan.is_limited:
+            return "its price is not known, and a limit in money holds"
+        return replace(candidate, input_tokens_max=input_tokens_max)
     cap, bound = _output_bound(candidate, is_limited=plan.is_limited)
     choices = _choices(candidate.body)
-    cost = worst_case(input_tokens_max=candidate.input_tokens_max, output_tokens_max=bound * choices, prices=prices)
-    if room_nano_usd is None or cost <= room_nano_usd:
-        return replace(candidate, output_tokens_max=cap, worst_case_nano_usd=cost)
-    bought = _bought(candidate, prices, room_nano_usd) // choices
-    if bought < min(OUTPUT_TOKENS_FLOOR, bound):
-        return "the money left does not buy a useful answer"
-    cap = min(bought, _injectable(candidate, bound))
-    cost = worst_case(input_tokens_max=candidate.input_tokens_max, output_tokens_max=cap * choices, prices=prices)
-    return replace(candidate, output_tokens_max=cap, worst_case_nano_usd=cost)
+    cost = worst_case(input_tokens_max=input_tokens_max, output_tokens_max=bound * choices, prices=prices)
+    if room_nano_usd is not None and cost > room_nano_usd:
+        bought = output_tokens_for(room_nano_usd, input_tokens_max=input_tokens_max, prices=prices) // choices
+        if bought < min(OUTPUT_TOKENS_FLOOR, bound):
+            return "the money left does not buy a useful answer"
+        cap = min(bought, _injectable(candidate, bound))
+        cost = worst_case(input_tokens_max=input_tokens_max, output_tokens_max=cap * choices, prices=prices)
+    return replace(candidate, input_tokens_max=input_tokens_max, output_tokens_max=cap, worst_case_nano_usd=cost)
 
 
 def _output_bound(candidate: Candidate, *, is_limited: bool) -> tuple[int | None, int]:
@@ -94,10 +90,6 @@ def _injectable(candidate: Candidate, bound: int) -> int:
     if asked_output_tokens(candidate.body) is not None or candidate.target.facts.output_tokens_max is not None:
         return bound
     return min(bound, OUTPUT_TOKENS_UNKNOWN)
-
-
-def _bought(candidate: Candidate, prices: Prices, room_nano_usd: int) -> int:
-    return output_tokens_for(room_nano_usd, input_tokens_max=candidate.input_tokens_max, prices=prices)
 
 
 def _choices(body: Mapping[str, Any]) -> int:

@@ -85,6 +85,8 @@ def _find(asked: str, table: Table) -> tuple[Route | None, str, str]:
 
 
 def _apply(asked: str, route: Route, *, suffix: str, star: str, facts: Facts) -> Resolved:
+    if not suffix and not route.is_glob:
+        return Resolved(asked, route, route.targets)
     targets: list[Target] = []
     skipped: list[tuple[Target, str]] = []
     for target in route.targets:
