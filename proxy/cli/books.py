@@ -1,0 +1,32 @@
+"""Commands' way to the ledger (part of `cli`, floor 7): the same files a server may be using at this moment."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from proxy.app import open_ledger
+from proxy.cli.places import LEDGER, Places
+from proxy.errors import LedgerUnavailable
+from proxy.ledger.records import Ledger
+
+T = TypeVar("T")
+
+
+def ask_ledger(places: Places, question: Callable[[Ledger], Awaitable[T]], *, may_begin: bool = False) -> T:
+    """Open the ledger, ask, close it; raises `LedgerUnavailable` when there is none, unless this may begin one."""
+    if not may_begin and not (places.data / LEDGER).exists():
+        raise LedgerUnavailable(
+            f"there is no ledger in {places.data}; name the right folder with --data, "
+            "or make a key (`turnpike keys create NAME`) or start a server to begin one"
+        )
+    return asyncio.run(_ask(places, question))
+
+
+async def _ask(places: Places, question: Callable[[Ledger], Awaitable[T]]) -> T:
+    ledger = await open_ledger(places.data)
+    try:
+        return await question(ledger)
+    finally:
+        await ledger.close()

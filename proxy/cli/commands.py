@@ -1,0 +1,211 @@
+"""The commands and their flags (part of `cli`, floor 7): `typer` turns these signatures into the command line.
+
+Every flag has a variable; the flag wins. What a command does stands in the module it imports when it runs.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from proxy import __version__
+from proxy.cli.places import find_places
+
+
+class LogFormat(StrEnum):
+    """How log lines look."""
+
+    JSON = "json"
+    CONSOLE = "console"
+
+
+class LogLevel(StrEnum):
+    """From which level on lines are written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class ExportFormat(StrEnum):
+    """What `export` writes."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", envvar="TURNPIKE_CONFIG", help="The routing table. [default: routes.yaml]"),
+]
+Data = Annotated[
+    Path,
+    typer.Option(
+        "--data",
+        envvar="TURNPIKE_DATA",
+        help="The data folder (ledger, keys); a relative one stands beside the routes file.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DATA = Path("data")
+
+_options: dict[str, Any] = {"add_completion": False, "rich_markup_mode": None, "pretty_exceptions_enable": False}
+app = typer.Typer(
+    help="An OpenAI-compatible gateway: streams, falls back, and accounts for every cent.",
+    no_args_is_help=True,
+    **_options,
+)
+keys = typer.Typer(help="Make, list and revoke client keys.", no_args_is_help=True, **_options)
+app.add_typer(keys, name="keys")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"turnpike {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def turnpike(
+    *,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Take what stands before the command's name."""
+
+
+@app.command()
+def serve(  # noqa: PLR0913  # one parameter per flag
+    *,
+    config: Config = None,
+    host: Annotated[str, typer.Option(envvar="TURNPIKE_HOST", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(envvar="TURNPIKE_PORT", min=0, max=65_535, help="Port; 0 takes a free one.")
+    ] = 4000,
+    data: Data = DATA,
+    workers: Annotated[int, typer.Option(envvar="TURNPIKE_WORKERS", min=1, help="Processes.")] = 1,
+    log_format: Annotated[LogFormat, typer.Option(envvar="TURNPIKE_LOG_FORMAT")] = LogFormat.JSON,
+    log_level: Annotated[LogLevel, typer.Option(envvar="LOG_LEVEL", case_sensitive=False)] = LogLevel.INFO,
+) -> None:
+    """Serve until stopped. Prints `listening on http://HOST:PORT` once requests are answered."""
+    if workers > 1:
+        raise typer.BadParameter("several workers are not available yet; use --workers 1", param_hint="--workers")
+    from proxy.cli.serving import serve_until_stopped
+
+    places = find_places(config, data)
+    serve_until_stopped(places, host=host, port=port, log_format=log_format.value, log_level=log_level.value)
+
+
+@app.command()
+def check(
+    file: Annotated[Path | None, typer.Argument(help="The routing table. [default: --config]")] = None,
+    *,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Check a routing table: every finding as FILE:LINE:COLUMN, or that it is good."""
+    from proxy.cli.tables import check_table
+
+    raise typer.Exit(check_table(file or config, as_json=as_json))
+
+
+@app.command()
+def models(*, config: Config = None, data: Data = DATA, as_json: Json = False) -> None:
+    """List the models clients may ask for, their targets, and which are ready."""
+    from proxy.cli.tables import list_models
+
+    list_models(find_places(config, data).config, as_json=as_json)
+
+
+@app.command()
+def explain(model: str, *, config: Config = None, data: Data = DATA, as_json: Json = False) -> None:
+    """Tell what would happen to a request for MODEL: targets, order, price, worst case. Calls nobody."""
+    from proxy.cli.trials import explain_model
+
+    explain_model(find_places(config, data), model, as_json=as_json)
+
+
+@app.command("test")
+def try_out(model: str, *, config: Config = None, data: Data = DATA, as_json: Json = False) -> None:
+    """Send one short request to MODEL and tell what came back; it is booked like any other."""
+    from proxy.cli.trials import try_model
+
+    raise typer.Exit(try_model(find_places(config, data), model, as_json=as_json))
+
+
+@keys.command("create")
+def create_key(  # noqa: PLR0913  # one parameter per flag
+    name: Annotated[str, typer.Argument(help="Shown in usage and logs; unique.")],
+    *,
+    budget: Annotated[str | None, typer.Option(help="As $5/day; hour, day, week, month, bare is total.")] = None,
+    models: Annotated[str | None, typer.Option(help="Models it may ask for, as a,b or openrouter/*.")] = None,
+    expires: Annotated[str | None, typer.Option(help="How long it lives, as 30d.")] = None,
+    config: Config = None,
+    data: Data = DATA,
+    as_json: Json = False,
+) -> None:
+    """Make a client key and print it, alone on stdout; it is shown this once."""
+    from proxy.cli.keys import KeyWishes, create_key
+
+    wishes = KeyWishes(name, budget=budget, models=models, expires=expires)
+    create_key(find_places(config, data), wishes, as_json=as_json)
+
+
+@keys.command("list")
+def list_keys(*, config: Config = None, data: Data = DATA, as_json: Json = False) -> None:
+    """List all client keys with their limits; never their values."""
+    from proxy.cli.keys import list_keys
+
+    list_keys(find_places(config, data), as_json=as_json)
+
+
+@keys.command("revoke")
+def revoke_key(name: str, *, config: Config = None, data: Data = DATA, as_json: Json = False) -> None:
+    """Revoke a client key: from its next request on it is refused."""
+    from proxy.cli.keys import revoke_key
+
+    raise typer.Exit(revoke_key(find_places(config, data), name, as_json=as_json))
+
+
+@app.command()
+def usage(  # noqa: PLR0913  # one parameter per flag
+    *,
+    by: Annotated[str, typer.Option(help="key, tenant, app, route, provider, model, hour, day, month.")] = "key,model",
+    since: Annotated[str | None, typer.Option("--from", help="A date or time, UTC.")] = None,
+    until: Annotated[str | None, typer.Option("--to", help="A date (its whole day) or time, UTC.")] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    config: Config = None,
+    data: Data = DATA,
+    as_json: Json = False,
+) -> None:
+    """Sum what was used and what it cost."""
+    from proxy.cli.figures import UsageWishes, print_usage
+
+    wishes = UsageWishes(by=by, since=since, until=until)
+    print_usage(find_places(config, data), wishes, as_csv=as_csv, as_json=as_json)
+
+
+@app.command()
+def export(
+    *,
+    since: Annotated[str | None, typer.Option(help="A date, a time, or how far back, as 30d.")] = None,
+    form: Annotated[
+        ExportFormat, typer.Option("--format", help="One object or line per attempt.")
+    ] = ExportFormat.JSONL,
+    config: Config = None,
+    data: Data = DATA,
+    as_json: Json = False,
+) -> None:
+    """Write every attempt in the books, oldest first, as JSON lines or CSV."""
+    from proxy.cli.figures import export_attempts
+
+    chosen = ExportFormat.JSONL if as_json else form
+    export_attempts(find_places(config, data), since=since, as_csv=chosen is ExportFormat.CSV)
+
+
+command = typer.main.get_command(app)

@@ -1,0 +1,49 @@
+"""`turnpike explain` and `turnpike test` (part of `cli`, floor 7): a request thought through, and one that is made."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from proxy.app import Settings, explain, test_model
+from proxy.cli.output import Column, complain, print_json, print_table, say
+from proxy.cli.places import Places
+
+
+def explain_model(places: Places, model: str, *, as_json: bool) -> None:
+    """Print what would happen to a request; raises `RequestError` for a model nobody may ask for."""
+    found = explain(_settings(places), model)
+    if as_json:
+        print_json(found)
+        return
+    titles = ("TARGET", "TRIED", "REASON", "WORST CASE USD")
+    columns = [Column(title, is_number=title.startswith("WORST")) for title in titles]
+    print_table(columns, [_candidate_row(candidate) for candidate in found["candidates"]])
+    worst = found["worst_case_usd"]
+    say(f"worst case of a request: {'unknown' if worst is None else f'${worst}'}")
+
+
+def try_model(places: Places, model: str, *, as_json: bool) -> int:
+    """Send one short request; 0 when an answer came, 1 when not."""
+    found = asyncio.run(test_model(_settings(places), model))
+    if as_json:
+        print_json(found)
+    elif found["ok"]:
+        say(f"{model}: answered by {found['target']} in {found['latency_ms']} ms for ${found['cost_usd']}")
+    else:
+        complain(f"{model}: {found['error']}")
+    return 0 if found["ok"] else 1
+
+
+def _settings(places: Places) -> Settings:
+    return Settings(config=places.config, data=places.data, log_level="error")
+
+
+def _candidate_row(candidate: dict[str, Any]) -> list[str]:
+    worst = candidate.get("worst_case_usd")
+    return [
+        candidate["target"],
+        "yes" if candidate["included"] else "no",
+        candidate["reason"] or "",
+        worst if worst is not None else "-",
+    ]
