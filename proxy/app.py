@@ -9,7 +9,7 @@ import asyncio
 import gc
 import os
 import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +73,8 @@ class Gateway:
     telemetry: Telemetry
     pepper: bytes
     clock: Clock
+    known_models: Callable[[str], Iterable[str]]
+    """Ids the catalogue knows of a provider."""
 
 
 class Lines:
@@ -129,9 +131,16 @@ async def open_gateway(settings: Settings, environ: Mapping[str, str] | None = N
         stack.push_async_callback(service.drain)
         pepper = await asyncio.to_thread(load_pepper, settings.data)
         authenticator = Authenticator(ledger, pepper=pepper, clock=clock)
-        gateway = Gateway(service, routes, ledger, authenticator, telemetry, pepper, clock)
+        gateway = Gateway(
+            service, routes, ledger, authenticator, telemetry, pepper, clock, known_models=catalogue.list_models
+        )
         await put_in_force(gateway, routes.current)
         yield gateway
+
+
+async def open_ledger(data: Path) -> Ledger:
+    """Open the books alone, for a command that asks them something; the caller closes them."""
+    return await SqliteLedger.open(data, clock=SystemClock())
 
 
 async def put_in_force(gateway: Gateway, table: Table) -> None:
@@ -179,6 +188,7 @@ def build_app(gateway: Gateway, *, started_at_s: float) -> Asgi:
         started_at_s=started_at_s,
         version=__version__,
         facts=gateway.service.facts,
+        known_models=gateway.known_models,
     )
     rest = Starlette(routes=build_routes(services), exception_handlers={Exception: handle_failure})
 
