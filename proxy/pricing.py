@@ -123,7 +123,8 @@ def cost(usage: Usage, prices: Prices) -> int:
     )
     nano = _fixed_nano(row)
     for tokens, price in charged:
-        nano = _add_tokens(nano, tokens, price)
+        if tokens:
+            nano = _add_tokens(nano, tokens, price)
     return _round_up(nano)
 
 

@@ -18,6 +18,7 @@ from proxy.codecs.wire import JsonObject
 from proxy.errors import ClientError, InvalidJson, PayloadTooLarge, UnknownParameter, UnsupportedMediaType
 
 BODY_BYTES_MAX = 20 << 20
+MODEL_CHARS_MAX = 500
 MESSAGES_MAX = 10_000
 TOKENS_MAX = 10_000_000
 """No model writes this much: a larger `max_tokens` is a mistake."""
@@ -36,7 +37,7 @@ ROUTED_FIELDS = (
     "models",
     "plugins",
 )
-FOREIGN_FIELDS = ("api_base", "base_url", "api_key", "custom_llm_provider", "extra_headers", "extra_query")
+FOREIGN_FIELDS = frozenset({"api_base", "base_url", "api_key", "custom_llm_provider", "extra_headers", "extra_query"})
 """Fields with which other gateways let a client choose the upstream or its credential (S8)."""
 
 _QUOTED_FIELDS = tuple(b'"%s"' % name.encode() for name in ROUTED_FIELDS)
@@ -93,17 +94,16 @@ def parse_chat(data: bytes) -> JsonObject:
 
 def check_chat(body: JsonObject) -> None:
     """Check the fields we read; raises `ClientError` naming the field."""
-    for name in FOREIGN_FIELDS:
-        if name in body:
-            msg = f"`{name}` is not accepted: upstreams and their credentials are set by the gateway's operator."
-            raise UnknownParameter(msg, param=name)
-    _check(body, "model", lambda v: isinstance(v, str) and 0 < len(v) <= 500, "a model's name")
+    if not FOREIGN_FIELDS.isdisjoint(body):
+        name = min(FOREIGN_FIELDS.intersection(body))
+        msg = f"`{name}` is not accepted: upstreams and their credentials are set by the gateway's operator."
+        raise UnknownParameter(msg, param=name)
     _check_messages(body)
-    _check(body, "stream", lambda v: isinstance(v, bool), "true or false")
-    _check(body, "stream_options", lambda v: isinstance(v, dict), "an object")
-    for name in ("max_tokens", "max_completion_tokens"):
-        _check(body, name, lambda v: _is_whole(v) and 1 <= v <= TOKENS_MAX, f"a whole number from 1 to {TOKENS_MAX:,}")
-    _check(body, "n", lambda v: _is_whole(v) and 1 <= v <= CHOICES_MAX, f"a whole number from 1 to {CHOICES_MAX}")
+    for name, is_good, wanted in _CHECKS:
+        value = body.get(name)
+        if value is not None and not is_good(value):
+            msg = f"`{name}` must be {wanted}."
+            raise ClientError(msg, param=name)
 
 
 def _check_messages(body: JsonObject) -> None:
@@ -115,15 +115,18 @@ def _check_messages(body: JsonObject) -> None:
         raise ClientError(msg, param="messages")
 
 
-def _check(body: JsonObject, name: str, is_good: Callable[[Any], bool], wanted: str) -> None:
-    value = body.get(name)
-    if value is not None and not is_good(value):
-        msg = f"`{name}` must be {wanted}."
-        raise ClientError(msg, param=name)
+def _is_count(value: Any, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
 
 
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+_CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("model", lambda value: isinstance(value, str) and 0 < len(value) <= MODEL_CHARS_MAX, "a model's name"),
+    ("stream", lambda value: isinstance(value, bool), "true or false"),
+    ("stream_options", lambda value: isinstance(value, dict), "an object"),
+    ("max_tokens", lambda value: _is_count(value, TOKENS_MAX), f"a whole number from 1 to {TOKENS_MAX:,}"),
+    ("max_completion_tokens", lambda value: _is_count(value, TOKENS_MAX), f"a whole number from 1 to {TOKENS_MAX:,}"),
+    ("n", lambda value: _is_count(value, CHOICES_MAX), f"a whole number from 1 to {CHOICES_MAX}"),
+)
 
 
 def _refuse_repeated(data: bytes) -> None:
