@@ -6,6 +6,8 @@ The caller opens what the app needs before it calls `serve` and closes it after:
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import resource
 import socket
 from collections.abc import Awaitable, Callable, MutableMapping
 from types import FrameType
@@ -75,6 +77,7 @@ async def serve(
 
     Then nothing new is accepted, running replies go on for `drain_s` seconds at most, and what is left is cancelled.
     """
+    _raise_file_limit()
     config = uvicorn.Config(
         app,
         http=EdgeProtocol.limited(limits),
@@ -92,6 +95,13 @@ async def serve(
     server = _Server(config, on_ready)
     await server.serve(sockets=[listener])
     await _settle(server.server_state.tasks)
+
+
+def _raise_file_limit() -> None:
+    """Take all open files the system grants: a stream needs two, and shells often start us with 1,024 in all."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class _Server(uvicorn.Server):

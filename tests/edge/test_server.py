@@ -1,0 +1,190 @@
+"""The listening side: addresses, the ready line's truth, and an end that breaks no stream."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from proxy.edge import server
+from proxy.edge.server import ListenError, address_of, listen, serve
+from tests.edge.connection import EchoApp, head
+
+
+@contextlib.asynccontextmanager
+async def running(app: Any, **options: Any) -> AsyncIterator[tuple[asyncio.Task[None], int]]:
+    """Serve an app as `turnpike serve` does; gives the serving task and the port once it is ready."""
+    ready = asyncio.Event()
+    listener = listen("127.0.0.1", 0)
+    port = listener.getsockname()[1]
+    task = asyncio.ensure_future(serve(app, listener=listener, on_ready=ready.set, **options))
+    async with asyncio.timeout(5):
+        await ready.wait()
+    try:
+        yield task, port
+    finally:
+        if not task.done():
+            signal.raise_signal(signal.SIGTERM)
+            await asyncio.sleep(0)
+            signal.raise_signal(signal.SIGTERM)
+            await asyncio.wait((task,), timeout=5)
+
+
+def test_a_free_port_is_found_and_shown() -> None:
+    """Port 0 takes any; the address has the one it got."""
+    with listen("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        assert address_of(listener, "127.0.0.1") == f"http://127.0.0.1:{port}"
+        assert port > 0
+
+
+def test_an_ipv6_address_is_shown_in_brackets() -> None:
+    """As URLs have it."""
+    with listen("::1", 0) as listener:
+        assert address_of(listener, "::1").startswith("http://[::1]:")
+
+
+def test_a_name_is_listened_on_as_ipv4_where_it_can() -> None:
+    """It is what clients try when they are told 127.0.0.1."""
+    with listen("localhost", 0) as listener:
+        assert listener.family is socket.AF_INET
+
+
+def test_a_port_in_use_is_named_with_the_remedy() -> None:
+    """Before anything else is opened."""
+    with listen("127.0.0.1", 0) as taken:
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ListenError, match=f"127.0.0.1 port {port} .*--port"):
+            listen("127.0.0.1", port)
+
+
+def test_a_host_nobody_knows_is_named() -> None:
+    """No traceback of the resolver."""
+    with pytest.raises(ListenError, match=r"no\.such\.host\.invalid"):
+        listen("no.such.host.invalid", 0)
+
+
+async def test_requests_are_answered_once_it_is_ready() -> None:
+    """And without the server's name in the reply."""
+    async with running(EchoApp()) as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(head(b"GET /x HTTP/1.1", b"connection: close"))
+        reply = await reader.read()
+        writer.close()
+        assert reply.startswith(b"HTTP/1.1 200")
+        assert b"\r\ndate: " in reply
+        assert b"\r\nserver: " not in reply
+
+
+async def test_sigterm_lets_a_running_stream_finish_and_accepts_no_other() -> None:
+    """It ends with its terminal chunk; idle connections are closed at once."""
+    app = EchoApp()
+    async with running(app) as (task, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        idle, idle_writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(head(b"GET /slow HTTP/1.1"))
+        await reader.readuntil(b"first")
+        signal.raise_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(idle.read(), 2) == b""
+        with pytest.raises(OSError, match=r"refused|Connect"):
+            await asyncio.open_connection("127.0.0.1", port)
+        assert not task.done()
+        app.go_on.set()
+        assert (await reader.read()).endswith(b"last\r\n0\r\n\r\n")
+        await asyncio.wait_for(task, 2)
+        writer.close()
+        idle_writer.close()
+
+
+class StubbornApp:
+    """Streams for ever and notes how it ended."""
+
+    def __init__(self) -> None:
+        self.settled = asyncio.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"first", "more_body": True})
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.05)
+            self.settled.set()
+            raise
+
+
+async def _open_stream(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(head(b"GET /x HTTP/1.1"))
+    await reader.readuntil(b"first")
+    return reader, writer
+
+
+async def test_a_stream_that_outlives_the_drain_is_cut_and_settles() -> None:
+    """The client sees that it is incomplete; `serve` returns only once the request has ended."""
+    app = StubbornApp()
+    async with running(app, drain_s=0) as (task, port):
+        reader, writer = await _open_stream(port)
+        signal.raise_signal(signal.SIGTERM)
+        assert not (await asyncio.wait_for(reader.read(), 3)).endswith(b"0\r\n\r\n")
+        await asyncio.wait_for(task, 3)
+        assert app.settled.is_set()
+        writer.close()
+
+
+async def test_a_second_signal_ends_the_wait() -> None:
+    """Soon, and with everything settled."""
+    app = StubbornApp()
+    async with running(app) as (task, port):
+        _, writer = await _open_stream(port)
+        signal.raise_signal(signal.SIGTERM)
+        await asyncio.sleep(0.2)
+        assert not task.done()
+        signal.raise_signal(signal.SIGTERM)
+        await asyncio.wait_for(task, 3)
+        assert app.settled.is_set()
+        writer.close()
+
+
+async def test_a_request_that_never_settles_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After `SETTLE_S` the process ends without it: the ledger resolves what it left."""
+    monkeypatch.setattr(server, "SETTLE_S", 0.05)
+    release = asyncio.Event()
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"first", "more_body": True})
+        while not release.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await release.wait()
+
+    async with running(app, drain_s=0) as (task, port):
+        _, writer = await _open_stream(port)
+        signal.raise_signal(signal.SIGTERM)
+        await asyncio.wait_for(task, 3)
+        writer.close()
+        release.set()
+
+
+async def test_a_lifespan_is_run_when_asked_for() -> None:
+    """Startup before the ready line, shutdown after the last request."""
+    seen: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "lifespan"
+        for step in ("startup", "shutdown"):
+            assert (await receive())["type"] == f"lifespan.{step}"
+            seen.append(step)
+            await send({"type": f"lifespan.{step}.complete"})
+
+    async with running(app, lifespan="on") as (task, _):
+        assert seen == ["startup"]
+        signal.raise_signal(signal.SIGTERM)
+        await asyncio.wait_for(task, 3)
+    assert seen == ["startup", "shutdown"]
