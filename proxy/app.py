@@ -13,7 +13,9 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import orjson
 from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
@@ -21,19 +23,24 @@ from proxy import __version__
 from proxy.catalogue import load_catalogue
 from proxy.clock import Clock, SystemClock
 from proxy.codecs.openai import OpenAICodec
-from proxy.codecs.wire import Upstream
-from proxy.edge.auth import Authenticator, mint_key
-from proxy.edge.chat import ChatEndpoint
+from proxy.codecs.wire import Surface, Upstream
+from proxy.edge.auth import Authenticator, build_principal, mint_key
+from proxy.edge.chat import ChatEndpoint, new_id
 from proxy.edge.routes import build_routes, handle_failure
 from proxy.edge.server import Asgi, address_of, listen, serve
 from proxy.edge.services import Services
-from proxy.files import RoutesFile
-from proxy.gateway import Line, Service
+from proxy.errors import RequestError
+from proxy.files import RoutesFile, load_table
+from proxy.gateway import Asked, Exchange, Line, Service, bound_cheaply
 from proxy.health import Health
 from proxy.jobs import sweep
 from proxy.ledger.folder import digest_key, digest_key_sha256, load_pepper
 from proxy.ledger.records import KeyRecord, Ledger
 from proxy.ledger.sqlite import SqliteLedger
+from proxy.routing.explain import as_json
+from proxy.routing.holds import size
+from proxy.routing.plan import make_plan
+from proxy.routing.principal import Principal
 from proxy.routing.table import DeclaredKey, Dialect, Provider, Table
 from proxy.simulated import SimulatedUpstream
 from proxy.telemetry import Telemetry
@@ -282,3 +289,52 @@ async def _jobs(gateway: Gateway) -> AsyncIterator[None]:
         yield
         for task in tasks:
             task.cancel()
+
+
+def explain(settings: Settings, model: str, environ: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Think a short request for a model through, calling nobody; raises `RequestError` when nobody may ask for it."""
+    catalogue = load_catalogue()
+    table = load_table(settings.config, environ=os.environ if environ is None else environ, catalogue=catalogue)
+    body = {"model": model, "messages": [{"role": "user", "content": "Hello!"}]}
+    plan = make_plan(body, principal=Principal(OPERATOR_KEY), table=table, facts=catalogue.find)
+    return as_json(size(plan, bound_cheaply(plan, len(orjson.dumps(body))), room_nano_usd=None))
+
+
+async def test_model(settings: Settings, model: str) -> dict[str, Any]:
+    """Send one short request through the real chain and book it under a key of the operator's own."""
+    async with open_gateway(settings) as gateway:
+        record = await _operator_key(gateway)
+        asked = Asked(
+            body={"model": model, "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 64},
+            body_bytes=256,
+            surface=Surface.OPENAI,
+            principal=build_principal(record, gateway.routes.current),
+            table=gateway.routes.current,
+            request_id=new_id(),
+            app="turnpike test",
+            received_s=gateway.clock.monotonic_s(),
+        )
+        exchange = Exchange(asked, gateway.service)
+        found: dict[str, Any] = {"model": model, "ok": False}
+        try:
+            async with exchange:
+                answer = await exchange.answer()
+        except RequestError as error:
+            found |= {"error": error.message, "code": error.code, "attempts": error.metadata.get("attempts", [])}
+        else:
+            headers = answer.headers
+            target = f"{headers['x-turnpike-provider']}/{headers['x-turnpike-model']}"
+            found |= {"ok": True, "target": target, "cost_usd": headers.get("x-turnpike-cost")}
+            found |= {"cost_source": headers["x-turnpike-cost-source"], "attempts": exchange.attempts}
+        latency_s = gateway.clock.monotonic_s() - asked.received_s
+        return found | {"request_id": exchange.request_id, "latency_ms": round(latency_s * 1000)}
+
+
+async def _operator_key(gateway: Gateway) -> KeyRecord:
+    """Find or make the key of the operator's trials; its digest is that of a key nobody has."""
+    record = KeyRecord(
+        name=OPERATOR_KEY, digest=digest_key(gateway.pepper, mint_key()), created_at_s=gateway.clock.now_s()
+    )
+    await gateway.ledger.create_key(record)
+    known = {key.name: key for key in await gateway.ledger.list_keys()}
+    return known[OPERATOR_KEY]

@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-from proxy.gateway.admission import KeyChanged
+from proxy.gateway.admission import KeyChanged, bound_cheaply
 from proxy.gateway.attempt import Line
 from proxy.gateway.exchange import Answer, Asked, Exchange
 from proxy.gateway.service import Service
 
-__all__ = ["Answer", "Asked", "Exchange", "KeyChanged", "Line", "Service"]
+__all__ = ["Answer", "Asked", "Exchange", "KeyChanged", "Line", "Service", "bound_cheaply"]

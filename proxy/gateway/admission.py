@@ -33,7 +33,7 @@ async def admit(plan: Plan, ask: Ask, *, body_bytes: int) -> tuple[Plan, Admitte
     `ask` puts a sized plan to the ledger. Raises `PolicyRefusal`, `PriceUnknown`, `Unauthenticated` or `KeyChanged`.
     """
     room = plan.max_cost_nano_usd
-    sized = size(plan, _bound_cheaply(plan, body_bytes), room_nano_usd=None)
+    sized = size(plan, bound_cheaply(plan, body_bytes), room_nano_usd=None)
     _refuse_unpriced(sized)
     refused: Refused | None = None
     if room is None or hold_of(sized) <= room:
@@ -94,7 +94,7 @@ async def _ask(ask: Ask, plan: Plan) -> Admitted | Refused:
     raise Unauthenticated(msg)
 
 
-def _bound_cheaply(plan: Plan, body_bytes: int) -> list[int]:
+def bound_cheaply(plan: Plan, body_bytes: int) -> list[int]:
     """Bound the input by the bytes of the body; never more than the model can read, which it would refuse itself."""
     bounds = []
     for candidate in plan.candidates:

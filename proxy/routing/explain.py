@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from proxy.money import format_usd
 from proxy.pricing import Prices
@@ -41,7 +42,7 @@ def explain(plan: Plan) -> tuple[Explained, ...]:
     return tried + left_out
 
 
-def as_json(plan: Plan) -> dict[str, object]:
+def as_json(plan: Plan) -> dict[str, Any]:
     """Give the explanation in the shape of `turnpike explain --json`."""
     rows = explain(plan)
     worst = max((row.worst_case_nano_usd for row in rows if row.worst_case_nano_usd is not None), default=None)
@@ -65,4 +66,9 @@ def as_json(plan: Plan) -> dict[str, object]:
 
 def price_json(prices: Prices) -> dict[str, str]:
     """Give a price as decimal strings, USD per million tokens, with where it comes from."""
-    return {"input": str(prices.input), "output": str(prices.output), "source": prices.source, "as_of": prices.as_of}
+    return {
+        "input": f"{prices.input:f}",
+        "output": f"{prices.output:f}",
+        "source": prices.source,
+        "as_of": prices.as_of,
+    }
