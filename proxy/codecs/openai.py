@@ -97,9 +97,11 @@ class OpenAICodec:
         return failures.read_failure(status, headers, body, asked=asked)
 
     def _cap(self, written: JsonObject, output_tokens_max: int) -> None:
-        named = [name for name in ("max_completion_tokens", "max_tokens") if written.get(name) is not None]
-        for name in named or [self._cap_field]:
-            written[name] = output_tokens_max
+        named = [name for name in ("max_completion_tokens", "max_tokens") if isinstance(written.get(name), int)]
+        for name in named:
+            written[name] = min(written[name], output_tokens_max)
+        if not named:
+            written[self._cap_field] = output_tokens_max
 
 
 class OpenAIStream:

@@ -16,7 +16,7 @@ from proxy.clock import Clock
 from proxy.errors import ClientError, Unauthenticated
 from proxy.ledger.folder import digest_key_sha256
 from proxy.ledger.records import KeyRecord, Ledger
-from proxy.routing.principal import Principal
+from proxy.routing.principal import Principal, lay_over
 from proxy.routing.table import Table
 
 KEY_BYTES_MAX = 256
@@ -59,7 +59,7 @@ def read_key(headers: RawHeaders) -> bytes:
 def build_principal(record: KeyRecord, table: Table) -> Principal:
     """Join a key's record with its tenant's defaults; a tenant that left the table adds none."""
     tenant = table.tenants.get(record.tenant) if record.tenant is not None else None
-    params = {**tenant.params, **record.params} if tenant is not None else record.params
+    params = lay_over(tenant.params, record.params) if tenant is not None else record.params
     default_model = record.default_model or (tenant.default_model if tenant is not None else None)
     return Principal(
         name=record.name,

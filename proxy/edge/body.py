@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
 import orjson
 from starlette.types import Receive
 
-from proxy.codecs.wire import JsonObject
+from proxy.codecs.wire import JsonObject, is_deeper
 from proxy.errors import ClientError, InvalidJson, PayloadTooLarge, UnknownParameter, UnsupportedMediaType
 
 BODY_BYTES_MAX = 20 << 20
 MODEL_CHARS_MAX = 500
+DEPTH_MAX = 64
+"""Of objects and lists within each other (reliability.md 1g): what is nested deeper is an attack."""
 MESSAGES_MAX = 10_000
 TOKENS_MAX = 10_000_000
 """No model writes this much: a larger `max_tokens` is a mistake."""
@@ -40,6 +43,8 @@ ROUTED_FIELDS = (
 FOREIGN_FIELDS = frozenset({"api_base", "base_url", "api_key", "custom_llm_provider", "extra_headers", "extra_query"})
 """Fields with which other gateways let a client choose the upstream or its credential (S8)."""
 
+_ESCAPED_LETTER = re.compile(rb"\\u00(?:5[fF]|[67][0-9A-Fa-f])")
+"""Nobody escapes letters, unless to hide the name of a field."""
 _QUOTED_FIELDS = tuple(b'"%s"' % name.encode() for name in ROUTED_FIELDS)
 
 RawHeaders = list[tuple[bytes, bytes]]
@@ -86,7 +91,9 @@ def parse_chat(data: bytes) -> JsonObject:
         raise InvalidJson(msg) from error
     if not isinstance(body, dict):
         raise InvalidJson("The body must be a JSON object.")
-    if any(data.count(name) > 1 for name in _QUOTED_FIELDS):
+    if data.count(b"{") + data.count(b"[") > DEPTH_MAX and is_deeper(body, DEPTH_MAX):
+        raise InvalidJson(f"The body is nested more than {DEPTH_MAX} deep, the most this gateway takes.")
+    if any(data.count(name) > 1 for name in _QUOTED_FIELDS) or _ESCAPED_LETTER.search(data):
         _refuse_repeated(data)
     check_chat(body)
     return body

@@ -12,6 +12,7 @@ from proxy.errors import Failure, FailureKind
 
 BACKOFF_FIRST_S = 0.5
 BACKOFF_S_MAX = 8.0
+DOUBLINGS_MAX = 10
 RETRY_AFTER_S_MAX = 10.0
 """A longer Retry-After is not waited for: the client is told instead."""
 
@@ -52,7 +53,8 @@ def backoff_s(tries: int, *, retry_after_s: float | None, jitter: float) -> floa
     `tries` counts what was tried of this target, from 1; `jitter` is a random number from 0 to 1. Exponential from
     `BACKOFF_FIRST_S` with the upper half jittered, never less than a Retry-After up to `RETRY_AFTER_S_MAX`.
     """
-    wait_s = min(BACKOFF_FIRST_S * 2.0 ** (tries - 1), BACKOFF_S_MAX) * (0.5 + jitter / 2)
+    doublings = min(tries - 1, DOUBLINGS_MAX)
+    wait_s = min(BACKOFF_FIRST_S * 2.0**doublings, BACKOFF_S_MAX) * (0.5 + jitter / 2)
     if retry_after_s is None:
         return wait_s
     return max(wait_s, retry_after_s) if retry_after_s <= RETRY_AFTER_S_MAX else None

@@ -12,6 +12,7 @@ from typing import Any
 
 from proxy.pricing import output_tokens_for, worst_case
 from proxy.routing.plan import Candidate, Plan, Skipped
+from proxy.routing.principal import OUTPUT_CAPS
 
 OUTPUT_TOKENS_FLOOR = 64
 """Less output than this is no useful answer: the target is refused rather than clamped."""
@@ -47,19 +48,20 @@ def least_of(plan: Plan) -> int:
 
 
 def asked_output_tokens(body: Mapping[str, Any]) -> int | None:
-    """Give the output cap the client (or a default param) asks for."""
-    caps = [body[name] for name in ("max_completion_tokens", "max_tokens") if isinstance(body.get(name), int)]
-    return min(caps) if caps else None
+    """Give the output cap the client (or a default param) asks for; of two the higher: a model may heed either."""
+    caps = [cap for name in OUTPUT_CAPS if isinstance(cap := body.get(name), int) and cap >= 1]
+    return max(caps, default=None)
 
 
 def _fit(candidate: Candidate, plan: Plan, *, input_tokens_max: int, room_nano_usd: int | None) -> Candidate | str:
     """Give the candidate as it may run, or the reason why it may not."""
     prices = candidate.prices
+    is_limited = plan.is_limited or room_nano_usd is not None
     if prices is None:
-        if plan.is_limited:
+        if is_limited:
             return "its price is not known, and a limit in money holds"
         return replace(candidate, input_tokens_max=input_tokens_max)
-    cap, bound = _output_bound(candidate, is_limited=plan.is_limited)
+    cap, bound = _output_bound(candidate, is_limited=is_limited)
     choices = _choices(candidate.body)
     cost = worst_case(input_tokens_max=input_tokens_max, output_tokens_max=bound * choices, prices=prices)
     if room_nano_usd is not None and cost > room_nano_usd:

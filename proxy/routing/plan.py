@@ -13,7 +13,7 @@ from typing import Any
 from proxy.errors import ClientError, NotFound
 from proxy.policy.timeouts import Clocks, clocks
 from proxy.pricing import Prices
-from proxy.routing.principal import Principal
+from proxy.routing.principal import Principal, lay_over
 from proxy.routing.resolve import Facts, Resolved, resolve
 from proxy.routing.table import Route, Table, Target, Timeouts
 
@@ -96,7 +96,7 @@ def _refuse_unready_fields(body: Mapping[str, Any], principal: Principal) -> Non
     """Refuse what could pick a model past the key's list or spend past its budget inside OpenRouter."""
     if principal.models is None and not principal.has_budget:
         return
-    for name in ("models", "plugins"):
+    for name in ("models", "plugins", "preset"):
         if body.get(name) not in (None, []):
             msg = f"`{name}` is not available yet for a key that has a budget or a list of models; leave it out."
             raise ClientError(msg, code="invalid_value", param=name)
@@ -104,10 +104,12 @@ def _refuse_unready_fields(body: Mapping[str, Any], principal: Principal) -> Non
 
 def _split_ready(resolved: Resolved) -> tuple[list[Target], list[Skipped]]:
     skipped = [Skipped(target, reason) for target, reason in resolved.skipped]
-    ready = []
-    for target in resolved.targets[:TARGETS_MAX]:
+    ready: list[Target] = []
+    for target in resolved.targets:
         if target.provider.not_ready is not None:
             skipped.append(Skipped(target, target.provider.not_ready))
+        elif len(ready) == TARGETS_MAX:
+            skipped.append(Skipped(target, f"{TARGETS_MAX} targets are the most one request tries"))
         else:
             ready.append(target)
     return ready, skipped
@@ -131,11 +133,7 @@ def _candidate(
 
 
 def _with_params(body: Mapping[str, Any], principal: Principal, target: Target) -> Mapping[str, Any]:
-    """Fill in defaults: request > key > tenant > model; a cap under either name is one option."""
+    """Fill in defaults: request > key > tenant > model."""
     if not principal.params and not target.params:
         return body
-    filled = {**target.params, **principal.params}
-    if "max_tokens" in body or "max_completion_tokens" in body:
-        filled.pop("max_tokens", None)
-        filled.pop("max_completion_tokens", None)
-    return {**filled, **body}
+    return lay_over(lay_over(target.params, principal.params), body)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+OUTPUT_CAPS = frozenset({"max_tokens", "max_completion_tokens"})
+
 
 @dataclass(frozen=True, slots=True)
 class Principal:
@@ -26,6 +28,13 @@ class Principal:
     def may_ask(self, model: str) -> bool:
         """Tell whether it may ask for this name, suffix and all, exactly as written."""
         return self.models is None or any(matches(pattern, model) for pattern in self.models)
+
+
+def lay_over(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
+    """Let the fields of `upper` win over defaults; an output cap is one option under either of its names."""
+    has_cap = not OUTPUT_CAPS.isdisjoint(upper)
+    kept = {name: value for name, value in lower.items() if not (has_cap and name in OUTPUT_CAPS)}
+    return {**kept, **upper}
 
 
 def matches(pattern: str, name: str) -> bool:

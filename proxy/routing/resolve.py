@@ -45,13 +45,13 @@ def resolve(model: str | None, *, principal: Principal, table: Table, facts: Fac
         msg = "No `model` was sent and no default_model is set; name one of the models of GET /v1/models."
         raise ClientError(msg, param="model")
     asked = asked.removeprefix("@preset/")
-    if model is not None and not principal.may_ask(asked):
-        msg = f"This key may not ask for the model '{shown(asked)}'.{_near_text(asked, principal, table)}"
-        raise PermissionRefused(msg, param="model")
     route, suffix, star = _find(asked, table)
     if route is None:
         msg = f"The model '{shown(asked)}' does not exist.{_near_text(asked, principal, table)}"
         raise NotFound(msg, param="model", metadata={"near": near_names(asked, principal, table)})
+    if model and not principal.may_ask(asked):
+        msg = f"This key may not ask for the model '{shown(asked)}'.{_near_text(asked, principal, table)}"
+        raise PermissionRefused(msg, param="model")
     return _apply(asked, route, suffix=suffix, star=star, facts=facts)
 
 

@@ -67,12 +67,15 @@ def next_step(plan: Plan, outcomes: tuple[Outcome, ...], *, jitter: float) -> Ca
 def _next_untried(plan: Plan, outcomes: tuple[Outcome, ...]) -> int | None:
     """Find the first target not tried yet; after an overflow only one whose context is not known to be too small."""
     tried = {outcome.index for outcome in outcomes}
+    large = _large_enough(plan, outcomes)
+    return next((index for index in large if index not in tried), None)
+
+
+def _large_enough(plan: Plan, outcomes: tuple[Outcome, ...]) -> list[int]:
+    """Give the targets whose context is larger than any that was too small, or not known."""
     too_small = max((_overflowed(plan, outcome) for outcome in outcomes), default=0)
-    for index, candidate in enumerate(plan.candidates):
-        context = candidate.target.facts.context_tokens
-        if index not in tried and (context is None or context > too_small):
-            return index
-    return None
+    contexts = [candidate.target.facts.context_tokens for candidate in plan.candidates]
+    return [index for index, context in enumerate(contexts) if context is None or context > too_small]
 
 
 def _overflowed(plan: Plan, outcome: Outcome) -> int:
@@ -87,7 +90,8 @@ def _retry(plan: Plan, outcomes: tuple[Outcome, ...], jitter: float) -> Call | N
     if len(outcomes) >= len(plan.candidates) + plan.retries - 1:
         return None
     latest = {outcome.index: outcome for outcome in outcomes}
-    usable = [index for index, outcome in latest.items() if judge(outcome.failure) is Verdict.NEXT]
+    large = _large_enough(plan, outcomes)
+    usable = [index for index in large if index in latest and judge(latest[index].failure) is Verdict.NEXT]
     if not usable:
         return None
     index = max(usable)
@@ -170,6 +174,8 @@ def _mixed_error(failures: list[Failure]) -> RequestError:
         return PermissionRefused(moderated.message, code="content_policy", metadata=dict(moderated.metadata))
     if (overflow := by_kind.get(FailureKind.CONTEXT_LENGTH)) is not None and failures[-1] is overflow:
         return ContextLengthExceeded(overflow.message, param="messages", metadata=dict(overflow.metadata))
-    message = f"No target could answer; the last one said: {failures[-1].message}"
+    # What is said of our own credential would read like a word about the client's.
+    last = [failure for failure in failures if failure.kind not in _CREDENTIAL_KINDS][-1]
     waits = [failure.retry_after_s for failure in failures if failure.retry_after_s is not None]
-    return UpstreamFailed(message, retry_after_s=min(waits, default=None), metadata=dict(failures[-1].metadata))
+    message = f"No target could answer; one said: {last.message}"
+    return UpstreamFailed(message, retry_after_s=min(waits, default=None), metadata=dict(last.metadata))
