@@ -17,6 +17,7 @@ from proxy.codecs.wire import Surface
 from proxy.edge.auth import Authenticator
 from proxy.edge.body import ClientLeft, RawHeaders, parse_body, read_body
 from proxy.edge.errors import error_reply, error_status, send_reply, surface_of
+from proxy.edge.protocol import CUT
 from proxy.errors import RequestError, Unauthenticated
 from proxy.gateway import Answer, Asked, Exchange, KeyChanged, Service
 from proxy.routing.table import Table
@@ -26,6 +27,9 @@ PLANS_MAX = 3
 """How often a request is planned anew because its key was changed meanwhile."""
 CLIENT_LEFT_STATUS = 499
 """What the log shows for a client that went away, as nginx does."""
+
+BEGUN = "turnpike.begun"
+"""Set in the scope once the reply's head is out: from then on an error can only cut the connection."""
 
 _IDS = random.Random()
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_-]{1,64}")
@@ -54,6 +58,12 @@ class ChatEndpoint:
         except RequestError as error:
             await send_reply(send, error_reply(error, surface, request_id=request_id))
             self._telemetry.request_refused(request_id, error_status(error, surface), error.code)
+        except Exception as error:  # noqa: BLE001  # whatever bug it is, the client gets our JSON and the log the stack
+            self._telemetry.fail("request_crashed", error, request_id=request_id)
+            if scope.get(BEGUN):
+                scope["extensions"][CUT]()
+            else:
+                await send_reply(send, error_reply(error, surface, request_id=request_id))
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         received_s = self._service.clock.monotonic_s()
@@ -93,7 +103,6 @@ class _Turn:
         self._send = send
         self._scope = scope
         self._telemetry = telemetry
-        self._has_begun = False
         self._is_over = False
         self._has_left = False
         self._status = CLIENT_LEFT_STATUS
@@ -143,9 +152,10 @@ class _Turn:
             is_last = self._is_over and self._exchange.error is None
             await self._send({"type": "http.response.body", "body": piece, "more_body": not is_last})
         if self._exchange.error is not None:
-            self._scope["extensions"]["turnpike.cut"]()
+            self._scope["extensions"][CUT]()
 
     async def _start(self, answer: Answer, headers: list[tuple[bytes, bytes]]) -> None:
+        self._scope[BEGUN] = True
         headers += [(name.encode(), value.encode()) for name, value in answer.headers.items()]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
 
