@@ -123,6 +123,7 @@ PLANTED: list[tuple[Callable[[str], object], str, str]] = [
     (tidy.long_functions, "def f():\n" + "    x = 1\n" * 59, "def f():\n" + "    x = 1\n" * 60),
     (tidy.wide_functions, "def f(self, a, b, c, *, d, e, f): ...", "def f(a, b, c, *, d, e, f, **g): ..."),
     (tidy.wide_functions, "async def f(a, b, c, d, e, *f): ...", "async def f(a, b, c, d, e, f, *g): ..."),
+    (tidy.wide_functions, "@app.command()\ndef f(a, b, c, d, e, f, g): ...", "@cache\ndef f(a, b, c, d, e, f, g): ..."),
     (tidy.floats, "x = 1", "x = 1.0"),
     (tidy.floats, "x: float = y()", "x = float(y)"),
     (tidy.floats, "WAIT_S_MAX = 0.5", "COST_USD_MAX = 0.5"),
