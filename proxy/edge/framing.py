@@ -68,7 +68,7 @@ HEAD_TOO_LARGE = Refusal(431, "headers_too_large", "The request's header fields 
 TOO_SLOW = Refusal(408, "request_timeout", "The request took too long to arrive.")
 TOO_MANY_CONNECTIONS = Refusal(503, "overloaded", "The gateway has too many connections; try again shortly.")
 TOO_MANY_WAITING = Refusal(400, "invalid_http", "Too much was sent without waiting for the answer before.")
-AFTER_CLOSE = Refusal(400, "invalid_http", "A request followed one that asked to close the connection.")
+AFTER_CLOSE = Refusal(400, "invalid_http", "A request came on a connection that was about to close.")
 TRAILERS = Refusal(400, "invalid_http", "Trailer fields are not accepted.")
 CHUNK_OVERHEAD = Refusal(400, "invalid_http", "The body's chunks hold more framing than content.")
 

@@ -171,8 +171,8 @@ class EdgeProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """Begin to wait for a client that does not read."""
         super().pause_writing()
-        if self._stall is None:
-            self._stall = self.loop.call_later(self.limits.stall_s, self.transport.abort)
+        self._unset_stall()
+        self._stall = self.loop.call_later(self.limits.stall_s, self.transport.abort)
 
     def resume_writing(self) -> None:
         """Go on: it has read."""
@@ -378,8 +378,7 @@ class EdgeProtocol(HttpToolsProtocol):
             return
         self.stop_listening()
         self._is_lingering = True
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
+        self.transport.write_eof()
         self._arm(self.limits.linger_s, self._close)
 
     def _newest(self) -> RequestResponseCycle | None:

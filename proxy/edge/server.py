@@ -135,5 +135,7 @@ async def _settle(tasks: set[asyncio.Task[None]]) -> None:
 
 
 def _cancel(tasks: set[asyncio.Task[None]]) -> None:
+    """Cancel each once: a second time would interrupt what it does to end well."""
     for task in tuple(tasks):
-        task.cancel()
+        if not task.cancelling():
+            task.cancel()

@@ -34,7 +34,7 @@ class Served:
 
 
 class EchoApp:
-    """Answers with what it was asked; `/slow` streams until it is told to stop or the client leaves."""
+    """Answers with what it was asked; `/slow` streams until it is told to go on or the client leaves."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str, bytes]] = []
@@ -47,6 +47,11 @@ class EchoApp:
         if scope["path"] == "/early":
             await _answer(send, b"early")
             return
+        if scope["path"] == "/eager":
+            await self._stream(receive, send)
+            return
+        if scope["path"] == "/idle":
+            await self.go_on.wait()
         body, more = b"", True
         while more:
             message = await receive()
@@ -67,7 +72,7 @@ class EchoApp:
     async def _stream(self, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"first", "more_body": True})
-        gone = asyncio.ensure_future(receive())
+        gone = asyncio.ensure_future(_departure(receive))
         resumed = asyncio.ensure_future(self.go_on.wait())
         await asyncio.wait((gone, resumed), return_when=asyncio.FIRST_COMPLETED)
         if gone.done():
@@ -81,6 +86,11 @@ class EchoApp:
         await send({"type": "http.response.body", "body": b"data: error\n\n", "more_body": True})
         scope["extensions"]["turnpike.cut"]()
         await send({"type": "http.response.body", "body": b"never sent", "more_body": True})
+
+
+async def _departure(receive: Any) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _answer(send: Any, body: bytes) -> None:

@@ -123,6 +123,28 @@ async def test_a_slow_reader_that_goes_on_gets_everything() -> None:
         assert (status, len(body)) == (200, 4_000_000)
 
 
+async def test_a_client_that_does_not_read_the_end_is_cut_off() -> None:
+    """Closing waits for what was written to leave, but not for ever."""
+    async with served(EchoApp()) as server:
+        client = socket.create_connection(("127.0.0.1", server.port))
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.sendall(head(b"GET /big HTTP/1.1", CLOSE))
+        await server.until_connections(1)
+        await server.until_connections(0)
+        client.close()
+
+
+async def test_a_body_the_app_does_not_read_has_no_deadline() -> None:
+    """It is we who keep it waiting."""
+    app = EchoApp()
+    async with served(app, replace(QUICK, body_s=0.03)) as server, connected(server) as client:
+        client.send(head(b"POST /idle HTTP/1.1", b"content-length: 1000000") + b"x" * 999_000)
+        await asyncio.sleep(0.15)
+        app.go_on.set()
+        client.send(b"x" * 1000)
+        assert (await client.read_reply())[0] == 200
+
+
 # ---------------------------------------------------------------- limits of the head
 
 
@@ -238,6 +260,17 @@ async def test_a_refused_body_tells_the_app_that_its_client_is_gone() -> None:
         await asyncio.wait_for(app.left.wait(), 1.0)
 
 
+async def test_a_body_that_breaks_under_a_running_reply_aborts_it() -> None:
+    """There is no way left to say why, but the client cannot take the reply for whole."""
+    app = EchoApp()
+    async with served(app, PATIENT) as server, connected(server) as client:
+        client.send(head(b"POST /eager HTTP/1.1", b"transfer-encoding: chunked") + b"3\r\nabc\r\n")
+        await client.reader.readuntil(b"first")
+        client.send(b"zz\r\n")
+        assert b"last" not in await client.read_all()
+        await asyncio.wait_for(app.left.wait(), 1.0)
+
+
 async def test_an_upgrade_is_ignored() -> None:
     """S10, S42: no h2c, no websocket; the request is answered as any other and the connection closed."""
     app = EchoApp()
@@ -283,6 +316,30 @@ async def test_pipelined_requests_are_answered_in_order_and_bounded() -> None:
     answered = [path for _, path, _ in app.asked]
     assert answered == [f"/{number}" for number in range(len(answered))]
     assert received.count(b"HTTP/1.1 200") == len(answered) <= 17
+
+
+async def test_nothing_follows_a_request_that_closes() -> None:
+    """It asked to be the last."""
+    app = EchoApp()
+    async with served(app, PATIENT) as server:
+        reply = await ask(server, head(b"GET /1 HTTP/1.1", CLOSE) + head(b"GET /2 HTTP/1.1"))
+    assert reply.endswith(b"GET /1 ")
+    assert [path for _, path, _ in app.asked] == ["/1"]
+
+
+async def test_no_request_begins_on_a_connection_that_is_being_shut_down() -> None:
+    """The running one is answered, then it closes."""
+    app = EchoApp()
+    async with served(app, PATIENT) as server, connected(server) as client:
+        client.send(head(b"GET /slow HTTP/1.1"))
+        await client.reader.readuntil(b"first")
+        for connection in server.state.connections:
+            connection.shutdown()
+        client.send(head(b"GET /2 HTTP/1.1"))
+        await asyncio.sleep(0.02)
+        app.go_on.set()
+        assert (await client.read_all()).endswith(b"last\r\n0\r\n\r\n")
+    assert [path for _, path, _ in app.asked] == ["/slow"]
 
 
 async def test_a_bad_request_behind_a_good_one_lets_it_finish() -> None:
@@ -353,6 +410,15 @@ async def test_an_early_answer_reaches_a_client_that_is_still_sending(fields: li
             client.send(b"x" * (size // 8))
             await client.writer.drain()
         assert await client.read_reply() == (200, b"early")
+
+
+async def test_a_body_in_pieces_may_be_the_last_of_its_connection() -> None:
+    """The reply is whole and the connection closed after it."""
+    async with served(EchoApp(), PATIENT) as server, connected(server) as client:
+        client.send(head(POST, b"content-length: 6", CLOSE) + b"abc")
+        await asyncio.sleep(0.02)
+        client.send(b"def")
+        assert (await client.read_all(1.0)).endswith(b"POST /x abcdef")
 
 
 async def test_a_client_that_never_stops_sending_is_closed() -> None:
