@@ -11,7 +11,7 @@ import resource
 import socket
 from collections.abc import Awaitable, Callable, MutableMapping
 from types import FrameType
-from typing import Any, Literal
+from typing import Any
 
 import uvicorn
 
@@ -71,7 +71,6 @@ async def serve(
     on_ready: Callable[[], None],
     limits: Limits = DEFAULT_LIMITS,
     drain_s: int = DRAIN_S,
-    lifespan: Literal["on", "off"] = "off",
 ) -> None:
     """Serve until SIGTERM or SIGINT; `on_ready` is called once requests are answered.
 
@@ -82,7 +81,7 @@ async def serve(
         app,
         http=EdgeProtocol.limited(limits),
         ws="none",
-        lifespan=lifespan,
+        lifespan="off",
         interface="asgi3",
         proxy_headers=False,
         server_header=False,

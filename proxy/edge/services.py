@@ -33,10 +33,6 @@ class Routes(Protocol):
         ...
 
 
-def _list_nothing(_provider: str) -> Iterable[str]:
-    return ()
-
-
 @dataclass(frozen=True, slots=True)
 class Services:
     """The collaborators of the endpoints, made once by `app`."""
@@ -50,7 +46,7 @@ class Services:
     version: str
     facts: Facts
     """The catalogue's look-up."""
-    known_models: Callable[[str], Iterable[str]] = _list_nothing
+    known_models: Callable[[str], Iterable[str]]
     """Ids the catalogue knows of a provider, to show what a glob lets through."""
 
     async def identify(self, headers: list[tuple[bytes, bytes]]) -> Principal:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import uvicorn
 
 from proxy.edge import server
 from proxy.edge.server import ListenError, address_of, listen, serve
@@ -172,19 +173,14 @@ async def test_a_request_that_never_settles_is_not_waited_for_for_ever(monkeypat
         release.set()
 
 
-async def test_a_lifespan_is_run_when_asked_for() -> None:
-    """Startup before the ready line, shutdown after the last request."""
-    seen: list[str] = []
+async def test_a_signal_during_the_start_ends_it_without_a_ready_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is promised that will not be kept."""
+    ready: list[str] = []
 
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        assert scope["type"] == "lifespan"
-        for step in ("startup", "shutdown"):
-            assert (await receive())["type"] == f"lifespan.{step}"
-            seen.append(step)
-            await send({"type": f"lifespan.{step}.complete"})
-
-    async with running(app, lifespan="on") as (task, _):
-        assert seen == ["startup"]
+    async def startup(self: uvicorn.Server, sockets: object = None) -> None:
         signal.raise_signal(signal.SIGTERM)
-        await asyncio.wait_for(task, 3)
-    assert seen == ["startup", "shutdown"]
+
+    monkeypatch.setattr(uvicorn.Server, "startup", startup)
+    with listen("127.0.0.1", 0) as listener:
+        await asyncio.wait_for(serve(EchoApp(), listener=listener, on_ready=lambda: ready.append("ready")), 3)
+    assert ready == []
