@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 from hypothesis import example, given
@@ -42,7 +43,7 @@ cuts = st.lists(st.integers(min_value=0, max_value=200), max_size=30)
 def split(data: bytes, at: list[int]) -> Iterator[bytes]:
     """Cut bytes at these positions, empty pieces included."""
     edges = [0, *sorted(min(place, len(data)) for place in at), len(data)]
-    return (data[begin:end] for begin, end in zip(edges[:-1], edges[1:], strict=True))
+    return (data[begin:end] for begin, end in pairwise(edges))
 
 
 def frame(pieces: Iterator[bytes] | list[bytes]) -> tuple[list[bytes], bool]:
