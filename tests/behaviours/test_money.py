@@ -1,0 +1,180 @@
+"""Budgets, ceilings and clamps as a client meets them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest_asyncio
+
+from proxy.ledger.records import KeyRecord
+from proxy.money import Budget, Period
+from tests.behaviours.gateway import Running, running
+from tests.faults import client
+from tests.faults.upstream import FaultUpstream
+
+ROUTES = """
+providers:
+  up: {{dialect: openai, base_url: "{up}", price: {{input: $1/M, output: $10/M}}}}
+  nameless: {{dialect: openai, base_url: "{up}"}}
+models:
+  m: {{targets: [{{target: up/one, context: 8k}}]}}
+  capped: {{targets: [{{target: up/one, context: 8k}}], max_cost: $0.01}}
+  tiny: {{targets: [{{target: up/one, context: 8k}}], max_cost: $0.0001}}
+  chain: {{targets: ["up/fault:status_502", "up/fault:choices_empty_billed", up/one]}}
+  "unpriced/*": nameless/*
+defaults: {{retry: {{attempts: 1}}}}
+keys:
+  - {{name: rich, key: "{{key}}", budget: $100/day}}
+  - {{name: poor, key: sk-test-poor-key, budget: $0.02/day}}
+  - {{name: twenty, key: sk-test-twenty-key, budget: $0.0212/day}}
+  - {{name: free, key: sk-test-free-key}}
+"""
+POOR = "sk-test-poor-key"
+TWENTY = "sk-test-twenty-key"
+FREE = "sk-test-free-key"
+
+
+class Stage:
+    """A gateway and the upstream behind it."""
+
+    def __init__(self, gateway: Running, up: FaultUpstream) -> None:
+        """Keep both."""
+        self.gateway = gateway
+        self.up = up
+
+
+@pytest_asyncio.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    """Serve keys with more and less money."""
+    async with FaultUpstream() as up, running(ROUTES.format(up=up.base_url), tmp_path) as gateway:
+        yield Stage(gateway, up)
+
+
+async def ask(stage: Stage, model: str, *, key: str | None = None, **fields: Any) -> client.Answer:
+    """Ask with the rich key unless told otherwise."""
+    return await client.ask(stage.gateway.url, client.chat(model, **fields), key=key or stage.gateway.key)
+
+
+async def test_a_request_that_fits_goes_on_unchanged(stage: Stage) -> None:
+    """With money enough nothing is clamped and the client's own cap is sent."""
+    answer = await ask(stage, "m", max_tokens=500)
+    assert answer.status == 200
+    assert "x-turnpike-clamped" not in answer.headers
+    assert stage.up.exchanges[0].body["max_tokens"] == 500
+
+
+async def test_what_does_not_fit_is_clamped_to_what_the_money_buys(stage: Stage) -> None:
+    """Two cents buy fewer than the 8,000 tokens asked for: the cap is lowered and the client told."""
+    answer = await ask(stage, "m", key=POOR, max_tokens=8000)
+    assert answer.status == 200
+    sent = stage.up.exchanges[0].body["max_tokens"]
+    assert 64 <= sent < 2000
+    assert answer.headers["x-turnpike-clamped"] == f"max_tokens={sent}"
+    (row,) = await stage.gateway.settled_rows()
+    assert row.hold_nano_usd <= 20_000_000
+
+
+async def test_a_spent_budget_refuses_with_the_figures(stage: Stage) -> None:
+    """Once the money is gone: 402 with needed, left and the start of the next day, and nothing goes upstream."""
+    for _ in range(3):
+        await ask(stage, "m", key=POOR, max_tokens=8000)
+    await stage.gateway.gateway.ledger.declare_keys([_tight(await _record(stage, "poor"))])
+    answer = await ask(stage, "m", key=POOR, max_tokens=8000)
+    assert answer.status == 402
+    assert answer.headers["x-should-retry"] == "false"
+    error = answer.error
+    assert (error["type"], error["code"]) == ("insufficient_quota", "budget_exceeded")
+    assert error["metadata"]["left"] < error["metadata"]["needed"]
+    assert error["metadata"]["resets_at"].endswith("+00:00")
+    assert len(stage.up.exchanges) == 3
+
+
+async def _record(stage: Stage, name: str) -> KeyRecord:
+    return next(key for key in await stage.gateway.gateway.ledger.list_keys() if key.name == name)
+
+
+def _tight(record: KeyRecord) -> KeyRecord:
+    return KeyRecord(record.name, record.digest, budget=Budget(200_000, Period.DAY), is_declared=True)
+
+
+async def test_a_changed_key_is_planned_anew(stage: Stage) -> None:
+    """A budget given to a key while the gateway remembers it without one holds from the next request."""
+    assert (await ask(stage, "m", key=FREE)).status == 200
+    record = await _record(stage, "free")
+    changed = KeyRecord("free", record.digest, budget=Budget(1, Period.TOTAL), is_declared=True)
+    await stage.gateway.gateway.ledger.declare_keys([changed])
+    assert (await ask(stage, "m", key=FREE)).status == 402
+
+
+async def test_a_revoked_key_is_refused_from_the_next_request_on(stage: Stage) -> None:
+    """Whatever the process remembers, the admission reads the ledger."""
+    assert (await ask(stage, "m", key=FREE)).status == 200
+    await stage.gateway.gateway.ledger.revoke_key("free")
+    answer = await ask(stage, "m", key=FREE)
+    assert (answer.status, answer.error["code"]) == (401, "invalid_api_key")
+
+
+async def test_the_ceiling_of_a_model_clamps_and_refuses(stage: Stage) -> None:
+    """A cent allows a shorter answer; a hundredth of a cent none."""
+    answer = await ask(stage, "capped", max_tokens=8000)
+    assert answer.status == 200
+    assert stage.up.exchanges[0].body["max_tokens"] < 1000
+    answer = await ask(stage, "tiny", max_tokens=8000)
+    assert (answer.status, answer.error["code"]) == (402, "max_cost_exceeded")
+    assert len(stage.up.exchanges) == 1
+
+
+async def test_an_unknown_price_behind_a_budget_is_refused(stage: Stage) -> None:
+    """A wall cannot be kept without a price: 400 says so, and nothing is sent."""
+    answer = await ask(stage, "unpriced/thing")
+    assert (answer.status, answer.error["code"]) == (400, "price_unknown")
+    assert not stage.up.exchanges
+
+
+async def test_an_unknown_price_without_a_budget_is_booked_as_unknown(stage: Stage) -> None:
+    """Unknown is never 0: the row has no cost, and the sums count it."""
+    answer = await ask(stage, "unpriced/thing", key=FREE)
+    assert answer.status == 200
+    assert answer.headers["x-turnpike-cost-source"] == "unknown"
+    assert "x-turnpike-cost" not in answer.headers
+    assert answer.json["usage"]["cost"] is None
+    (row,) = await stage.gateway.settled_rows()
+    assert (row.cost_nano_usd, row.cost_source, row.state) == (None, "unknown", "posted")
+
+
+async def test_two_hundred_at_once_on_a_key_with_room_for_twenty(stage: Stage) -> None:
+    """Holds are taken one after another: what is let in never passes the limit, the others get 402."""
+    answers = await asyncio.gather(*(ask(stage, "m", key=TWENTY, max_tokens=64) for _ in range(200)))
+    statuses = [answer.status for answer in answers]
+    assert set(statuses) <= {200, 402}
+    assert statuses.count(200) >= 20
+    rows = await stage.gateway.settled_rows(statuses.count(200))
+    (budget,) = await stage.gateway.gateway.ledger.budgets("twenty", rows[0].at_s)
+    assert budget.held_nano_usd == 0
+    assert budget.posted_nano_usd == sum(row.cost_nano_usd or 0 for row in rows) <= budget.limit_nano_usd
+    assert len(stage.up.exchanges) == statuses.count(200)
+
+
+async def test_every_attempt_of_a_chain_has_its_row_and_cost(stage: Stage) -> None:
+    """A refused attempt is voided, an empty one that reports usage is posted, and the reply names the sum."""
+    answer = await ask(stage, "chain", key=FREE)
+    assert answer.status == 200
+    rows = await stage.gateway.settled_rows(len(stage.up.exchanges))
+    assert [row.attempt for row in rows] == list(range(1, len(rows) + 1))
+    assert [row.state for row in rows] == ["voided", "posted", "posted"]
+    assert rows[1].cost_nano_usd
+    total = sum(row.cost_nano_usd or 0 for row in rows)
+    assert answer.headers["x-turnpike-cost"] == f"{total / 1e9:.9f}"
+
+
+async def test_a_repeated_request_id_gets_one_of_its_own(stage: Stage) -> None:
+    """The client's id is kept where it is free, suffixed where it is not."""
+    ids = []
+    for _ in range(3):
+        payload = client.chat("m")
+        reply = await client.ask(stage.gateway.url, payload, key=FREE, headers={"x-request-id": "mine"})
+        ids.append(reply.headers["x-request-id"])
+    assert ids == ["mine", "mine-2", "mine-3"]
