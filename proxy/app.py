@@ -44,6 +44,7 @@ from proxy.routing.principal import Principal
 from proxy.routing.table import DeclaredKey, Dialect, Provider, Table
 from proxy.simulated import SimulatedUpstream
 from proxy.telemetry import Telemetry
+from proxy.tokens import warm
 from proxy.upstream import AiohttpUpstream
 
 CHAT_PATHS = frozenset({"/v1/chat/completions", "/api/v1/chat/completions"})
@@ -281,8 +282,11 @@ async def _jobs(gateway: Gateway) -> AsyncIterator[None]:
             "holds_resolved", attempts=attempts, remedy="a process died; its holds are booked in full"
         )
 
+    targets = (target for route in gateway.routes.current.routes.values() for target in route.targets)
+    models = {target.model for target in targets if target.provider.not_ready is None}
     async with asyncio.TaskGroup() as group:
         tasks = (
+            group.create_task(asyncio.to_thread(warm, models)),
             group.create_task(gateway.routes.watch(on_change)),
             group.create_task(sweep(gateway.ledger, clock=gateway.clock, on_resolved=on_resolved)),
         )
