@@ -7,8 +7,9 @@ has a name below; replies are asked for uncompressed, no redirect is followed, n
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
-from functools import lru_cache, partial
+from collections.abc import Awaitable, Mapping, Sequence
+from functools import lru_cache
+from io import BytesIO
 from typing import Final
 
 import aiohttp
@@ -36,6 +37,9 @@ HEADERS_MAX: Final = 100
 PROVIDERS_MAX: Final = 1_000
 """Providers whose headers are kept; beyond it they are written anew."""
 
+ONE_WRITE_BYTES_MAX: Final = 1024 * 1024
+"""A longer body goes out in pieces, each when the one before it is taken."""
+
 KEEP_ALIVE_IDLE_S: Final = 60
 KEEP_ALIVE_EVERY_S: Final = 20
 KEEP_ALIVE_TRIES: Final = 3
@@ -57,24 +61,11 @@ class AiohttpUpstream:
 
     async def open(self, provider: Provider, call: Call, *, connect_timeout_s: float) -> AiohttpReply:
         """Send the call and wait for status and headers; raises `UpstreamError`. The wait is the caller's to cancel."""
-        session = self._session or self._start()
-        headers = self._headers_of(provider)
-        if call.headers:
-            headers = {**headers, **call.headers}
-        post = partial(
-            session.post,
-            provider.base_url + call.path,
-            data=call.body,
-            headers=headers,
-            timeout=_timeout(connect_timeout_s),
-            ssl=provider.verify,
-            allow_redirects=False,
-        )
         try:
             try:
-                response = await post()
+                response = await self._post(provider, call, connect_timeout_s)
             except StaleConnectionError:
-                response = await post(middlewares=(demand_fresh,))
+                response = await self._post(provider, call, connect_timeout_s, middlewares=(demand_fresh,))
         except FAULTS as error:
             raise UpstreamError(read_open_fault(error)) from error
         return AiohttpReply(response)
@@ -86,6 +77,26 @@ class AiohttpUpstream:
         if session is not None and self._resolver is not None:
             await session.close()
             await self._resolver.close()
+
+    def _post(
+        self,
+        provider: Provider,
+        call: Call,
+        connect_timeout_s: float,
+        *,
+        middlewares: Sequence[aiohttp.ClientMiddlewareType] = (),
+    ) -> Awaitable[aiohttp.ClientResponse]:
+        session = self._session or self._start()
+        headers = self._headers_of(provider)
+        return session.post(
+            provider.base_url + call.path,
+            data=call.body if len(call.body) <= ONE_WRITE_BYTES_MAX else BytesIO(call.body),
+            headers={**headers, **call.headers} if call.headers else headers,
+            timeout=_timeout(connect_timeout_s),
+            ssl=provider.verify,
+            allow_redirects=False,
+            middlewares=middlewares,
+        )
 
     def _start(self) -> aiohttp.ClientSession:
         if self._is_closed:

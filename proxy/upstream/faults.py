@@ -66,7 +66,7 @@ def read_open_fault(error: Fault) -> Failure:
             return connect_failure(_CONNECT_FAULTS.get(error.errno or 0, _CONNECT_FAULT))
         case aiohttp.ClientResponseError():
             return sent_failure(FailureKind.INVALID_REPLY, "The provider's reply is not valid HTTP.")
-        case ValueError():
+        case ValueError() | aiohttp.NonHttpUrlClientError():
             return connect_failure("The request cannot be written: check the provider's base_url, api_key and headers.")
         case _:
             return sent_failure(FailureKind.BROKEN_STREAM, "The provider closed the connection without an answer.")

@@ -12,6 +12,8 @@ Two things go wrong with a connection that waited in the pool, and neither is th
 
 from __future__ import annotations
 
+import socket
+import struct
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -28,6 +30,7 @@ CROSSING_S_MAX: Final = 1.0
 POOLED_TRIES_MAX: Final = 1_000
 """Pooled connections dropped in search of a fresh one."""
 
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 _released_at: WeakKeyDictionary[ResponseHandler, float] = WeakKeyDictionary()
 
 
@@ -55,10 +58,15 @@ class PooledResponse(aiohttp.ClientResponse):
             raise StaleConnectionError from error
 
     def close(self) -> None:
-        """Abort the socket if the body is not at its end: what the provider has not read yet is not flushed first."""
-        connection = self.connection
-        if connection is not None and connection.transport is not None:
-            connection.transport.abort()
+        """Reset the connection if the body is not at its end.
+
+        A reset cannot be taken for a half-close, and neither we nor the kernel first send on what the provider has not
+        read yet: it learns at once that nobody waits for its answer.
+        """
+        transport = self.connection.transport if self.connection is not None else None
+        if transport is not None and not transport.is_closing():
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            transport.abort()
         super().close()
 
 

@@ -75,7 +75,7 @@ class AiohttpReply:
             self._response.close()
 
     def _take_what_came_before(self, error: Exception) -> bytes:
-        """Give what had arrived when the body broke: aiohttp hides it behind the error, yet it was said and is billed."""
+        """Give what had arrived when the body broke: aiohttp hides it behind the error, yet it is billed."""
         if self._response.closed:
             return b""
         self._content.set_exception(None)  # type: ignore[arg-type]  # there is no other way to what is buffered

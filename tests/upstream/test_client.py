@@ -146,7 +146,7 @@ async def test_every_whole_answer_is_read_whole(adapter: AiohttpUpstream, name: 
     async with FaultUpstream() as up:
         for is_stream in (False, True):
             body = await ask(adapter, provider_at(up.base_url), call_of(f"fault:{name}", is_stream=is_stream))
-            assert body.lstrip(b"\xef\xbb\xbf\r\n ")[:1] in b"{d:ei"
+            assert (b"data:" in body) is is_stream
             assert b"poison" not in body
 
 
@@ -200,7 +200,7 @@ async def test_a_cancelled_wait_for_headers_closes_the_connection(adapter: Aioht
 async def test_a_cancelled_call_does_not_wait_for_a_provider_that_reads_nothing(adapter: AiohttpUpstream) -> None:
     """Megabytes not yet taken are dropped, not flushed first."""
     lost = asyncio.Event()
-    size = 16 << 20
+    size = 8 << 20
     taken = 0
 
     class Deaf(asyncio.Protocol):
@@ -220,13 +220,15 @@ async def test_a_cancelled_call_does_not_wait_for_a_provider_that_reads_nothing(
 
     server = await asyncio.get_running_loop().create_server(Deaf, "127.0.0.1", 0)
     base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.1):
-            await adapter.open(provider_at(base_url), call_of(padding=size), connect_timeout_s=CONNECT_S)
-    async with asyncio.timeout(1):
-        await lost.wait()
+    try:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await adapter.open(provider_at(base_url), call_of(padding=size), connect_timeout_s=CONNECT_S)
+        async with asyncio.timeout(2):
+            await lost.wait()
+    finally:
+        server.close()
     assert taken < size
-    server.close()
 
 
 async def test_cancelled_calls_lose_no_slot_of_the_pool(
@@ -314,8 +316,9 @@ async def test_after_close_nothing_is_called(adapter: AiohttpUpstream) -> None:
         assert len(up.exchanges) == 1
 
 
-def test_sockets_notice_a_dead_peer() -> None:
-    """TCP keep-alive is on with our figures, and small writes are not held back."""
+def test_sockets_notice_a_dead_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TCP keep-alive is on with our figures as far as the system has them, and small writes are not held back."""
+    monkeypatch.delattr(socket, "TCP_KEEPCNT")
     with client.make_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 1))) as sock:
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
