@@ -5,38 +5,13 @@ Every flag has a variable; the flag wins. What a command does stands in the modu
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from proxy import __version__
 from proxy.cli.places import find_places
-
-
-class LogFormat(StrEnum):
-    """How log lines look."""
-
-    JSON = "json"
-    CONSOLE = "console"
-
-
-class LogLevel(StrEnum):
-    """From which level on lines are written."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
-
-
-class ExportFormat(StrEnum):
-    """What `export` writes."""
-
-    JSONL = "jsonl"
-    CSV = "csv"
-
 
 Config = Annotated[
     Path | None,
@@ -89,8 +64,10 @@ def serve(  # noqa: PLR0913  # one parameter per flag
     ] = 4000,
     data: Data = DATA,
     workers: Annotated[int, typer.Option(envvar="TURNPIKE_WORKERS", min=1, help="Processes.")] = 1,
-    log_format: Annotated[LogFormat, typer.Option(envvar="TURNPIKE_LOG_FORMAT")] = LogFormat.JSON,
-    log_level: Annotated[LogLevel, typer.Option(envvar="LOG_LEVEL", case_sensitive=False)] = LogLevel.INFO,
+    log_format: Annotated[Literal["json", "console"], typer.Option(envvar="TURNPIKE_LOG_FORMAT")] = "json",
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], typer.Option(envvar="LOG_LEVEL", case_sensitive=False)
+    ] = "info",
 ) -> None:
     """Serve until stopped. Prints `listening on http://HOST:PORT` once requests are answered."""
     if workers > 1:
@@ -98,7 +75,7 @@ def serve(  # noqa: PLR0913  # one parameter per flag
     from proxy.cli.serving import serve_until_stopped
 
     places = find_places(config, data)
-    serve_until_stopped(places, host=host, port=port, log_format=log_format.value, log_level=log_level.value)
+    serve_until_stopped(places, host=host, port=port, log_format=log_format, log_level=log_level)
 
 
 @app.command()
@@ -194,9 +171,7 @@ def usage(  # noqa: PLR0913  # one parameter per flag
 def export(
     *,
     since: Annotated[str | None, typer.Option(help="A date, a time, or how far back, as 30d.")] = None,
-    form: Annotated[
-        ExportFormat, typer.Option("--format", help="One object or line per attempt.")
-    ] = ExportFormat.JSONL,
+    form: Annotated[Literal["jsonl", "csv"], typer.Option("--format", help="One line per attempt.")] = "jsonl",
     config: Config = None,
     data: Data = DATA,
     as_json: Json = False,
@@ -204,8 +179,7 @@ def export(
     """Write every attempt in the books, oldest first, as JSON lines or CSV."""
     from proxy.cli.figures import export_attempts
 
-    chosen = ExportFormat.JSONL if as_json else form
-    export_attempts(find_places(config, data), since=since, as_csv=chosen is ExportFormat.CSV)
+    export_attempts(find_places(config, data), since=since, as_csv=form == "csv" and not as_json)
 
 
 command = typer.main.get_command(app)

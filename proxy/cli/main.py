@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Sequence
 
 from proxy.cli.commands import command
-from proxy.cli.output import BAD, INTERRUPTED, UNREACHABLE, WRONG, complain
+from proxy.cli.output import BAD, UNREACHABLE, WRONG, complain
 from proxy.errors import ConfigError, LedgerUnavailable, RequestError
 
 DEBUG = "TURNPIKE_DEBUG"
@@ -17,15 +17,14 @@ DEBUG = "TURNPIKE_DEBUG"
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command; gives the exit code, whatever happens."""
+    code: object = 0
     try:
         command(args=list(arguments), prog_name="turnpike")
     except SystemExit as finished:
-        return finished.code if isinstance(finished.code, int) else 0
-    except KeyboardInterrupt:
-        return INTERRUPTED
+        code = finished.code
     except Exception as error:  # noqa: BLE001  # the last line of defence: a person never meets a traceback unasked
-        return _report(_unwrap(error))
-    return 0
+        code = _report(_unwrap(error))
+    return code if isinstance(code, int) else 0
 
 
 def _unwrap(error: BaseException) -> BaseException:

@@ -18,7 +18,6 @@ WRONG = 2
 """Exit code: wrong use, bad configuration, port in use."""
 UNREACHABLE = 3
 """Exit code: the ledger cannot be reached."""
-INTERRUPTED = 130
 
 
 @dataclass(frozen=True, slots=True)

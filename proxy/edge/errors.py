@@ -76,23 +76,6 @@ def error_body(error: BaseException, surface: Surface, attempts: Attempts = ()) 
     return orjson.dumps({"error": error_object(error, surface, attempts)}, default=_name_type)
 
 
-def error_frame(
-    error: BaseException, surface: Surface, attempts: Attempts = (), *, head: Mapping[str, Any] | None = None
-) -> bytes:
-    """Write the event that ends a stream that broke after it had begun; nothing may follow it, no `[DONE]` either.
-
-    On `/v1` it is `{"error": ...}` alone, which every OpenAI SDK raises on; on `/api/v1` OpenRouter's frame, a chunk
-    with the fields of `head` (`id`, `created`, `model`, `provider` of the stream so far) and a finish reason `error`.
-    """
-    frame: JsonObject = {"error": error_object(error, surface, attempts)}
-    if surface is Surface.OPENROUTER:
-        choice = {"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": "error"}
-        frame = {"id": "", "object": "chat.completion.chunk", "created": 0, "model": "", "provider": ""}
-        frame |= dict(head or {})
-        frame |= {"error": error_object(error, surface, attempts), "choices": [choice]}
-    return b"data: " + orjson.dumps(frame, default=_name_type) + b"\n\n"
-
-
 def error_headers(error: BaseException, *, request_id: str | None = None) -> Headers:
     """Give the headers that belong to an error: when and whether to try again, and how to authenticate."""
     shown = _shown(error)

@@ -90,9 +90,7 @@ def _guarded(handler: Handler) -> Handler:
 
 def _answer_error(request: Request, error: Exception, request_id: str) -> Response:
     reply = error_reply(error, surface_of(request.scope["path"]), request_id=request_id)
-    response = Response(reply.body, reply.status)
-    response.raw_headers = reply.headers
-    return response
+    return Response(reply.body, reply.status, {name.decode(): value.decode("latin-1") for name, value in reply.headers})
 
 
 class _Nowhere(BaseRoute):

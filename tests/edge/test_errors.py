@@ -9,7 +9,6 @@ from proxy.codecs.wire import Surface
 from proxy.edge.errors import (
     RETRY_AFTER_S_MAX,
     error_body,
-    error_frame,
     error_headers,
     error_reply,
     error_status,
@@ -147,26 +146,6 @@ def test_the_sdk_decides_itself_where_we_have_no_opinion() -> None:
     """No `x-should-retry` on 429, 502 and 504."""
     for error in (RateLimited("m"), UpstreamFailed("m"), UpstreamTimeout("m")):
         assert b"x-should-retry" not in dict(error_headers(error))
-
-
-def test_a_broken_stream_ends_with_the_error_alone_on_v1() -> None:
-    """OpenAI's SDKs raise on a frame with a truthy `error`; choices beside it would silence others."""
-    frame = error_frame(UpstreamFailed("cut"), Surface.OPENAI)
-    assert frame.startswith(b"data: {")
-    assert frame.endswith(b"}\n\n")
-    assert list(orjson.loads(frame[6:])) == ["error"]
-
-
-def test_a_broken_stream_ends_with_openrouters_frame_on_api_v1() -> None:
-    """It has the stream's own fields, an integer code and a finish reason `error`."""
-    frame = error_frame(
-        UpstreamFailed("cut"), Surface.OPENROUTER, head={"id": "gen-1", "model": "m", "provider": "sim"}
-    )
-    shown = orjson.loads(frame[6:])
-    assert (shown["id"], shown["model"], shown["provider"]) == ("gen-1", "m", "sim")
-    assert shown["error"]["code"] == 502
-    assert shown["choices"][0]["finish_reason"] == "error"
-    assert "choices" in orjson.loads(error_frame(UpstreamFailed("cut"), Surface.OPENROUTER)[6:])
 
 
 @pytest.mark.parametrize(
