@@ -1,0 +1,1 @@
+"""Tests of `proxy.codecs`: tables and properties over plain values."""
