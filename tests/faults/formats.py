@@ -112,7 +112,7 @@ def comments_then_answer(count: int = 5, *, every_s: float = 0.02) -> Mode:
         beats: list[Step] = [Send(chunks.COMMENT), Wait(every_s)] * count
         return streamed([*beats, *good_pieces(ask)])
 
-    return answering("comments_then_answer", plan)
+    return answering("comments_then_answer", plan, is_slow=True)
 
 
 def all_at_once() -> Mode:

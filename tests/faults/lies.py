@@ -120,7 +120,7 @@ def gzip_bomb() -> Mode:
         kind = EVENT_STREAM if ask.is_stream else JSON
         return framed([Send(body)], framing=Framing.LENGTH, content_type=kind, headers=[("content-encoding", "gzip")])
 
-    return early("gzip_bomb", plan)
+    return early("gzip_bomb", plan, is_slow=True)
 
 
 def large_event() -> Mode:

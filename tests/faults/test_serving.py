@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.serving import StartError, TurnpikeServer, environment, first_key
+from tests.faults.client import ask, chat, get
+from tests.faults.serving import StartError, TurnpikeServer, environment, first_key, serve
 
 ROUTES = 'models: {}\nkeys: [{name: app, key: "sk-test-one"}, {name: other, key: "sk-test-two"}]\n'
 
@@ -34,6 +35,25 @@ class Stubborn(Stub):
     """Ends at once with a complaint."""
 
     program = "import sys; sys.exit('routes.yaml:1:1: no models')"
+
+
+REAL = """
+providers:
+  sim: {dialect: simulated, first_token: 0ms, speed: 1000/s, length: 4, price: {input: $1/M, output: $2/M}}
+models: {simulated: [sim/made-up]}
+keys: [{name: app, key: "sk-test-00000001"}]
+"""
+
+
+async def test_the_real_command_serves_and_outlives_a_kill(tmp_path: Path) -> None:
+    """`turnpike serve` answers on its port, and again on the same data folder after SIGKILL; SIGTERM ends it with 0."""
+    async with serve(REAL, tmp_path) as server:
+        assert (await ask(server.url, chat("simulated"), key=server.key)).status == 200
+        await server.kill()
+        await server.restart()
+        assert (await get(server.url, "/health")).json["status"] == "ok"
+        assert (await ask(server.url, chat("simulated"), key=server.key)).status == 200
+        assert await server.terminate() == 0
 
 
 async def test_a_server_is_ready_once_it_says_so(tmp_path: Path) -> None:
