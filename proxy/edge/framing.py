@@ -53,6 +53,9 @@ class Limits:
     """Connections above `connections_max` that are told so; those beyond are dropped."""
 
 
+DEFAULT_LIMITS = Limits()
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why a connection's bytes are not taken for a request."""
@@ -80,6 +83,9 @@ _TRANSFER_CODING = Refusal(
 )
 _LENGTH = Refusal(400, "invalid_http", "The request must have at most one Content-Length, and none beside chunks.")
 
+_ONCE = {b"host": _HOST_FIELD, b"transfer-encoding": _TRANSFER_CODING, b"content-length": _LENGTH}
+"""Fields that decide how a request is read, and what to say when one comes twice."""
+
 
 def check_head(target: bytes, version: str, headers: Iterable[tuple[bytes, bytes]]) -> Refusal | None:
     """Check a parsed request head, names in lower case; None when there is one way only to read it."""
@@ -87,15 +93,21 @@ def check_head(target: bytes, version: str, headers: Iterable[tuple[bytes, bytes
         return _TARGET
     if version not in _VERSIONS:
         return _VERSION
-    hosts, codings, lengths = [], [], []
+    seen: dict[bytes, bytes] = {}
     for name, value in headers:
-        if name == b"host":
-            hosts.append(value)
-        elif name == b"transfer-encoding":
-            codings.append(value)
-        elif name == b"content-length":
-            lengths.append(value)
-    return _check_host(hosts, version) or _check_framing(codings, lengths, version)
+        if name in _ONCE:
+            if name in seen:
+                return _ONCE[name]
+            seen[name] = value
+    host = seen.get(b"host")
+    if not (version == "1.0" if host is None else _HOST.fullmatch(host)):
+        return _HOST_FIELD
+    return _check_framing(seen.get(b"transfer-encoding"), seen.get(b"content-length"), version)
+
+
+def is_too_large(headers: Iterable[tuple[bytes, bytes]], limits: Limits) -> bool:
+    """Tell whether a head's fields pass the limit together."""
+    return sum(len(name) + len(value) for name, value in headers) > limits.head_bytes_max
 
 
 def write_refusal(refusal: Refusal, target: bytes) -> bytes:
@@ -110,15 +122,9 @@ def write_refusal(refusal: Refusal, target: bytes) -> bytes:
     return head % (refusal.status, phrase, len(body), wait) + body
 
 
-def _check_host(hosts: list[bytes], version: str) -> Refusal | None:
-    if not hosts and version == "1.0":
-        return None
-    return None if len(hosts) == 1 and _HOST.fullmatch(hosts[0]) else _HOST_FIELD
-
-
-def _check_framing(codings: list[bytes], lengths: list[bytes], version: str) -> Refusal | None:
-    if codings and (version != "1.1" or len(codings) > 1 or codings[0].lower() != b"chunked"):
+def _check_framing(coding: bytes | None, length: bytes | None, version: str) -> Refusal | None:
+    if coding is not None and (version != "1.1" or coding.lower() != b"chunked"):
         return _TRANSFER_CODING
-    if len(lengths) > 1 or (codings and lengths) or not all(value.isdigit() for value in lengths):
+    if length is not None and (coding is not None or not length.isdigit()):
         return _LENGTH
     return None

@@ -35,8 +35,10 @@ from proxy.edge.framing import (
     Limits,
     Refusal,
     check_head,
+    is_too_large,
     write_refusal,
 )
+from proxy.edge.outbox import Outbox
 
 CUT = "turnpike.cut"
 """ASGI extension: `scope["extensions"][CUT]()` closes the connection once what was written has left, without the
@@ -55,6 +57,9 @@ class _Phase(Enum):
     IDLE = 0
     HEAD = 1
     BODY = 2
+
+
+_IDLE, _HEAD, _BODY = _Phase
 
 
 class _RefusedError(Exception):
@@ -80,18 +85,6 @@ class _BodyReader:
             self._protocol.stop_listening()
 
 
-class _LingeringTransport:
-    """What uvicorn writes a reply to when the request may still be arriving and no other will follow it."""
-
-    def __init__(self, protocol: EdgeProtocol) -> None:
-        self._protocol = protocol
-        self.write = protocol.transport.write
-        self.is_closing = protocol.transport.is_closing
-
-    def close(self) -> None:
-        self._protocol.linger()
-
-
 class EdgeProtocol(HttpToolsProtocol):
     """One client connection."""
 
@@ -101,12 +94,14 @@ class EdgeProtocol(HttpToolsProtocol):
         """Take what uvicorn hands every protocol."""
         super().__init__(*args, **kwargs)
         self.url = b""
-        self._phase = _Phase.IDLE
+        self._extensions: dict[str, Any] = {CUT: self.cut}
+        self._phase = _IDLE
         self._refusal: Refusal | None = None
         self._is_deaf = False
         self._is_lingering = False
         self._has_finished_message = False
-        self._head_bytes = 0
+        self._fields_max = 0
+        self._read_bytes = 0
         self._unparsed_bytes = 0
         self._body_bytes = 0
         self._body_since_s = 0.0
@@ -127,6 +122,7 @@ class EdgeProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Begin with the clock running: a client that sends nothing is closed like one that sends slowly."""
         super().connection_made(transport)
+        self._outbox = Outbox(transport, self.loop, self.linger)
         surplus = len(self.connections) - self.limits.connections_max
         if surplus > self.limits.refused_max:
             transport.abort()
@@ -151,7 +147,8 @@ class EdgeProtocol(HttpToolsProtocol):
             self._discard(len(data))
             return
         self._unset_keepalive_if_required()
-        was_in_body, body_bytes = self._phase is _Phase.BODY, self._body_bytes
+        was_in_body, body_bytes = self._phase is _BODY, self._body_bytes
+        self._read_bytes = len(data)
         self._has_finished_message = False
         try:
             self.parser.feed_data(data)
@@ -161,7 +158,7 @@ class EdgeProtocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse(self._refusal or MALFORMED)
             return
-        if self._phase is not _Phase.BODY:
+        if self._phase is not _BODY:
             self._watch_head(len(data))
         else:
             if was_in_body:
@@ -187,6 +184,7 @@ class EdgeProtocol(HttpToolsProtocol):
         cycle.disconnected = True
         cycle.message_event.set()
         self._is_deaf = True
+        self._outbox.flush()
         self._close()
 
     # ---------------------------------------------------------------- parser callbacks
@@ -197,9 +195,9 @@ class EdgeProtocol(HttpToolsProtocol):
         if newest is not None and not newest.keep_alive:
             self._stop(AFTER_CLOSE)
         super().on_message_begin()
-        self.scope["extensions"] = {CUT: cast("Any", self.cut)}
-        self._phase = _Phase.HEAD
-        self._head_bytes = 0
+        self.scope["extensions"] = self._extensions
+        self._phase = _HEAD
+        self._fields_max = self.limits.fields_max
 
     def on_url(self, url: bytes) -> None:
         """Collect the target within its limit."""
@@ -208,19 +206,24 @@ class EdgeProtocol(HttpToolsProtocol):
             self._stop(TARGET_TOO_LONG)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Collect a header field within the limits; after the body it would be a trailer."""
-        if self._phase is _Phase.BODY:
-            self._stop(TRAILERS)
-        self._head_bytes += len(name) + len(value)
-        if self._head_bytes > self.limits.head_bytes_max or len(self.headers) >= self.limits.fields_max:
-            self._stop(HEAD_TOO_LARGE)
-        super().on_header(name, value)
+        """Collect a header field; after the head none may come, as it would be a trailer."""
+        if len(self.headers) >= self._fields_max:
+            self._stop(TRAILERS if self._phase is _BODY else HEAD_TOO_LARGE)
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Check how the request is framed, then let uvicorn start it."""
         refusal = check_head(self.url, self.parser.get_http_version(), self.headers)
         if refusal is not None:
             self._stop(refusal)
+        # Summed only when it can matter: most heads arrive whole in one small read.
+        if self._unparsed_bytes + self._read_bytes > self.limits.head_bytes_max and is_too_large(
+            self.headers, self.limits
+        ):
+            self._stop(HEAD_TOO_LARGE)
         if len(self.pipeline) >= self.limits.pipeline_max:
             self._stop(TOO_MANY_WAITING)
         super().on_headers_complete()
@@ -229,7 +232,8 @@ class EdgeProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             self.cycle.keep_alive = False
         self._disarm()
-        self._phase = _Phase.BODY
+        self._phase = _BODY
+        self._fields_max = 0
         self._unparsed_bytes = self._body_bytes = self._chunks = self._chunk_overhead_bytes = 0
         self._body_since_s = self.loop.time()
 
@@ -249,7 +253,7 @@ class EdgeProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade() and any(name in _BODY_FIELDS for name, _ in self.headers):
             return
         self._disarm()
-        self._phase = _Phase.IDLE
+        self._phase = _IDLE
         self._has_finished_message = True
         super().on_message_complete()
 
@@ -259,7 +263,7 @@ class EdgeProtocol(HttpToolsProtocol):
         The parser takes everything after such a head for the other protocol. A body is one all the same (Java's HTTP
         client offers h2c with every POST), so a second parser reads it, from a head that says how it is framed.
         """
-        if self._phase is not _Phase.BODY:
+        if self._phase is not _BODY:
             self.stop_listening()
             return
         fields = b"".join(b"%s: %s\r\n" % field for field in self.headers if field[0] in _BODY_FIELDS)
@@ -276,11 +280,13 @@ class EdgeProtocol(HttpToolsProtocol):
             self._guard_close()
         elif self._is_lingering:
             self._unset_keepalive_if_required()
-        elif self._phase is _Phase.BODY and self.cycle.response_complete:
+        elif self._phase is _BODY and self.cycle.response_complete:
             self._arm(self.limits.linger_s, self._close)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # uvicorn's type is private
         self._running = cycle
+        self._outbox.begin()
+        cycle.transport = cast("asyncio.Transport", self._outbox)
         super()._start_asgi_task(cycle, app)
 
     # ---------------------------------------------------------------- deadlines and limits
@@ -294,7 +300,7 @@ class EdgeProtocol(HttpToolsProtocol):
                 return
         newest = self._newest()
         is_answered = newest is None or newest.response_complete
-        if self._deadline is None and (self._phase is _Phase.HEAD or is_answered) and not self.transport.is_closing():
+        if self._deadline is None and (self._phase is _HEAD or is_answered) and not self.transport.is_closing():
             self._arm(self.limits.head_s, self._head_is_late)
 
     def _watch_body(self, size: int) -> None:
@@ -306,12 +312,10 @@ class EdgeProtocol(HttpToolsProtocol):
             self._discard(size)
         elif self._deadline is None:
             self._arm(self.limits.body_s, self._body_is_late)
-            if not self.cycle.keep_alive:
-                self.cycle.transport = cast("asyncio.Transport", _LingeringTransport(self))
 
     def _head_is_late(self) -> None:
         self._deadline = None
-        if self._phase is _Phase.IDLE and not self._unparsed_bytes:
+        if self._phase is _IDLE and not self._unparsed_bytes:
             self._close()
         else:
             self._refuse(TOO_SLOW)
@@ -351,7 +355,7 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def _refuse(self, refusal: Refusal) -> None:
         """Take no more from this client: answer what came before, then say why, then close."""
-        broken = self._newest() if self._phase is _Phase.BODY else None
+        broken = self._newest() if self._phase is _BODY else None
         before = self._newest() if broken is None else None
         if broken is not None and self.pipeline and self.pipeline[0][0] is broken:
             self.pipeline.popleft()
@@ -373,7 +377,7 @@ class EdgeProtocol(HttpToolsProtocol):
 
         Closing at once would answer its next bytes with a reset, which throws away what it has not read yet.
         """
-        if self._phase is _Phase.IDLE and not self._is_deaf:
+        if self._phase is _IDLE and not self._is_deaf:
             self._close()
             return
         self.stop_listening()

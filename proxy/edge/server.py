@@ -15,7 +15,7 @@ from typing import Any
 
 import uvicorn
 
-from proxy.edge.framing import Limits
+from proxy.edge.framing import DEFAULT_LIMITS, Limits
 from proxy.edge.protocol import EdgeProtocol
 
 Asgi = Callable[
@@ -32,7 +32,6 @@ DRAIN_S = 300
 SETTLE_S = 10.0
 """How long a request cut off after that may take to settle."""
 BACKLOG_CONNECTIONS = 2048
-DEFAULT_LIMITS = Limits()
 
 
 class ListenError(Exception):

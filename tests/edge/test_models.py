@@ -10,7 +10,7 @@ import pytest
 
 from proxy.edge import models
 from proxy.routing.table import Route, Target
-from tests.edge.desk import CHEAP, NOW_S, SIM, UNREADY, Desk
+from tests.edge.desk import CHEAP, NOW_S, ROUTER, SIM, UNREADY, Desk
 
 
 @pytest.fixture
@@ -137,10 +137,14 @@ async def test_any_name_that_can_be_asked_for_is_a_model(desk: Desk, name: str, 
 
 
 async def test_a_glob_of_a_provider_that_is_not_ready_lets_nothing_through(desk: Desk) -> None:
-    """Neither does one whose target has no star."""
-    globs = (Route("openai/*", (Target(UNREADY, "*"),)), Route("any*", (Target(SIM, "echo"),)))
+    """Neither does one whose target has no star; one for some models lets through those."""
+    globs = (
+        Route("openai/*", (Target(UNREADY, "*"),)),
+        Route("any*", (Target(SIM, "echo"),)),
+        Route("llamas/*", (Target(ROUTER, "meta/*"),)),
+    )
     desk.holder.current = replace(desk.holder.current, globs=globs)
-    assert ids(await desk.get("/v1/models")) == ["chat", "free", "direct"]
+    assert ids(await desk.get("/v1/models")) == ["chat", "free", "direct", "llamas/llama"]
 
 
 async def test_a_list_is_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

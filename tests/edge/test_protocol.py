@@ -45,6 +45,24 @@ async def test_a_connection_is_used_again() -> None:
             assert await client.read_reply() == (200, b"POST /x %d" % number)
 
 
+async def test_a_client_that_waits_for_leave_to_send_gets_it() -> None:
+    """`Expect: 100-continue`, as curl sends it with large bodies."""
+    async with served(EchoApp(), PATIENT) as server, connected(server) as client:
+        client.send(head(b"POST /x HTTP/1.1", b"content-length: 3", b"expect: 100-continue"))
+        assert await client.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.send(b"abc")
+        assert await client.read_reply() == (200, b"POST /x abc")
+
+
+async def test_head_asks_for_no_body() -> None:
+    """The connection goes on."""
+    async with served(EchoApp(), PATIENT) as server, connected(server) as client:
+        client.send(head(b"HEAD /x HTTP/1.1"))
+        assert (await client.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        client.send(head(b"GET /y HTTP/1.1"))
+        assert await client.read_reply() == (200, b"GET /y ")
+
+
 # ---------------------------------------------------------------- S14: slow clients
 
 
