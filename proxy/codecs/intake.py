@@ -62,14 +62,14 @@ class Intake:
         batch = self._read([rest] if rest else [])
         if batch.failure is not None or batch.is_end:
             return batch
-        if not self.is_whole or len(self._finished) < self._choices:
+        if not self.is_whole:
             return Batch(batch.frames, broken("The provider's stream ended before the answer was finished."))
         return Batch(batch.frames, is_end=True)
 
     @property
     def is_whole(self) -> bool:
-        """Tell whether every answer begun has its finish reason."""
-        return bool(self._finished) and self._finished >= self._begun
+        """Tell whether every answer asked for has its finish reason."""
+        return self._finished >= self._begun and len(self._finished) >= self._choices
 
     def _read(self, events: list[bytes]) -> Batch:
         frames: list[Frame] = []
@@ -89,9 +89,11 @@ class Intake:
     def _close(self, frames: list[Frame], done: Frame) -> Batch:
         """End at `[DONE]`: after a finish reason, or after a closing usage of a provider that sends no finish reasons.
 
-        Snowflake is such a one in a recorded answer. A server that cuts an answer short has no final usage to send.
+        Snowflake is such a one in a recorded answer. A server that cuts an answer short has no final usage to send. One
+        that gives fewer answers than `n` has said so by its `[DONE]`.
         """
-        if self.is_whole or (self._has_final_usage and not self._finished):
+        is_finished = bool(self._finished) and self._finished >= self._begun
+        if is_finished or (self._has_final_usage and not self._finished):
             return Batch([*frames, done], is_end=True)
         return Batch(frames, broken("The provider's stream ended before the answer was finished."))
 
