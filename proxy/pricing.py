@@ -83,6 +83,8 @@ def decompose(usage: Usage) -> tuple[Buckets, tuple[str, ...]]:
 
     Cached tokens come out of text first: the rest of them overlaps audio, which is then charged as cached, not twice.
     """
+    if usage.has_no_parts:
+        return Buckets(uncached_input=usage.input_tokens, text_output=usage.output_tokens), ()
     anomalies: list[str] = []
     input_tokens = _take(usage.input_tokens, usage.input_tokens, "negative_input", anomalies)
     cached = _take(usage.cached_tokens, input_tokens, "cached_above_input", anomalies)
@@ -111,20 +113,20 @@ def cost(usage: Usage, prices: Prices) -> int:
     """Price one attempt in nano-USD, exactly, rounded up once at the end."""
     buckets, _ = decompose(usage)
     row = _row_for(buckets.input_tokens, prices)
+    nano = _add_tokens(_fixed_nano(row), buckets.uncached_input, row.input)
+    nano = _add_tokens(nano, buckets.text_output, row.output)
+    if usage.has_no_parts:
+        return _round_up(nano)
     rates = _rates(row)
     charged = (
-        (buckets.uncached_input, row.input),
         (buckets.cached, rates.cache_read),
         (buckets.cache_write, rates.cache_write),
         (buckets.cache_write_1h, rates.cache_write_1h),
         (buckets.audio_input, rates.audio_input),
-        (buckets.text_output, row.output),
         (buckets.audio_output, rates.audio_output),
     )
-    nano = _fixed_nano(row)
     for tokens, price in charged:
-        if tokens:
-            nano = _add_tokens(nano, tokens, price)
+        nano = _add_tokens(nano, tokens, price)
     return _round_up(nano)
 
 

@@ -49,6 +49,20 @@ class Usage:
     """Figures that contradict each other, named, for the row and a counter."""
 
     @property
+    def has_no_parts(self) -> bool:
+        """Tell whether it is plain text in and out, nothing of it priced apart; most usage is."""
+        return not (
+            self.cached_tokens
+            or self.cache_write_tokens
+            or self.cache_write_1h_tokens
+            or self.audio_input_tokens
+            or self.audio_output_tokens
+            or self.reasoning_tokens
+            or self.input_tokens < 0
+            or self.output_tokens < 0
+        )
+
+    @property
     def is_empty(self) -> bool:
         """Tell whether it reports nothing at all: then it is treated as missing."""
         return not (self.input_tokens or self.output_tokens or self.cost_nano_usd)

@@ -255,10 +255,10 @@ class _Counts:
         value = fields.get(name)
         if value is None:
             return 0
-        if not _is_whole(value) or not 0 <= value <= _TOKENS_MAX:
-            self._anomalies.append(f"{name}_unreadable")
-            return 0
-        return value
+        if type(value) is int and 0 <= value <= _TOKENS_MAX:
+            return value
+        self._anomalies.append(f"{name}_unreadable")
+        return 0
 
 
 def _is_whole(value: object) -> TypeGuard[int]:

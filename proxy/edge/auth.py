@@ -93,22 +93,22 @@ class Authenticator:
 
     async def authenticate_cached(self, headers: RawHeaders, table: Table) -> Principal:
         """Do the same from memory when it can: only for requests whose admission checks the revision again."""
-        digest = self._digest(headers)
-        record = self._records.get(digest)
+        sha256_hex = hashlib.sha256(read_key(headers)).hexdigest()
+        record = self._records.get(sha256_hex)
         if record is None or self._has_expired(record):
-            record = await self._look_up(digest)
-            self._remember(digest, record)
-        known = self._principals.get(digest)
+            record = await self._look_up(digest_key_sha256(self._pepper, sha256_hex))
+            self._remember(sha256_hex, record)
+        known = self._principals.get(sha256_hex)
         if known is not None and known[0] is table:
             return known[1]
         principal = build_principal(record, table)
-        self._principals[digest] = (table, principal)
+        self._principals[sha256_hex] = (table, principal)
         return principal
 
     def forget(self, name: str) -> None:
         """Drop what is remembered of a key, because an admission found it changed or gone."""
-        for digest in [digest for digest, record in self._records.items() if record.name == name]:
-            self._drop(digest)
+        for sha256_hex in [sha256_hex for sha256_hex, record in self._records.items() if record.name == name]:
+            self._drop(sha256_hex)
 
     def _digest(self, headers: RawHeaders) -> str:
         return digest_key_sha256(self._pepper, hashlib.sha256(read_key(headers)).hexdigest())
@@ -124,15 +124,15 @@ class Authenticator:
     def _has_expired(self, record: KeyRecord) -> bool:
         return record.expires_at_s is not None and self._clock.now_s() >= record.expires_at_s
 
-    def _remember(self, digest: str, record: KeyRecord) -> None:
-        self._drop(digest)
+    def _remember(self, sha256_hex: str, record: KeyRecord) -> None:
+        self._drop(sha256_hex)
         if len(self._records) >= CACHED_KEYS_MAX:
             self._drop(next(iter(self._records)))
-        self._records[digest] = record
+        self._records[sha256_hex] = record
 
-    def _drop(self, digest: str) -> None:
-        self._records.pop(digest, None)
-        self._principals.pop(digest, None)
+    def _drop(self, sha256_hex: str) -> None:
+        self._records.pop(sha256_hex, None)
+        self._principals.pop(sha256_hex, None)
 
 
 def _token(value: bytes) -> bytes:
