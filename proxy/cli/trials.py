@@ -26,12 +26,17 @@ def explain_model(places: Places, model: str, *, as_json: bool) -> None:
 def try_model(places: Places, model: str, *, as_json: bool) -> int:
     """Send one short request; 0 when an answer came, 1 when not."""
     found = asyncio.run(test_model(_settings(places), model))
+    return _report(found, as_json=as_json)
+
+
+def _report(found: dict[str, Any], *, as_json: bool) -> int:
     if as_json:
         print_json(found)
     elif found["ok"]:
-        say(f"{model}: answered by {found['target']} in {found['latency_ms']} ms for ${found['cost_usd']}")
+        cost = "an unknown cost" if found["cost_usd"] is None else f"${found['cost_usd']}"
+        say(f"{found['model']}: answered by {found['target']} in {found['latency_ms']} ms for {cost}")
     else:
-        complain(f"{model}: {found['error']}")
+        complain(f"{found['model']}: {found['error']}")
     return 0 if found["ok"] else 1
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.__main__ import main
 from proxy.cli import output, tables
 from proxy.cli.output import Column, print_table
 from tests.cli.conftest import Shell
@@ -23,6 +24,14 @@ def test_help_lists_every_command(shell: Shell) -> None:
     for name in COMMANDS:
         assert f"\n  {name}" in result.out
         assert shell.run(name, "--help").code == 0
+
+
+def test_the_script_exits_with_the_commands_code(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `python -m proxy` does."""
+    monkeypatch.setattr(sys, "argv", ["turnpike", "check", "missing.yaml"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 1
 
 
 def test_the_version_is_told(shell: Shell) -> None:

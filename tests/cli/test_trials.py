@@ -47,6 +47,12 @@ def test_a_model_that_answers_is_0_and_booked(shell: Shell) -> None:
     assert shell.here("usage", "--json").json["total"]["requests"] == 2
 
 
+def test_an_answer_without_a_price_is_not_called_free(shell: Shell) -> None:
+    """Its cost is unknown."""
+    shell.routes.write_text("providers: {sim: {dialect: simulated}}\nmodels: {chat: sim/echo}\n")
+    assert shell.here("test", "chat").out.rstrip().endswith("for an unknown cost")
+
+
 def test_a_model_that_does_not_answer_is_1(shell: Shell) -> None:
     """With the reason, in both forms."""
     shell.routes.write_text(
