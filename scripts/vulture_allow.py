@@ -1,29 +1,31 @@
 """Names that vulture takes for dead code although somebody outside this code uses them. One line each, with who."""
 
 # Called or read by libraries
-_.critical  # structlog calls the writer by level
-_.debug  # as critical
-_.disconnected  # uvicorn's request cycle, told by our protocol
-_.force_exit  # uvicorn's server, told by our signal handler
-_.handle  # starlette calls it on the route that answers for no path
-_.handle_exit  # uvicorn calls it on a signal
-_.model_config  # pydantic reads it
-_.on_url  # httptools calls it
-_.sig  # the signal uvicorn hands over
-_.trace  # the third argument of every __exit__
-_.url_path_for  # starlette asks every route by name
 
 # Held, not read
-_._closing  # keeps its task from being collected
 
 # The tests' side of a port
 ManualClock  # time that tests move by hand
-_.abandon  # an owner that dies as a killed process does
 
 # Recorded now, acted on by the circuit breaker and the look-up of costs when these come
-_.successes
+UNRESOLVED
+_._closing  # keeps its task from being collected
+_.abandon  # an owner that dies as a killed process does
 _.consecutive_failures
+_.critical  # structlog calls the writer by level
+_.debug  # as critical
+_.disconnected  # uvicorn's request cycle, told by our protocol
+_.expect_100_continue  # uvicorn's protocol reads it
+_.force_exit  # uvicorn's server, told by our signal handler
+_.handle  # starlette calls it on the route that answers for no path
+_.handle_exit  # uvicorn calls it on a signal
 _.last_failure
 _.last_failure_at_s
 _.last_first_token_ms
-UNRESOLVED
+_.model_config  # pydantic reads it
+_.on_header  # httptools calls it
+_.on_url  # httptools calls it
+_.sig  # the signal uvicorn hands over
+_.successes
+_.trace  # the third argument of every __exit__
+_.url_path_for  # starlette asks every route by name

@@ -59,7 +59,7 @@ class _Phase(Enum):
     BODY = 2
 
 
-_IDLE, _HEAD, _BODY = _Phase
+_IDLE, _HEAD, _BODY = _Phase.IDLE, _Phase.HEAD, _Phase.BODY
 
 
 class _RefusedError(Exception):
