@@ -1,0 +1,1 @@
+"""Tests of the simulated provider, over the interface every upstream keeps."""
