@@ -17,6 +17,10 @@ from proxy.edge.server import Asgi
 
 QUICK = replace(Limits(), head_s=0.15, body_s=0.15, linger_s=0.3, stall_s=0.3, keep_alive_s=1)
 """Limits a test can wait for."""
+PATIENT = replace(QUICK, head_s=10.0, body_s=10.0)
+"""For tests that must not meet a deadline."""
+CLOSE = b"connection: close"
+POST = b"POST /x HTTP/1.1"
 
 
 @dataclass
@@ -174,3 +178,8 @@ async def ask(served: Served, data: bytes, *, timeout_s: float = 5.0) -> bytes:
 def head(line: bytes = b"GET /x HTTP/1.1", *fields: bytes, host: bytes = b"gateway") -> bytes:
     """Write a request head."""
     return b"\r\n".join([line, b"host: " + host, *fields, b"", b""])
+
+
+def status_of(reply: bytes) -> int:
+    """Read the status of a raw reply, 0 when there is none."""
+    return int(reply.split(b" ", 2)[1]) if reply else 0
