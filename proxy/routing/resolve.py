@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from proxy.errors import ClientError, NotFound, PermissionRefused
 from proxy.pricing import ModelFacts
@@ -16,6 +18,8 @@ SUFFIXES = ("free", "nitro", "floor", "exacto", "online", "extended", "thinking"
 DROPPED_SUFFIXES = frozenset({"nitro", "floor", "exacto"})
 """Only an order among OpenRouter's own endpoints: a direct target serves the same model without it."""
 NEAR_NAMES_MAX = 3
+NEAR_SEARCHED_MAX = 50
+"""So many names are compared letter by letter, which is slow; of more, those that share most pairs of letters."""
 
 Facts = Callable[[str, str], ModelFacts]
 """The catalogue's look-up: (provider, model) to facts."""
@@ -47,18 +51,24 @@ def resolve(model: str | None, *, principal: Principal, table: Table, facts: Fac
     asked = asked.removeprefix("@preset/")
     route, suffix, star = _find(asked, table)
     if route is None:
-        msg = f"The model '{shown(asked)}' does not exist.{_near_text(asked, principal, table)}"
-        raise NotFound(msg, param="model", metadata={"near": near_names(asked, principal, table)})
+        near = near_names(asked, principal, table)
+        msg = f"The model '{shown(asked)}' does not exist.{_near_text(near)}"
+        raise NotFound(msg, param="model", metadata={"near": near})
     if model and not principal.may_ask(asked):
-        msg = f"This key may not ask for the model '{shown(asked)}'.{_near_text(asked, principal, table)}"
+        near = near_names(asked, principal, table)
+        msg = f"This key may not ask for the model '{shown(asked)}'.{_near_text(near)}"
         raise PermissionRefused(msg, param="model")
     return _apply(asked, route, suffix=suffix, star=star, facts=facts)
 
 
 def near_names(asked: str, principal: Principal, table: Table) -> list[str]:
     """Give the aliases most like `asked` among those the key may ask for."""
+    asked = asked[:200]
     names = [name for name in table.routes if principal.may_ask(name)]
-    return difflib.get_close_matches(asked[:200], names, n=NEAR_NAMES_MAX, cutoff=0.5)
+    if len(names) > NEAR_SEARCHED_MAX:
+        pairs = _pairs(asked)
+        names = heapq.nlargest(NEAR_SEARCHED_MAX, names, key=lambda name: len(pairs & _pairs(name)))
+    return difflib.get_close_matches(asked, names, n=NEAR_NAMES_MAX, cutoff=0.5)
 
 
 def shown(name: str) -> str:
@@ -66,8 +76,12 @@ def shown(name: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in name[:100])
 
 
-def _near_text(asked: str, principal: Principal, table: Table) -> str:
-    near = near_names(asked, principal, table)
+def _pairs(name: str) -> set[str]:
+    """Give the pairs of neighbouring characters: names alike share many of them."""
+    return {first + second for first, second in pairwise(name)}
+
+
+def _near_text(near: list[str]) -> str:
     return f" Did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
 
 

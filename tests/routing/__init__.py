@@ -1,0 +1,1 @@
+"""Tests of `proxy.routing`: tables and properties over plain values."""

@@ -1,0 +1,68 @@
+"""The table's own words: secrets that hide, names of targets, globs, and facts by name."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, fields
+from typing import Any
+
+import pytest
+
+from proxy.pricing import ModelFacts
+from proxy.routing.table import Catalogue, Dialect, Provider, Retry, Route, Secret, Table, Target
+from tests.routing.made import provider, target
+
+
+def test_a_secret_shows_itself_only_by_name() -> None:
+    """No repr, no text, no formatting gives it away, not even as a member of something else."""
+    secret = Secret("sk-canary")
+    holder = Provider("acme", Dialect.OPENAI, api_key=secret)
+    for shown in (repr(secret), str(secret), f"{secret}", f"{secret!r}", repr(holder), repr([secret])):
+        assert "canary" not in shown
+    assert repr(secret) == "***"
+    assert secret.reveal() == "sk-canary"
+
+
+def test_secrets_compare_by_value() -> None:
+    """Two tables with the same key are the same table."""
+    assert Secret("a") == Secret("a")
+    assert Secret("a") != Secret("b")
+    assert Secret("a") != "a"
+    assert len({Secret("a"), Secret("a"), Secret("b")}) == 2
+    assert not hasattr(Secret("a"), "__dict__")
+    with pytest.raises(AttributeError):
+        Secret("a").other = 1  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["acme/gpt-4o", "acme/openai/gpt-4o:free", "acme/*"])
+def test_a_target_is_named_as_the_file_names_it(name: str) -> None:
+    """Provider, slash, and the rest, slashes and colons and all."""
+    assert target(name).name == name
+
+
+def test_a_glob_holds_its_star() -> None:
+    """Only such a name matches others than itself."""
+    assert Route("openai/*", ()).is_glob
+    assert not Route("openai/gpt-4o", ()).is_glob
+
+
+def test_a_catalogue_knows_what_it_was_told() -> None:
+    """What is not known has empty facts, never none."""
+    facts = ModelFacts(context_tokens=5)
+    catalogue = Catalogue({"acme": {"m": facts, "n": ModelFacts()}})
+    assert catalogue.find("acme", "m") == facts
+    assert catalogue.find("acme", "x") == catalogue.find("other", "m") == Catalogue().find("a", "b") == ModelFacts()
+    assert list(catalogue.list_models("acme")) == ["m", "n"]
+    assert list(catalogue.list_models("other")) == []
+
+
+@pytest.mark.parametrize("value", [Table("t", {}, {}), Route("r", ()), Target(provider("a"), "m"), provider("a")])
+def test_a_table_cannot_be_changed_under_a_request(value: Any) -> None:
+    """A request sees one table from start to end."""
+    for field in fields(value):
+        with pytest.raises(FrozenInstanceError):
+            setattr(value, field.name, "x")
+
+
+def test_a_target_is_tried_three_times_unless_said() -> None:
+    """design.md section 5: `retry.attempts` (3)."""
+    assert Retry().attempts == 3
