@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+from proxy.clock import Clock
 from proxy.errors import LedgerUnavailable
 from proxy.ledger.locks import Turnstile
 from proxy.ledger.schema import explain
@@ -64,12 +65,15 @@ AnyCall = Call[Any, Any]
 class Committer:
     """The thread's own half of the writer: nothing here is touched by another thread."""
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], turnstile: Turnstile) -> None:
+    def __init__(self, connect: Callable[[], sqlite3.Connection], turnstile: Turnstile, clock: Clock) -> None:
         self._connect = connect
+        self._clock = clock
         self._turnstile = turnstile
         self._connection: sqlite3.Connection | None = None
         self._spool: deque[AnyCall] = deque()
         self._backoff_s = BACKOFF_FIRST_S
+        self._due_s = clock.monotonic_s()
+        """When the spool is tried again, whatever comes until then."""
 
     @property
     def patience_s(self) -> float | None:
@@ -78,7 +82,8 @@ class Committer:
 
     def write(self, calls: list[AnyCall], *, is_last: bool) -> list[AnyCall]:
         """Write a batch and, when the store takes things, the spool; gives the calls that are over."""
-        is_due = not calls or is_last
+        # Nothing came for as long as we were patient; or things come all the time, but it is high time.
+        is_due = not calls or is_last or self._clock.monotonic_s() >= self._due_s
         if self._spool:
             # What is kept stays in order: later settlements queue behind those that wait.
             self._spool.extend(call for call in calls if call.is_kept)
@@ -109,11 +114,11 @@ class Committer:
         except (sqlite3.Error, OSError) as error:
             self.close()
             return self._fail(calls, error), False
-        again = [call for call in calls if call.is_kept and isinstance(call.error, LedgerUnavailable)]
+        again = {call: None for call in calls if call.is_kept and isinstance(call.error, LedgerUnavailable)}
         if not again:
             self._backoff_s = BACKOFF_FIRST_S
             return calls, True
-        self._put_back(again)
+        self._put_back(list(again))
         return [call for call in calls if call not in again], False
 
     def _open(self) -> sqlite3.Cursor:
@@ -134,6 +139,7 @@ class Committer:
             call.error = None
             self._spool.appendleft(call)
         self._backoff_s = min(self._backoff_s * 2, BACKOFF_S_MAX)
+        self._due_s = self._clock.monotonic_s() + self._backoff_s
 
     def _give_up(self) -> list[AnyCall]:
         """At the very end: tell those whose settlement the store never took; the next start posts their holds."""

@@ -31,9 +31,7 @@ class Reports:
     """Questions to the books."""
 
     def __init__(self, path: Path) -> None:
-        connector = partial(connect, path, is_reader=True)
-        self._look_ups = aiosqlite.Connection(connector, _ITERATION_ROWS)
-        self._sums = aiosqlite.Connection(connector, _ITERATION_ROWS)
+        self._look_ups, self._sums = _make_reader(path), _make_reader(path)
         self._is_open = False
 
     async def open(self) -> None:
@@ -119,3 +117,10 @@ class Reports:
             return list(await connection.execute_fetchall(statement, parameters))
         except sqlite3.Error as error:
             raise explain(error) from error
+
+
+def _make_reader(path: Path) -> aiosqlite.Connection:
+    reader = aiosqlite.Connection(partial(connect, path, is_reader=True), _ITERATION_ROWS)
+    # Left as it is, a process that fails before it can close its ledger would wait for this thread for ever.
+    reader._thread.daemon = True  # noqa: SLF001  # the library offers no other way
+    return reader

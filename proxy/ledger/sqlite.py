@@ -42,7 +42,7 @@ from proxy.ledger.writer import Writer
 class SqliteLedger:
     """The `Ledger` of records.py on SQLite."""
 
-    def __init__(self, data_dir: Path, *, turnstile: Turnstile, owner: Owner) -> None:
+    def __init__(self, data_dir: Path, *, turnstile: Turnstile, owner: Owner, clock: Clock) -> None:
         """Take over what `open` has made ready."""
         path = find_file(data_dir)
         self._owners = find_owners(data_dir)
@@ -50,8 +50,7 @@ class SqliteLedger:
         self._turnstile = turnstile
         self._books = Books(owner.id)
         self._reports = Reports(path)
-        self._writer = Writer(partial(connect, path), turnstile)
-        self._is_closed = False
+        self._writer = Writer(partial(connect, path), turnstile, clock)
 
     @classmethod
     async def open(cls, data_dir: Path, *, clock: Clock) -> Self:
@@ -62,7 +61,7 @@ class SqliteLedger:
         """
         turnstile, owner = await asyncio.to_thread(_make_ready, data_dir, clock.now_s())
         async with AsyncExitStack() as stack:
-            ledger = cls(data_dir, turnstile=turnstile, owner=owner)
+            ledger = cls(data_dir, turnstile=turnstile, owner=owner, clock=clock)
             stack.push_async_callback(ledger.close)
             await ledger._reports.open()
             stack.pop_all()
@@ -135,10 +134,11 @@ class SqliteLedger:
             raise explain(error) from error
 
     async def close(self) -> None:
-        """Finish what is queued, then let go of the store; calling it twice is harmless."""
-        if self._is_closed:
-            return
-        self._is_closed = True
+        """Finish what is queued, then let go of the store; calling it twice is harmless.
+
+        Raises LedgerUnavailable when the writer is stuck in the store: it may still write, so it stays an owner until
+        a later call of this, or the end of the process.
+        """
         await self._reports.close()
         await self._writer.close()
         self._owner.retire()

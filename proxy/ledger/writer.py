@@ -18,6 +18,7 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from proxy.clock import Clock
 from proxy.errors import LedgerUnavailable
 from proxy.ledger.committer import BATCH_MAX, AnyCall, ArgumentT, Call, Committer, ResultT
 from proxy.ledger.locks import Turnstile
@@ -39,7 +40,7 @@ Undo = Callable[[sqlite3.Cursor, Any], None]
 class Writer:
     """Runs calls in the order in which they come, each durable before its caller is told."""
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], turnstile: Turnstile) -> None:
+    def __init__(self, connect: Callable[[], sqlite3.Connection], turnstile: Turnstile, clock: Clock) -> None:
         """Start the thread; `connect` opens the store and may raise sqlite3.Error or OSError."""
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[AnyCall | None] = SimpleQueue()
@@ -48,7 +49,7 @@ class Writer:
         self._watch: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._ended: asyncio.Future[None] = self._loop.create_future()
-        self._committer = Committer(connect, turnstile)
+        self._committer = Committer(connect, turnstile, clock)
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
 

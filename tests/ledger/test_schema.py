@@ -17,7 +17,7 @@ import pytest
 from proxy.clock import ManualClock
 from proxy.errors import LedgerUnavailable
 from proxy.ledger import schema
-from proxy.ledger.sql import Migration, load_migrations
+from proxy.ledger.sql import STATEMENTS, Migration, load_migrations
 from proxy.ledger.sqlite import SqliteLedger
 from tests.ledger.entries import key
 
@@ -164,6 +164,35 @@ def test_migrations_are_applied_whole_or_not_at_all(tmp_path: Path, monkeypatch:
     with closing(sqlite3.connect(path)) as connection:
         found = connection.execute("SELECT version, applied_at_s FROM schema_versions").fetchall()
     assert found == [(len(first), 1.0), (mended.version, 3.0)]
+
+
+IN_BATCHES = (
+    "find_key_state",
+    "find_balance",
+    "move_balances",
+    "is_request_taken",
+    "clear_last_attempt",
+    "begin_next_attempt",
+    "find_pending",
+    "find_pending_of_owner",
+    "list_pending_owners",
+    "end_attempt",
+    "sum_window",
+    "find_key_by_digest",
+    "find_request",
+)
+
+
+@pytest.mark.parametrize("name", IN_BATCHES)
+def test_statements_find_their_rows_by_an_index(tmp_path: Path, name: str) -> None:
+    """What stands between a request and its answer never walks through a table."""
+    schema.prepare(tmp_path / "ledger.db", 1.0)
+    statement = STATEMENTS[name]
+    with closing(schema.connect(tmp_path / "ledger.db")) as connection:
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", (None,) * statement.count("?")).fetchall()
+    steps = [step[-1] for step in plan]
+    assert steps
+    assert all("SCAN" not in step or "INDEX attempts_pending" in step for step in steps)
 
 
 def test_a_migration_that_rolls_back_by_itself_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
