@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from proxy.ledger.locks import FileLock
@@ -58,12 +58,14 @@ class DeadOwner:
 def seize_dead(folder: Path, pending: Iterable[str]) -> Iterator[list[DeadOwner]]:
     """Find the dead among those who have a file or something pending; let go of all of them at the end."""
     names = {path.stem for path in folder.glob(f"*{_SUFFIX}")}
-    dead = [owner for name in sorted(names.union(pending)) if (owner := _seize(folder, name)) is not None]
-    try:
+    dead = []
+    with ExitStack() as stack:
+        for name in sorted(names.union(pending)):
+            owner = _seize(folder, name)
+            if owner is not None:
+                stack.callback(owner.release)
+                dead.append(owner)
         yield dead
-    finally:
-        for owner in dead:
-            owner.release()
 
 
 def _claim(path: Path) -> FileLock:
@@ -81,7 +83,9 @@ def _seize(folder: Path, name: str) -> DeadOwner | None:
         lock = FileLock(folder / f"{name}{_SUFFIX}", is_created=False)
     except FileNotFoundError:
         return DeadOwner(name, None)
-    if lock.try_acquire():
-        return DeadOwner(name, lock)
-    lock.close()
+    with ExitStack() as stack:
+        stack.callback(lock.close)
+        if lock.try_acquire():
+            stack.pop_all()
+            return DeadOwner(name, lock)
     return None
