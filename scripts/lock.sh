@@ -1,6 +1,7 @@
 #!/bin/sh
-# Writes requirements*.lock anew from pyproject.toml: every package pinned with all its hashes, for Python 3.11 to 3.13
-# at once, naming no index, no host and no path. Needs uv on the PATH. `--upgrade` as argument lifts the pins.
+# Writes requirements*.lock anew from pyproject.toml, and the test clients' from the .in beside them: every package
+# pinned with all its hashes, for Python 3.11 to 3.13 at once, naming no index, no host and no path. Needs uv on the
+# PATH. `--upgrade` as argument lifts the pins.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -9,12 +10,17 @@ compile() {
     shift
     uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes --no-header \
         --no-emit-index-url --output-file "$out" "$@"
-    printf '%s\n' '# Written by scripts/lock.sh from pyproject.toml: every package with its hashes. Do not edit.' |
+    printf '# Written by scripts/lock.sh from %s: every package with its hashes. Do not edit.\n' "$source" |
         cat - "$out" >"$out.new"
     mv "$out.new" "$out"
 }
 
+source=pyproject.toml
 compile requirements.lock "$@" pyproject.toml
 compile requirements-dev.lock "$@" --group dev --constraint requirements.lock pyproject.toml
 compile requirements-pip.lock "$@" --group pyproject.toml:pip
 compile requirements-mutants.lock "$@" --group pyproject.toml:mutants --constraint requirements-dev.lock
+
+for source in tests/clients/requirements-*.in; do
+    compile "${source%.in}.lock" "$@" "$source"
+done
