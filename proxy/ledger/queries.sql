@@ -134,8 +134,8 @@ SELECT
 FROM attempts WHERE key_name = ? AND at_s >= ? AND at_s < ?
 
 -- name: sum_usage
--- Sums by the dimensions put in for {dimensions}, grouped by their number {groups}. How a request ended is asked of its
--- last attempt, which most often is the row itself. Parameters: from, from, to, to, key, key.
+-- Sums by the dimensions put in for {dimensions}, over what the conditions put in for {conditions} leave, grouped by the
+-- dimensions' places in {groups}. How a request ended is asked of its last attempt, which most often is the row itself.
 SELECT {dimensions}
   count(DISTINCT request_id),
   count(DISTINCT CASE WHEN
@@ -156,9 +156,7 @@ SELECT {dimensions}
   sum(CASE WHEN cost_source = 'computed' THEN cost_nano_usd END),
   sum(CASE WHEN cost_source = 'estimated' THEN cost_nano_usd END),
   sum(CASE WHEN cost_source = 'held' THEN cost_nano_usd END)
-FROM attempts
-WHERE (? IS NULL OR at_s >= ?) AND (? IS NULL OR at_s < ?) AND (? IS NULL OR key_name = ?)
-{groups}
+FROM attempts {conditions} {groups}
 
 -- name: sum_providers
 -- One provider's part since a time, with the median of its first tokens (the lower one of two).
@@ -189,7 +187,15 @@ SELECT seq, request_id, number, state, at_s, key_name, tenant, app, route, provi
   audio_input_tokens, reasoning_tokens, audio_output_tokens, reported_nano_usd, is_byok, anomalies
 FROM attempts WHERE request_id = ? ORDER BY number
 
--- ---------------------------------------------------------------- dimensions of sum_usage, put in for {dimensions}
+-- ---------------------------------------------------------------- parts of sum_usage
+-- Conditions are left out rather than switched off, so that each question finds the index that answers it.
+
+-- name: condition_from
+at_s >= ?
+-- name: condition_to
+at_s < ?
+-- name: condition_key
+key_name = ?
 
 -- name: dimension_key
 key_name

@@ -6,7 +6,7 @@ Two connections with a thread each: look-ups that a request waits for never stan
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -82,12 +82,10 @@ class Reports:
         unknown = [word for word in query.by if f"dimension_{word}" not in STATEMENTS]
         if unknown:
             raise ValueError(f"usage cannot be summed by {', '.join(unknown)}")
-        places = ", ".join(str(place) for place in range(1, len(query.by) + 1))
-        groups = f"GROUP BY {places} ORDER BY {places}" if places else ""
-        dimensions = "".join(f"{STATEMENTS[f'dimension_{word}']}, " for word in query.by)
-        statement = STATEMENTS["sum_usage"].format(dimensions=dimensions, groups=groups)
-        wanted = (query.from_s, query.from_s, query.to_s, query.to_s, query.key_name, query.key_name)
-        return [rows.read_sum(row, len(query.by)) for row in await self._run(self._sums, statement, wanted)]
+        wanted = {"from": query.from_s, "to": query.to_s, "key": query.key_name}
+        given = {word: value for word, value in wanted.items() if value is not None}
+        statement = _write_sum(query.by, given)
+        return [rows.read_sum(row, len(query.by)) for row in await self._run(self._sums, statement, [*given.values()])]
 
     async def provider_stats(self, since_s: float, key_name: str | None) -> list[ProviderStats]:
         """Sum attempts by provider since a time."""
@@ -117,6 +115,18 @@ class Reports:
             return list(await connection.execute_fetchall(statement, parameters))
         except sqlite3.Error as error:
             raise explain(error) from error
+
+
+def _write_sum(by: Sequence[str], given: Iterable[str]) -> str:
+    """Put a query's parts into `sum_usage`; every word of it stands in `queries.sql`."""
+    dimensions = "".join(f"{STATEMENTS[f'dimension_{word}']}, " for word in by)
+    conditions = " AND ".join(STATEMENTS[f"condition_{word}"] for word in given)
+    places = ", ".join(str(place) for place in range(1, len(by) + 1))
+    return STATEMENTS["sum_usage"].format(
+        dimensions=dimensions,
+        conditions=f"WHERE {conditions}" if conditions else "",
+        groups=f"GROUP BY {places} ORDER BY {places}" if places else "",
+    )
 
 
 def _make_reader(path: Path) -> aiosqlite.Connection:
