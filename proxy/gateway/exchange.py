@@ -22,7 +22,7 @@ from proxy.gateway.headers import cost_headers, reply_headers
 from proxy.gateway.service import Service
 from proxy.ledger.records import Admission, Admitted, Advance, AttemptEnd, KeyGone, Refused, Settlement
 from proxy.routing.holds import hold_of
-from proxy.routing.plan import Candidate, Plan, make_plan
+from proxy.routing.plan import Candidate, Plan, make_plan, require_candidate
 from proxy.routing.principal import Principal
 from proxy.routing.steps import GiveUp, Outcome, error_of, next_step
 from proxy.routing.table import Dialect, Table
@@ -113,6 +113,7 @@ class Exchange:
         plan = make_plan(
             self._asked.body, principal=self._asked.principal, table=self._asked.table, facts=self._service.facts
         )
+        require_candidate(plan, principal=self._asked.principal, table=self._asked.table)
         self._plan, admitted = await admit(plan, self._ask_ledger, body_bytes=self._asked.body_bytes)
         self.request_id = admitted.request_id
         attempt = await self._run_chain(self._plan)

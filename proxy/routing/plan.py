@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from proxy.errors import ClientError, NotFound
-from proxy.policy.timeouts import Clocks, clocks
+from proxy.errors import ClientError, NotFound, UpstreamUnusable
+from proxy.policy.timeouts import TOTAL_S, Clocks, clocks
 from proxy.pricing import Prices
 from proxy.routing.principal import Principal, lay_over
-from proxy.routing.resolve import Facts, Resolved, resolve
+from proxy.routing.resolve import Facts, Resolved, near_names, near_text, resolve, shown
 from proxy.routing.table import Route, Table, Target, Timeouts
 
 TARGETS_MAX = 8
@@ -70,14 +70,10 @@ class Plan:
 
 
 def make_plan(body: Mapping[str, Any], *, principal: Principal, table: Table, facts: Facts) -> Plan:
-    """Plan a parsed request; raises `RequestError` when nothing may or can be tried."""
+    """Plan a parsed request; raises `RequestError` when it may not be planned. The plan may have no candidate."""
     resolved = resolve(body.get("model"), principal=principal, table=table, facts=facts)
     _refuse_unready_fields(body, principal)
     ready, skipped = _split_ready(resolved)
-    if not ready:
-        reasons = "; ".join(f"{skip.target.name}: {skip.reason}" for skip in skipped) or "it has no target"
-        msg = f"The model '{resolved.route.name}' cannot be used now: {reasons}."
-        raise NotFound(msg, param="model", metadata={"not_ready": True})
     is_stream = body.get("stream") is True
     candidates = tuple(_candidate(target, body, principal, table.timeouts, is_stream=is_stream) for target in ready)
     return Plan(
@@ -86,10 +82,27 @@ def make_plan(body: Mapping[str, Any], *, principal: Principal, table: Table, fa
         candidates=candidates,
         skipped=tuple(skipped),
         retries=table.retry.attempts,
-        total_s=min(candidate.clocks.total_s for candidate in candidates),
+        total_s=min((candidate.clocks.total_s for candidate in candidates), default=TOTAL_S),
         max_cost_nano_usd=resolved.route.max_cost_nano_usd,
         has_budget=principal.has_budget,
     )
+
+
+def require_candidate(plan: Plan, *, principal: Principal, table: Table) -> None:
+    """Refuse a plan without any candidate, in the words that fit.
+
+    A model of the operator's own whose providers are not ready is theirs to mend: 503. A name that only a glob let
+    through is most likely a slip of the client's, and a suffix nobody serves is one: 404, with the nearest names.
+    """
+    if plan.candidates:
+        return
+    reasons = "; ".join(f"{skip.target.name}: {skip.reason}" for skip in plan.skipped)
+    if not plan.route.is_glob and any(skip.target.provider.not_ready for skip in plan.skipped):
+        msg = f"No target of the model '{plan.route.name}' is ready: {reasons}. Tell the gateway's operator."
+        raise UpstreamUnusable(msg)
+    near = near_names(plan.alias, principal, table)
+    msg = f"The model '{shown(plan.alias)}' cannot be served: {reasons}.{near_text(near)}"
+    raise NotFound(msg, param="model", metadata={"near": near})
 
 
 def _refuse_unready_fields(body: Mapping[str, Any], principal: Principal) -> None:

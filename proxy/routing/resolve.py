@@ -52,11 +52,11 @@ def resolve(model: str | None, *, principal: Principal, table: Table, facts: Fac
     route, suffix, star = _find(asked, table)
     if route is None:
         near = near_names(asked, principal, table)
-        msg = f"The model '{shown(asked)}' does not exist.{_near_text(near)}"
+        msg = f"The model '{shown(asked)}' does not exist.{near_text(near)}"
         raise NotFound(msg, param="model", metadata={"near": near})
     if model and not principal.may_ask(asked):
         near = near_names(asked, principal, table)
-        msg = f"This key may not ask for the model '{shown(asked)}'.{_near_text(near)}"
+        msg = f"This key may not ask for the model '{shown(asked)}'.{near_text(near)}"
         raise PermissionRefused(msg, param="model")
     return _apply(asked, route, suffix=suffix, star=star, facts=facts)
 
@@ -81,7 +81,8 @@ def _pairs(name: str) -> set[str]:
     return {first + second for first, second in pairwise(name)}
 
 
-def _near_text(near: list[str]) -> str:
+def near_text(near: list[str]) -> str:
+    """Put the nearest names into a question; empty without any."""
     return f" Did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
 
 
