@@ -45,6 +45,8 @@ class Framer:
             data = self._skip_bom(data)
         if self._skips_lf or b"\r" in data:
             data = self._fold_line_ends(data)
+        if not self._buffer and 0 < data.find(BLANK) == len(data) - len(BLANK) < EVENT_BYTES_MAX - len(BLANK):
+            return [make_valid(data)]  # one whole event and nothing else, as most reads bring
         whole = self._take_whole(data)
         events: list[bytes] = []
         for part in whole.split(BLANK):
