@@ -1,6 +1,6 @@
 """What the ledger costs: CPU per request for admit and settle together, both threads, with some requests in flight.
 
-    python bench/ledger.py [REQUESTS [IN_FLIGHT [KEYS]]]
+Run it as `python bench/ledger.py [REQUESTS [IN_FLIGHT [KEYS]]]` from the checkout, with PYTHONPATH=.; a folder beside it holds the books.
 """
 
 from __future__ import annotations
