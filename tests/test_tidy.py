@@ -144,7 +144,7 @@ PLANTED: list[tuple[Callable[[str], object], str, str]] = [
     (tidy.broad_excepts, "with suppress(OSError): f()", "with contextlib.suppress(BaseException): f()"),
     (tidy.undescribed_tests, 'def test_x():\n    """It holds."""', "class TestX:\n    def test_x(self): ..."),
     (tidy.unfinished, "# T" + "ODO(#12): later", "# T" + "ODO: later"),
-    (tidy.machine_paths, "see ./work/x and https://h.example/root/x", "see /r" + "oot/x"),
+    (tidy.machine_paths, "see ./work/x, https://h.example/root/x, /home/canary/x", "see /r" + "oot/x"),
     (tidy.machine_paths, "a /homeless/path", "'/h" + "ome/somebody/x'"),
     (tidy.addresses, "a==1 \\\n    --hash=sha256:00", "a @ https://host.example/a.whl"),
     (tidy.addresses, "# via -r pyproject.toml", "# via -r /somewhere/pyproject.toml"),

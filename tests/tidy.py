@@ -18,7 +18,7 @@ BROAD = frozenset({"Exception", "BaseException"})
 
 # Written so that these lines do not find themselves.
 LEFT_FOR_LATER = re.compile(r"\b(?:T[O]DO|F[I]XME|X[X]X|H[A]CK)\b(?!.*#\d)")
-MACHINE_PATH = re.compile(r"(?<![\w.~])/(?:w[o]rk|r[o]ot|Us[e]rs/\w+|h[o]me/\w+)/")
+MACHINE_PATH = re.compile(r"(?<![\w.~])/(?:w[o]rk|r[o]ot|Us[e]rs/\w+|h[o]me/(?!canary/)\w+)/")
 PATH_NAME = re.compile(r"(?:^|_)(?:dir|file|folder|path|root)$", re.IGNORECASE)
 TIME_NAME = re.compile(r"_m?s(?:_max|_min)?$", re.IGNORECASE)
 MAKE_TARGET = re.compile(r"\bmake ([a-z]+)\b")
