@@ -46,7 +46,8 @@ class Framer:
         if self._skips_lf or b"\r" in data:
             data = self._fold_line_ends(data)
         if not self._buffer and 0 < data.find(BLANK) == len(data) - len(BLANK) < EVENT_BYTES_MAX - len(BLANK):
-            return [make_valid(data)]  # one whole event and nothing else, as most reads bring
+            # One whole event and nothing else, as most reads bring; a line end before it belongs to the one before.
+            return [make_valid(data.removeprefix(b"\n"))]
         whole = self._take_whole(data)
         events: list[bytes] = []
         for part in whole.split(BLANK):

@@ -104,6 +104,7 @@ def test_limits_hold_in_any_split(stream: bytes, at: list[int]) -> None:
         (b"\n\n\ndata: a\n\n\n\n\ndata: b\n\n\n", [b"data: a\n\n", b"data: b\n\n"]),
         (b"event: e\nid: 1\ndata: a\n\n", [b"event: e\nid: 1\ndata: a\n\n"]),
         (b": c\n\ndata: a\n\n", [b": c\n\n", b"data: a\n\n"]),
+        (b"\ndata: a\n\n", [b"data: a\n\n"]),
         (BOM + b"data: a\n\n", [b"data: a\n\n"]),
         (BOM + BOM + b"data: a\n\n", [BOM + b"data: a\n\n"]),
         (b"data: \xff!\n\n", ["data: \ufffd!\n\n".encode()]),
