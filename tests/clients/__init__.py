@@ -1,0 +1,1 @@
+"""Other people's clients against the real command: SDKs in environments of their own, over real sockets."""

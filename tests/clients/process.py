@@ -1,0 +1,96 @@
+"""A client program in an environment of its own below `.clients/`: told what to do and heard in lines of JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Self
+
+from tests.faults.serving import ROOT, environment
+
+Facts = dict[str, Any]
+
+ANSWER_S: Final = 30.0
+"""How long one check may take; the program is killed after that."""
+END_S: Final = 2.0
+"""How long a program that has nothing more to do may take to end, before it is killed."""
+LINE_BYTES_MAX: Final = 16 << 20
+CLIENTS: Final = ROOT / ".clients"
+HERE: Final = Path(__file__).parent
+
+
+class ClientProcess:
+    """One program under one SDK; an async context manager that ends it."""
+
+    def __init__(self, name: str, program: str, env: Mapping[str, str]) -> None:
+        self.name = name
+        self.facts: Facts = {}
+        """What it said of itself when it started."""
+        self._program = HERE / program
+        self._env = env
+        self._process: Process | None = None
+
+    async def __aenter__(self) -> Self:
+        python = CLIENTS / self.name / "bin" / "python"
+        assert python.exists(), f"there is no .clients/{self.name}/: `make test` makes it (sh tests/clients/setup.sh)"
+        self._process = await asyncio.create_subprocess_exec(
+            str(python),
+            str(self._program),
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=None,
+            env=environment(self._env),
+            cwd=ROOT,
+            limit=LINE_BYTES_MAX,
+        )
+        self.facts = await self.hear()
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            async with asyncio.timeout(END_S):
+                await self._process.wait()
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+
+    async def run(self, check: str, *, options: Mapping[str, object], ask: Mapping[str, object]) -> Facts:
+        """Have one check done and give what came of it."""
+        await self.begin(check, options=options, ask=ask)
+        return await self.hear()
+
+    async def begin(self, check: str, *, options: Mapping[str, object], ask: Mapping[str, object]) -> None:
+        """Have one check begun; `hear` what it says until it is through."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        line = json.dumps({"check": check, "options": options, "ask": ask})
+        self._process.stdin.write(line.encode() + b"\n")
+        await self._process.stdin.drain()
+
+    async def hear(self) -> Facts:
+        """Wait for the next line: a word of a check under way, or what came of it."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                line = await self._process.stdout.readline()
+        except TimeoutError:
+            self._process.kill()
+            raise
+        assert line, f"{self._program.name} ended under {self.name}; what it said stands above"
+        facts: Facts = json.loads(line)
+        return facts
+
+
+def locked_version(name: str, package: str) -> str:
+    """Give the version of a package in the lock of an environment."""
+    found = re.search(rf"^{package}==(\S+)", (HERE / f"requirements-{name}.lock").read_text(), re.MULTILINE)
+    assert found is not None
+    return found[1]
