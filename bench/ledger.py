@@ -1,6 +1,7 @@
 """What the ledger costs: CPU per request for admit and settle together, both threads, with some requests in flight.
 
-Run it as `python bench/ledger.py [REQUESTS [IN_FLIGHT [KEYS]]]` from the checkout, with PYTHONPATH=.; a folder beside it holds the books.
+Run it in the checkout, with PYTHONPATH=. : `python bench/ledger.py [REQUESTS [IN_FLIGHT [KEYS]]]`; the books stand in
+a folder beside it that is removed at the end.
 """
 
 from __future__ import annotations

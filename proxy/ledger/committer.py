@@ -36,10 +36,14 @@ ArgumentT = TypeVar("ArgumentT")
 ResultT = TypeVar("ResultT")
 
 
+Undo = Callable[[sqlite3.Cursor, Any], None]
+"""Takes back what a call has written, given the call."""
+
+
 class Call(Generic[ArgumentT, ResultT]):
     """One thing to do in the transaction, and whom to tell."""
 
-    __slots__ = ("argument", "error", "future", "is_abandoned", "is_kept", "outcome", "work")
+    __slots__ = ("argument", "error", "future", "is_abandoned", "is_kept", "outcome", "undo", "work")
 
     def __init__(
         self,
@@ -48,11 +52,13 @@ class Call(Generic[ArgumentT, ResultT]):
         *,
         future: asyncio.Future[ResultT] | None,
         is_kept: bool,
+        undo: Undo | None = None,
     ) -> None:
         self.work = work
         self.argument = argument
         self.future = future
         self.is_kept = is_kept
+        self.undo = undo
         self.is_abandoned = False
         self.outcome: ResultT | None = None
         """Set by the thread; None as long as nothing is durable, but for the batch that is being written."""

@@ -76,11 +76,11 @@ class SqliteLedger:
         return await self._writer.call(self._books.advance, step, undo=self._undo_advance)
 
     async def settle(self, settlement: Settlement) -> bool:
-        """End the request's attempts; waits until that is durable, through any trouble of the store.
+        """End the request's attempts; what is asked for is kept until it is durable, through any trouble of the store.
 
-        A caller that is cancelled meanwhile loses nothing: what it asked for is done all the same. Raises
-        LedgerUnavailable only when the ledger is closed before the store recovers (the next start then posts the
-        holds in full) or `writer.KEPT_MAX` settlements wait already.
+        Raises LedgerUnavailable when that has not happened in `writer.WAIT_S_MAX`, so that a client gets its end all
+        the same. Neither that nor a cancelled caller loses anything: only closing the ledger before the store recovers
+        does (the next start then posts the holds in full), or `writer.KEPT_MAX` settlements that wait already.
         """
         return await self._writer.keep(self._books.settle, settlement)
 

@@ -4,7 +4,8 @@
   together; then the loop is told once and answers every caller. There is no timer to wait for: what arrives during a
   commit is the next batch.
 * A caller that is cancelled, or has waited `WAIT_S_MAX`, abandons its call. Not begun, it is skipped. Begun, it may be
-  written all the same, so its undoing is queued behind it at once, before anything its caller can do next.
+  written all the same, so its undoing is queued behind it at once, before anything its caller can do next. Settlements
+  are never abandoned: who has waited so long for one is told, and it is written when the store recovers.
 * The queue has limits: `CALLS_MAX` calls and `KEPT_MAX` settlements may be under way, one more is refused.
 """
 
@@ -16,11 +17,10 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import Any
 
 from proxy.clock import Clock
 from proxy.errors import LedgerUnavailable
-from proxy.ledger.committer import BATCH_MAX, AnyCall, ArgumentT, Call, Committer, ResultT
+from proxy.ledger.committer import BATCH_MAX, AnyCall, ArgumentT, Call, Committer, ResultT, Undo
 from proxy.ledger.locks import Turnstile
 from proxy.ledger.schema import RETRY_AFTER_S
 
@@ -29,12 +29,10 @@ CALLS_MAX = 4_096
 KEPT_MAX = 65_536
 """Settlements that may wait at once, in the queue and in the spool together."""
 WAIT_S_MAX = 2.0
-"""How long an admission waits for a store that does not answer; looked at every `WATCH_S`."""
+"""How long a caller waits for a store that does not answer; looked at every `WATCH_S`."""
 WATCH_S = 0.5
 CLOSE_S_MAX = 10.0
 """How long closing waits for the thread."""
-
-Undo = Callable[[sqlite3.Cursor, Any], None]
 
 
 class Writer:
@@ -44,8 +42,9 @@ class Writer:
         """Start the thread; `connect` opens the store and may raise sqlite3.Error or OSError."""
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[AnyCall | None] = SimpleQueue()
-        self._waiting: dict[AnyCall, tuple[float, Undo | None]] = {}
-        self._kept: set[AnyCall] = set()
+        self._waiting: dict[AnyCall, float] = {}
+        """What is under way and since when, oldest first; abandoned calls too, as long as they are in the queue."""
+        self._kept: dict[AnyCall, float] = {}
         self._watch: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._ended: asyncio.Future[None] = self._loop.create_future()
@@ -67,28 +66,24 @@ class Writer:
         if self._is_closed or len(self._waiting) >= CALLS_MAX:
             raise self._refuse()
         future: asyncio.Future[ResultT] = self._loop.create_future()
-        call = Call(work, argument, future=future, is_kept=False)
-        self._waiting[call] = (self._loop.time(), undo)
-        if self._watch is None:
-            self._watch = self._loop.call_later(WATCH_S, self._look)
-        self._queue.put(call)
+        call = Call(work, argument, future=future, is_kept=False, undo=undo)
+        self._put(call, self._waiting)
         try:
             return await future
         except asyncio.CancelledError:
-            self._abandon(call, undo)
+            self._abandon(call)
             raise
 
     async def keep(self, work: Callable[[sqlite3.Cursor, ArgumentT], ResultT], argument: ArgumentT) -> ResultT:
         """Run a call that must not be lost: it is tried until it is durable, whoever waits for it or not.
 
-        Raises LedgerUnavailable when too many wait or the writer was closed before the store took it.
+        Raises LedgerUnavailable when it was not durable in `WAIT_S_MAX` (and is still kept), when too many wait, or
+        when the writer was closed before the store took it.
         """
         if self._is_closed or len(self._kept) >= KEPT_MAX:
             raise self._refuse()
         future: asyncio.Future[ResultT] = self._loop.create_future()
-        call = Call(work, argument, future=future, is_kept=True)
-        self._kept.add(call)
-        self._queue.put(call)
+        self._put(Call(work, argument, future=future, is_kept=True), self._kept)
         return await future
 
     async def close(self) -> None:
@@ -109,37 +104,47 @@ class Writer:
 
     # ------------------------------------------------------------ on the event loop
 
-    def _abandon(self, call: AnyCall, undo: Undo | None) -> None:
+    def _put(self, call: AnyCall, queued: dict[AnyCall, float]) -> None:
+        queued[call] = self._loop.time()
+        self._keep_watch()
+        self._queue.put(call)
+
+    def _keep_watch(self) -> None:
+        if self._watch is None:
+            self._watch = self._loop.call_later(WATCH_S, self._look)
+
+    def _abandon(self, call: AnyCall) -> None:
         call.is_abandoned = True
-        if undo is not None and not self._is_closed:
-            # Past KEPT_MAX too: every undoing belongs to a call that was counted against CALLS_MAX.
-            undoing = Call(undo, call, future=None, is_kept=True)
-            self._kept.add(undoing)
-            self._queue.put(undoing)
+        if call.undo is not None and not self._is_closed:
+            # Past KEPT_MAX too: every undoing belongs to a call that counts against CALLS_MAX.
+            self._put(Call(call.undo, call, future=None, is_kept=True), self._kept)
 
     def _look(self) -> None:
-        """Let go of those who have waited too long; the oldest stand first."""
+        """Let go of those who have waited too long."""
         self._watch = None
         latest = self._loop.time() - WAIT_S_MAX
-        for call, (asked_at_s, undo) in list(self._waiting.items()):
-            if asked_at_s > latest:
-                break
-            del self._waiting[call]
-            if call.future is not None and not call.future.done():
-                self._abandon(call, undo)
-                call.future.set_exception(
-                    LedgerUnavailable("the ledger does not answer; try again", retry_after_s=RETRY_AFTER_S)
-                )
-        if self._waiting:
-            self._watch = self._loop.call_later(WATCH_S, self._look)
+        for queued in (self._waiting, self._kept):
+            for call, asked_at_s in list(queued.items()):
+                if asked_at_s > latest:
+                    break
+                self._let_go(call)
+        if self._waiting or self._kept:
+            self._keep_watch()
+
+    def _let_go(self, call: AnyCall) -> None:
+        if call.future is None or call.future.done():
+            return
+        if call.is_kept:
+            message = "the ledger does not answer; the settlement is kept until it does"
+        else:
+            message = "the ledger does not answer; try again"
+            self._abandon(call)
+        call.future.set_exception(LedgerUnavailable(message, retry_after_s=RETRY_AFTER_S))
 
     def _deliver(self, calls: list[AnyCall]) -> None:
         """Tell every caller of a batch."""
         for call in calls:
-            if call.is_kept:
-                self._kept.discard(call)
-            else:
-                self._waiting.pop(call, None)
+            (self._kept if call.is_kept else self._waiting).pop(call, None)
             future = call.future
             if future is None or future.done():
                 continue

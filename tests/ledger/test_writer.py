@@ -180,7 +180,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_an_admission_waits_so_long_and_no_longer(impatient: None, ledger: SqliteLedger, faults: Faults) -> None:
-    """A store that hangs refuses admissions after a while, and what it writes later is void; settlements wait."""
+    """A store that hangs refuses admissions after a while, and what it writes later is void; settlements are kept."""
     await ledger.admit(ask("old", 10))
     stall = faults.stall("COMMIT")
     early = asyncio.create_task(ledger.admit(ask("early", 10)))
@@ -191,12 +191,32 @@ async def test_an_admission_waits_so_long_and_no_longer(impatient: None, ledger:
     assert caught.value.retry_after_s is not None
     with pytest.raises(LedgerUnavailable, match="does not answer"):
         await ledger.admit(ask("late", 10))
-    assert not settling.done()
+    with pytest.raises(LedgerUnavailable, match="is kept until it does"):
+        await settling
     stall.release()
-    assert await settling
+    assert not await ledger.settle(over("old", posted(1, 9)))
     assert [row.state for row in await ledger.find_request("early")] == [AttemptState.VOIDED]
     assert await ledger.find_request("late") == []
     assert await stand(ledger) == (5, 0)
+
+
+async def test_abandoned_calls_count_until_they_are_gone(
+    impatient: None, ledger: SqliteLedger, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that hangs for long cannot make the queue grow without end."""
+    monkeypatch.setattr(writer, "CALLS_MAX", 3)
+    stall, blocking = await stalled(faults, ledger)
+    for name in ("a", "b"):
+        with pytest.raises(LedgerUnavailable, match="does not answer"):
+            await ledger.admit(ask(name, 10))
+    with pytest.raises(LedgerUnavailable, match="too many requests wait"):
+        await ledger.admit(ask("c", 10))
+    stall.release()
+    with pytest.raises(LedgerUnavailable, match="does not answer"):
+        await blocking
+    assert not await ledger.settle(over("a", posted(1, 5)))
+    assert await ledger.admit(ask("d", 10)) == Admitted("d")
+    assert await stand(ledger) == (0, 10)
 
 
 async def test_only_the_late_are_let_go(impatient: None, ledger: SqliteLedger, faults: Faults) -> None:
