@@ -12,6 +12,7 @@ EVENT_BYTES_MAX = 4 << 20
 paint send a whole picture as one event, so it may not be much shorter either."""
 
 BLANK = b"\n\n"
+LF = 10
 BOM = b"\xef\xbb\xbf"
 DONE = b"[DONE]"
 
@@ -45,9 +46,9 @@ class Framer:
             data = self._skip_bom(data)
         if self._skips_lf or b"\r" in data:
             data = self._fold_line_ends(data)
-        if not self._buffer and 0 < data.find(BLANK) == len(data) - len(BLANK) < EVENT_BYTES_MAX - len(BLANK):
-            # One whole event and nothing else, as most reads bring; a line end before it belongs to the one before.
-            return [make_valid(data.removeprefix(b"\n"))]
+        end = len(data) - len(BLANK)
+        if not self._buffer and 0 < data.find(BLANK) == end < EVENT_BYTES_MAX - len(BLANK) and data[0] != LF:
+            return [make_valid(data)]  # one whole event and nothing else, as most reads bring
         whole = self._take_whole(data)
         events: list[bytes] = []
         for part in whole.split(BLANK):
