@@ -1,0 +1,81 @@
+"""What a run found, as values, and the table they are printed in."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Final
+
+SHOWN_MAX: Final = 5
+"""Breaches shown of each finding; their number is told in full."""
+HEADINGS: Final = ("run", "promise", "asked", "seen", "kept")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One promise, the figure asked for, and the figure seen."""
+
+    promise: str
+    asked: str
+    seen: str
+    is_kept: bool
+    is_timed: bool = False
+    """A wall-clock figure: recorded for the reader; no test asserts it, because machines are shared."""
+    breaches: tuple[str, ...] = ()
+    """The first few, in words that lead to them."""
+
+
+def counted(promise: str, asked: str, seen: str, breaches: Iterable[str]) -> Finding:
+    """Make the finding of a promise that no single case may break."""
+    found = list(breaches)
+    told = f"{seen}, {len(found)} broken"
+    return Finding(promise, asked, told, is_kept=not found, breaches=tuple(found[:SHOWN_MAX]))
+
+
+def timed(promise: str, values_s: Sequence[float], *, limit_s: float, note: str = "") -> Finding:
+    """Make the finding of times that must all lie below a limit."""
+    seen = f"{spread(values_s)}{note}"
+    is_kept = bool(values_s) and max(values_s) < limit_s
+    return Finding(promise, f"< {duration(limit_s)}", seen, is_kept=is_kept, is_timed=True)
+
+
+def spread(values_s: Sequence[float]) -> str:
+    """Write the median, the 99th percentile and the largest of some times."""
+    if not values_s:
+        return "nothing measured"
+    shown = (percentile(values_s, 50), percentile(values_s, 99), max(values_s))
+    return "p50 {}, p99 {}, max {} (n = {})".format(*map(duration, shown), len(values_s))
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    """Give the smallest value that this share of all values does not exceed."""
+    return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
+
+
+def duration(seconds: float) -> str:
+    """Write a time for people."""
+    return f"{seconds * 1000:.1f} ms" if abs(seconds) < 1 else f"{seconds:.2f} s"
+
+
+def table(findings: Mapping[str, Sequence[Finding]]) -> str:
+    """Write the findings of all runs as one Markdown table."""
+    rows = [
+        (run, finding.promise, finding.asked, finding.seen, "yes" if finding.is_kept else "NO")
+        for run, found in findings.items()
+        for finding in found
+    ]
+    widths = [max(len(row[column]) for row in [HEADINGS, *rows]) for column in range(len(HEADINGS))]
+    lines = [_line(HEADINGS, widths), _line(["-" * width for width in widths], widths)]
+    return "\n".join([*lines, *(_line(row, widths) for row in rows)])
+
+
+def as_json(heading: Mapping[str, str], findings: Mapping[str, Sequence[Finding]]) -> str:
+    """Write the same for programs."""
+    runs = {run: [asdict(finding) for finding in found] for run, found in findings.items()}
+    return json.dumps({**heading, "runs": runs}, indent=1)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return f"| {' | '.join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))} |"
