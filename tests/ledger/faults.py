@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from proxy.ledger import schema
+from proxy.ledger.records import Ledger
 
 STALL_S_MAX = 20
 
@@ -104,3 +109,33 @@ class _Cursor:
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
         self._faults.meet(statement, self._cursor)
         return self._cursor.execute(statement, parameters)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that happens in the writer's thread."""
+    give_up_s = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < give_up_s
+        await asyncio.sleep(0.002)
+
+
+async def stalled(faults: Faults, ledger: Ledger, word: str = "COMMIT") -> tuple[Stall, asyncio.Task[object]]:
+    """Stop the writer in the middle of somebody else's call, so that what comes next is one batch."""
+    stall = faults.stall(word)
+    blocking: asyncio.Task[object] = asyncio.create_task(ledger.revoke_key("nobody"))
+    await until(stall.is_reached)
+    return stall, blocking
+
+
+async def begun(task: asyncio.Task[object]) -> None:
+    """Let a task put its call into the queue."""
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not task.done()
+
+
+async def cancel(task: asyncio.Task[object]) -> None:
+    """Cancel a caller and see it leave at once."""
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
