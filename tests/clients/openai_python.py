@@ -1,8 +1,8 @@
 """OpenAI's SDK at work: run by an environment of its own, which has that SDK and nothing of ours.
 
 It reads one check a line from stdin and writes one line about each to stdout: what the SDK gave, or what it raised. The
-judging is done by the tests, in the other process. One client serves all checks, as in an application, so that what a
-check leaves behind on a connection is met by the next.
+judging is done by the tests, in the other process. One client serves all checks, as in an application, and one more all
+asynchronous ones: what a check leaves behind on a connection is met by the next.
 """
 
 from __future__ import annotations
@@ -57,6 +57,9 @@ class Requests:
 
 REQUESTS: Final = Requests()
 CLIENT: Final = openai.OpenAI(http_client=openai.DefaultHttpxClient(event_hooks={"request": [REQUESTS.note]}))
+ASYNC_CLIENT: Final = openai.AsyncOpenAI(
+    http_client=openai.DefaultAsyncHttpxClient(event_hooks={"request": [REQUESTS.note_async]})
+)
 
 
 def client_of(options: Mapping[str, Any]) -> Any:
@@ -65,9 +68,8 @@ def client_of(options: Mapping[str, Any]) -> Any:
 
 
 def async_client_of(options: Mapping[str, Any]) -> Any:
-    """Give an asynchronous client; each check has its own, as each has its own event loop."""
-    http_client = openai.DefaultAsyncHttpxClient(event_hooks={"request": [REQUESTS.note_async]})
-    return openai.AsyncOpenAI(http_client=http_client, **options)
+    """Give the asynchronous client with a check's options."""
+    return ASYNC_CLIENT.with_options(**options)
 
 
 def describe(reply: Any) -> Facts:
@@ -99,8 +101,7 @@ def complete(facts: Facts, options: Facts, ask: Facts) -> None:
 
 async def complete_async(facts: Facts, options: Facts, ask: Facts) -> None:
     """Ask for a whole answer, asynchronously."""
-    async with async_client_of(options) as client:
-        facts |= describe(await client.chat.completions.create(**ask))
+    facts |= describe(await async_client_of(options).chat.completions.create(**ask))
 
 
 def stream(facts: Facts, options: Facts, ask: Facts) -> None:
@@ -121,9 +122,8 @@ def stream_aloud(facts: Facts, options: Facts, ask: Facts) -> None:
 async def stream_async(facts: Facts, options: Facts, ask: Facts) -> None:
     """Ask for a stream and read it to its end, asynchronously."""
     facts |= {"chunks": [], "text": ""}
-    async with async_client_of(options) as client:
-        async for chunk in await client.chat.completions.create(stream=True, **ask):
-            note_chunk(facts, chunk)
+    async for chunk in await async_client_of(options).chat.completions.create(stream=True, **ask):
+        note_chunk(facts, chunk)
 
 
 def stream_events(facts: Facts, options: Facts, ask: Facts) -> None:
@@ -213,8 +213,8 @@ async def crowd(facts: Facts, options: Facts, ask: Facts) -> None:
     count = ask.pop("count")
     waiting, has_all = [], asyncio.Event()
 
-    async def one(client: Any, number: int) -> str:
-        text = ""
+    async def one(number: int) -> str:
+        client, text = async_client_of(options), ""
         messages = [{"role": "user", "content": f"stream number {number} is nobody else's"}]
         async for chunk in await client.chat.completions.create(stream=True, messages=messages, **ask):
             piece = chunk.choices[0].delta.content if chunk.choices else None
@@ -226,8 +226,8 @@ async def crowd(facts: Facts, options: Facts, ask: Facts) -> None:
             text += piece or ""
         return text
 
-    async with async_client_of(options) as client, asyncio.timeout(CROWD_S):
-        facts["texts"] = await asyncio.gather(*(one(client, number) for number in range(count)))
+    async with asyncio.timeout(CROWD_S):
+        facts["texts"] = await asyncio.gather(*map(one, range(count)))
 
 
 def leave_by_close(facts: Facts, options: Facts, ask: Facts) -> None:
@@ -248,8 +248,7 @@ def leave_by_block(facts: Facts, options: Facts, ask: Facts) -> None:
 
 async def leave_by_async_close(facts: Facts, options: Facts, ask: Facts) -> None:
     """Read one chunk and close the asynchronous stream."""
-    client = async_client_of(options)
-    reply = await client.chat.completions.create(stream=True, **ask)
+    reply = await async_client_of(options).chat.completions.create(stream=True, **ask)
     await anext(reply)
     await reply.close()
     facts["has_left"] = True
@@ -323,14 +322,14 @@ def describe_error(error: Any) -> Facts:
     }
 
 
-def run(line: str) -> Facts:
-    """Run the check one line asks for."""
+def run(line: str, runner: asyncio.Runner) -> Facts:
+    """Run the check one line asks for; the asynchronous ones in the one event loop."""
     wanted = json.loads(line)
     facts: Facts = {"check": wanted["check"]}
     with noting(facts):
         work = CHECKS[wanted["check"]](facts, wanted["options"], wanted["ask"])
         if work is not None:
-            asyncio.run(work)
+            runner.run(work)
     return facts
 
 
@@ -342,5 +341,6 @@ def say(facts: Facts) -> None:
 
 if __name__ == "__main__":
     say({"sdk": openai.VERSION})
-    for request in sys.stdin:
-        say(run(request))
+    with asyncio.Runner() as one_loop:
+        for request in sys.stdin:
+            say(run(request, one_loop))
