@@ -59,7 +59,8 @@ class Attempt:
     def start(self) -> AttemptStart:
         """Give what the ledger must know before the first upstream byte."""
         target = self.candidate.target
-        return AttemptStart(self.number, target.provider.name, target.model, self.hold_nano_usd)
+        is_priced = self.candidate.prices is not None
+        return AttemptStart(self.number, target.provider.name, target.model, self.hold_nano_usd, is_priced=is_priced)
 
     async def open(self, clock: Clock, *, total_left_s: float) -> None:
         """Call the upstream; raises `UpstreamError`, after which `elapsed_ms` tells how long it took."""
