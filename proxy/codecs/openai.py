@@ -193,7 +193,7 @@ class _Counts:
         usage = self._usage
         into = _object(usage.get("prompt_tokens_details"))
         out = _object(usage.get("completion_tokens_details"))
-        cached = self._count(into, "cached_tokens") or self._count(usage, "prompt_cache_hit_tokens")
+        cached = self._count(into, "cached_tokens") or self._cached_elsewhere()
         reasoning = self._count(out, "reasoning_tokens")
         input_tokens = self._input()
         return Usage(
@@ -208,6 +208,11 @@ class _Counts:
             is_byok=usage.get("is_byok") is True,
             anomalies=tuple(dict.fromkeys(self._anomalies)),
         )
+
+    def _cached_elsewhere(self) -> int:
+        """Find the cached tokens where DeepSeek, Moonshot and Mistral put them."""
+        names = ("prompt_cache_hit_tokens", "cached_tokens", "num_cached_tokens")
+        return next((count for name in names if (count := self._count(self._usage, name))), 0)
 
     def _input(self) -> int:
         """Take the total, or make it of DeepSeek's cache hits and misses."""

@@ -167,6 +167,5 @@ def _flags(known: KnownProvider | None) -> ProviderFlags:
     return ProviderFlags(
         stream_usage=known.flags.stream_usage,
         max_tokens_field=known.flags.max_tokens_field,
-        output_excludes_reasoning=known.flags.output_excludes_reasoning,
         billed_when_cut=known.flags.billed_when_cut,
     )

@@ -289,7 +289,6 @@ class FlagOptions(Options):
 
     stream_usage: bool = True
     max_tokens_field: values.Text = "max_tokens"
-    output_excludes_reasoning: bool = False
     billed_when_cut: bool = True
 
 

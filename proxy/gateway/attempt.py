@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
 
 from proxy.clock import Clock
 from proxy.codecs.surface import Cost
@@ -142,9 +143,13 @@ def _costs_nothing(relay: Relay, error: Failure | str | None) -> bool:
     return isinstance(error, Failure) and not error.may_have_cost and not relay.is_delivering and relay.usage is None
 
 
-def failure_of(error: UpstreamError, secret: str | None) -> Failure:
-    """Give the failure with our own credential taken out by value, should an upstream have quoted it."""
-    failure = error.failure
-    if secret and secret in failure.message:
-        return replace(failure, message=failure.message.replace(secret, "(key removed)"))
-    return failure
+def failure_of(error: UpstreamError, provider: Provider) -> Failure:
+    """Give the failure with this provider's credential and host taken out by value, should the upstream have said them."""
+    url = urlsplit(provider.base_url)
+    hidden = {url.netloc: "(host removed)", url.hostname or "": "(host removed)"}
+    if provider.api_key is not None:
+        hidden[provider.api_key.reveal()] = "(key removed)"
+    message = error.failure.message
+    for value in sorted(filter(None, hidden), key=len, reverse=True):
+        message = message.replace(value, hidden[value])
+    return replace(error.failure, message=message)

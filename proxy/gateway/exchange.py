@@ -223,8 +223,7 @@ class Exchange:
 
     def _failure(self, error: UpstreamError, attempt: Attempt) -> Failure:
         target = attempt.candidate.target
-        secret = target.provider.api_key
-        failure = failure_of(error, secret.reveal() if secret is not None else None)
+        failure = failure_of(error, target.provider)
         self._service.health.record_failure(target.name, failure.kind, at_s=self._clock.now_s())
         return failure
 

@@ -89,8 +89,6 @@ class ProviderFlags:
     """It understands `stream_options.include_usage`."""
     max_tokens_field: str = "max_tokens"
     """Where an output cap of ours goes when the client sent none."""
-    output_excludes_reasoning: bool = False
-    """xAI: `completion_tokens` leaves `reasoning_tokens` out."""
     billed_when_cut: bool = True
     """A stream that ends in error is charged for; OpenRouter insures against that."""
 

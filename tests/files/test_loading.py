@@ -63,7 +63,7 @@ def test_flags_are_data_of_the_known_providers(tmp_path: Path) -> None:
     table = load(tmp_path, f"providers: {{own: {{dialect: openai, base_url: 'http://h/v1'}}}}\n{CHAT}")
     assert table.providers["openrouter"].flags == ProviderFlags(billed_when_cut=False)
     assert table.providers["openai"].flags == ProviderFlags(max_tokens_field="max_completion_tokens")
-    assert table.providers["xai"].flags == ProviderFlags(output_excludes_reasoning=True)
+    assert table.providers["xai"].flags == ProviderFlags()
     assert table.providers["mistral"].flags == ProviderFlags(stream_usage=False)
     assert table.providers["own"].flags == ProviderFlags()
 
