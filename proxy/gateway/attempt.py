@@ -144,7 +144,7 @@ def _costs_nothing(relay: Relay, error: Failure | str | None) -> bool:
 
 
 def failure_of(error: UpstreamError, provider: Provider) -> Failure:
-    """Give the failure with this provider's credential and host taken out by value, should the upstream have said them."""
+    """Give the failure with the provider's own credential and host taken out by value, should it have said them."""
     url = urlsplit(provider.base_url)
     hidden = {url.netloc: "(host removed)", url.hostname or "": "(host removed)"}
     if provider.api_key is not None:
