@@ -69,7 +69,10 @@ def bill_of(reply: dict[str, Any]) -> dict[str, Any] | None:
     return {
         "input_tokens": usage["prompt_tokens"],
         "output_tokens": usage["completion_tokens"] + missing,
-        "cached_tokens": into.get("cached_tokens") or usage.get("prompt_cache_hit_tokens") or 0,
+        "cached_tokens": into.get("cached_tokens")
+        or usage.get("prompt_cache_hit_tokens")
+        or usage.get("num_cached_tokens")
+        or 0,
         "cache_write_tokens": into.get("cache_write_tokens") or 0,
         "reasoning_tokens": out.get("reasoning_tokens") or 0,
         "cost_nano_usd": None if amount is None else int((Decimal(amount) * 10**9).to_integral_value(ROUND_CEILING)),
