@@ -53,7 +53,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
 
 
 async def leave_during(stage: Stage, model: str, how: Leaving, *, is_stream: bool, after_events: int = 0) -> float:
-    """Ask, wait for the upstream to have the request (and the client some events), leave; gives seconds to the close."""
+    """Ask, wait for the upstream to have the request (the client some events), leave; gives seconds to the close."""
     fields: dict[str, Any] = {"stream": True} if is_stream else {}
     async with client.call(stage.gateway.url, client.chat(model, **fields), key=stage.gateway.key) as reply:
         exchange = await stage.up.received()
