@@ -355,6 +355,7 @@ class _Writer:
                 time.sleep(FLUSH_S)
             self._has_lines.clear()
             self._drain()
+        self._drain()  # what was written between the last look and the end
 
     def _drain(self) -> None:
         lines = [self._lines.popleft() for _ in range(len(self._lines))]
