@@ -70,7 +70,8 @@ def describe(seed: int) -> dict[str, str]:
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": commit.stdout.strip() + (" with changes" if changes.stdout.strip() else ""),
-        "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, load {load:.1f} at the start",
+        "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}",
+        "load": f"{load:.1f} at the start, nice {os.nice(0)}",
         "python": platform.python_version(),
         "seed": str(seed),
     }

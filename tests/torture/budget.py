@@ -157,13 +157,13 @@ def _judge(
     used = posted / case.limit_nano_usd
     return [
         counted(
-            f"R10-R12: {case.name}: posted + held within the limit, balances true, at every look (100 a second)",
+            f"R10-R12: {case.name}: posted + held <= limit at every look, 100 a second",
             "0 broken",
             f"{statuses[200]} answered, {statuses[402]} x 402, at most {share:.1%} of the limit in {watch.looks} looks",
             [*watch.breaches, *faults],
         ),
         counted(
-            f"R10: {case.name}: refused ones saw 402 before any upstream byte",
+            f"R10: {case.name}: 402 before any upstream byte",
             "0 broken",
             f"{len(refused)} refused",
             [*(f"called all the same: {answer}" for answer in refused if answer.question.model[2:] in called), *odd],

@@ -118,7 +118,7 @@ def _judge(log: _Log, books: Books, called: set[tuple[str, str]]) -> list[Findin
     late = [f"round {number}" for number, seconds in enumerate(log.settled_s) if seconds is None]
     return [
         counted(
-            f"R1: {kills} kills -9: each request a client saw an id of has one row per attempt, a refused one none",
+            f"R1: {kills} kills -9: every id a client saw has one row per attempt, a refused one none",
             "0 broken",
             f"{len(known)} ids ({kinds})",
             _find_lost(known, rows),

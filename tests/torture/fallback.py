@@ -48,12 +48,16 @@ class _Times:
     alone: list[float] = field(default_factory=list)
     pairs: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     failed: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    """What the failing upstream itself took of it."""
+    """What the failing upstream itself took of it, from the request to the fault."""
 
     def added(self, name: str) -> list[float]:
         """Give what a mode adds to the healthy target alone."""
         usual_s = median(self.alone)
         return [seconds - usual_s for seconds in self.pairs[name]]
+
+    def beyond(self, name: str) -> list[float]:
+        """Give what is left of that when the failing upstream's own time is taken off."""
+        return [added - own for added, own in zip(self.added(name), self.failed[name], strict=True)]
 
 
 def modes(*, is_stream: bool) -> list[str]:
@@ -85,12 +89,13 @@ async def _compare(
     """Ask the healthy target alone, then behind a fault; gives what was wrong with the answer."""
     seconds, _ = await _measure(server, "alone", is_stream=is_stream)
     times.alone.append(seconds)
-    calls = len(bad.exchanges)
+    calls, own_s = len(bad.exchanges), 0.0
     seconds, wrong = await _measure(server, name if name == REFUSE else f"pair/{name}", is_stream=is_stream)
     times.pairs[name].append(seconds)
     if len(bad.exchanges) > calls:
         exchange = bad.exchanges[-1]
-        times.failed[name].append((exchange.ended_at or exchange.received_at) - exchange.received_at)
+        own_s = (exchange.ended_at or exchange.received_at) - exchange.received_at
+    times.failed[name].append(own_s)
     if "surplus" in name or "length" in name:
         await asyncio.sleep(SURPLUS_S)
     return wrong
@@ -119,14 +124,10 @@ def _judge(times: dict[bool, _Times], wrong: Sequence[str]) -> list[Finding]:
         kind = "stream" if is_stream else "JSON"
         added = [seconds for name in one.pairs for seconds in one.added(name)]
         worst = sorted(one.pairs, key=lambda name: median(one.added(name)), reverse=True)[:WORST_SHOWN]
-        named = ", ".join(f"{name} {_tell(one, name)}" for name in worst)
-        note = f"; alone {duration(median(one.alone))}; slowest medians: {named}"
+        named = ", ".join(f"{name} {duration(median(one.added(name)))}" for name in worst)
+        beyond = [seconds for name in one.pairs for seconds in one.beyond(name)]
+        usual = f"{duration(median(one.alone))}, max {duration(max(one.alone))}"
+        own = f"{duration(median(beyond))}, p99 {duration(percentile(beyond, 99))}"
+        note = f"; beyond the fault's own time p50 {own}; healthy alone p50 {usual}; slowest medians {named}"
         found.append(timed(f"R30: time added by a fault, {kind}", added, limit_s=ADDED_S_MAX, note=note))
     return found
-
-
-def _tell(one: _Times, name: str) -> str:
-    """Write what a mode adds, and how much of it its upstream took for itself."""
-    own = one.failed[name]
-    took = f" (upstream's own {duration(median(own))})" if own and percentile(own, 50) > 0.001 else ""
-    return f"{duration(median(one.added(name)))}{took}"

@@ -105,7 +105,7 @@ async def _leave(
 
 
 def _judge_times(closed_s: Mapping[str, Sequence[float]]) -> list[Finding]:
-    promise = "R20, R21: upstream closed when the client left (FIN, RST, half-close)"
+    promise = "R20, R21: upstream closed once the client left (FIN, RST, half-close)"
     return [timed(f"{promise} {case.name}", closed_s[case.name], limit_s=CLOSE_S_MAX) for case in CASES]
 
 

@@ -128,7 +128,7 @@ def _judge(books: Books, log: _Log, streams: int) -> list[Finding]:
     late = [] if log.resolved_s is not None else ["some stayed pending"]
     return [
         counted(
-            "R12: a start and the sweeps of one process leave a living one's holds alone, also while that is stopped",
+            "R12: a start and its sweeps leave a living process's holds alone, also while that is stopped",
             "0 broken",
             f"{streams} held through 2 starts, {len(owners)} owners in all",
             log.touched,

@@ -124,13 +124,13 @@ async def run(
     untold = [] if len(told) >= len(edits) else [f"{len(told)} lines for {len(edits)} edits"]
     return [
         counted(
-            f"R60, R61: {len(edits)} broken and {len(edits)} good edits under load fail no request and cut no stream",
+            f"R60, R61: {len(edits)} broken, {len(edits)} good edits under load fail no request, cut no stream",
             "0 broken",
             f"{len(load.seen)} requests, {statuses[200]} x 200",
             (str(seen) for seen in load.seen if not seen.is_whole),
         ),
         counted(
-            "R60: broken: /health is 200, degraded and stale, the table the one of before; mended: used, not stale",
+            "R60: broken: /health stale, table of before; mended: used, not stale",
             "0 broken",
             f"{len(edits)} edits",
             log.breaches,
