@@ -48,6 +48,11 @@ class Row(NamedTuple):
     error: str | None
     ended_at_s: float | None
 
+    @property
+    def is_posted_in_full(self) -> bool:
+        """Whether all that was held was booked."""
+        return (self.state, self.cost_source, self.cost_nano_usd) == ("posted", "held", self.hold_nano_usd)
+
 
 class Balance(NamedTuple):
     """What a key's running balance says, and what its attempts add up to, at one moment."""

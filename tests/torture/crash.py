@@ -23,6 +23,8 @@ from tests.torture.start import start_timed
 
 READY_S_MAX: Final = 2.0
 PENDING_S_MAX: Final = 10.0
+OWNER_DIED: Final = "owner_died"
+"""What the ledger writes as the `error` of an attempt whose process died."""
 RICH: Final = "sk-torture-rich"
 TIGHT: Final = "sk-torture-tight"
 ROUTES: Final = f"""
@@ -113,6 +115,7 @@ def _judge(log: _Log, books: Books, called: set[tuple[str, str]]) -> list[Findin
     kinds = f"{statuses[200]} answered, {statuses[402]} refused with 402, {log.cut} cut by the kill"
     booked = {(row.provider, row.model) for found in rows.values() for row in found}
     unbooked = sorted(called - booked)
+    died = [row for found in rows.values() for row in found if row.error == OWNER_DIED]
     kills = len(log.settled_s)
     slowest_s = max((seconds for seconds in log.settled_s if seconds is not None), default=0.0)
     late = [f"round {number}" for number, seconds in enumerate(log.settled_s) if seconds is None]
@@ -140,6 +143,12 @@ def _judge(log: _Log, books: Books, called: set[tuple[str, str]]) -> list[Findin
             f"0 within {duration(PENDING_S_MAX)}",
             f"none later than {duration(slowest_s)} after ready",
             late,
+        ),
+        counted(
+            "R1: what died with the process is posted in full, never voided",
+            "0 broken",
+            f"{len(died)} attempts",
+            (str(row) for row in died if not row.is_posted_in_full),
         ),
         counted("R12: held 0, balances are the sums of their rows", "0 broken", f"{kills} restarts", log.faults),
         timed("R1: ready again after kill -9", log.ready_s, limit_s=READY_S_MAX),

@@ -124,7 +124,7 @@ def _judge(books: Books, log: _Log, streams: int) -> list[Finding]:
     lived = [row for row in rows if not row.model.startswith("dying-")]
     owners = Counter(row.owner for row in rows)
     resolved = "never" if log.resolved_s is None else f"all {len(dead)} in {duration(log.resolved_s)}"
-    unresolved = [f"not posted in full: {row}" for row in dead if not _is_posted_in_full(row)]
+    unresolved = [f"not posted in full: {row}" for row in dead if not row.is_posted_in_full]
     late = [] if log.resolved_s is not None else ["some stayed pending"]
     return [
         counted(
@@ -147,10 +147,6 @@ def _judge(books: Books, log: _Log, streams: int) -> list[Finding]:
         ),
         counted("R12: held 0, balances true in the end", "0 broken", f"{len(rows)} rows", books.find_faults()),
     ]
-
-
-def _is_posted_in_full(row: Row) -> bool:
-    return (row.state, row.cost_source, row.cost_nano_usd) == ("posted", "held", row.hold_nano_usd)
 
 
 def _find_unsettled(lived: Sequence[Row]) -> list[str]:
