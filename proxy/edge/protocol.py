@@ -147,7 +147,7 @@ class EdgeProtocol(HttpToolsProtocol):
             self._discard(len(data))
             return
         self._unset_keepalive_if_required()
-        was_in_body, body_bytes = self._phase is _BODY, self._body_bytes
+        before, was_in_body, body_bytes = self._newest(), self._phase is _BODY, self._body_bytes
         self._read_bytes = len(data)
         self._has_finished_message = False
         try:
@@ -161,7 +161,8 @@ class EdgeProtocol(HttpToolsProtocol):
         if self._phase is not _BODY:
             self._watch_head(len(data))
         else:
-            if was_in_body:
+            # A read that ended one body and began another was, as far as can be told, all content.
+            if was_in_body and self._newest() is before:
                 self._chunk_overhead_bytes += len(data) - (self._body_bytes - body_bytes)
             self._watch_body(len(data))
 
@@ -235,6 +236,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._phase = _BODY
         self._fields_max = 0
         self._unparsed_bytes = self._body_bytes = self._chunks = self._chunk_overhead_bytes = 0
+        self._discarded_bytes = 0
         self._body_since_s = self.loop.time()
 
     def on_chunk_header(self) -> None:

@@ -204,6 +204,18 @@ async def test_an_early_answer_reaches_a_client_that_is_still_sending(fields: li
         assert await client.read_reply() == (200, b"early")
 
 
+@pytest.mark.parametrize("pause_s", [0.0, 0.02], ids=["together", "apart"])
+async def test_each_body_may_be_thrown_away_to_its_own_end(pause_s: float) -> None:
+    """What earlier requests of a connection sent too much is not counted against the next, wherever a read ends."""
+    async with served(EchoApp(), replace(PATIENT, linger_bytes_max=10_000)) as server, connected(server) as client:
+        for _ in range(4):
+            client.send(head(b"POST /early HTTP/1.1", b"content-length: 8000"))
+            assert await client.read_reply() == (200, b"early")
+            for _ in range(2):
+                client.send(b"x" * 4_000)
+                await asyncio.sleep(pause_s)
+
+
 async def test_a_body_in_pieces_may_be_the_last_of_its_connection() -> None:
     """The reply is whole and the connection closed after it."""
     async with served(EchoApp(), PATIENT) as server, connected(server) as client:
