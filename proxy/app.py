@@ -118,7 +118,8 @@ async def open_gateway(settings: Settings, environ: Mapping[str, str] | None = N
     """
     clock = SystemClock()
     catalogue = load_catalogue()
-    routes = RoutesFile(settings.config, environ=environ or os.environ, catalogue=catalogue, clock=clock)
+    environ = os.environ if environ is None else environ
+    routes = RoutesFile(settings.config, environ=environ, catalogue=catalogue, clock=clock)
     async with AsyncExitStack() as stack:
         telemetry = Telemetry(log_format=settings.log_format, level=settings.log_level)
         telemetry.capture_logging()

@@ -123,7 +123,7 @@ def _kind(status: int, error: Mapping[str, Any]) -> FailureKind:
         return _kind_of_bad_request(status, error, tags)
     if status == 403:
         return _kind_of_forbidden(error, tags)
-    if status == 402 and _object(error.get("metadata")).get("limit_source") in _PASSING_LIMITS:
+    if status == 402 and _tag(_object(error.get("metadata")).get("limit_source")) in _PASSING_LIMITS:
         return FailureKind.RATE_LIMITED
     if status == 429 and "insufficient_quota" in tags:
         return FailureKind.CREDITS

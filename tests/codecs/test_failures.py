@@ -100,6 +100,7 @@ ROWS: list[tuple[int, dict[str, Any], FailureKind]] = [
     (402, {"message": "m", "metadata": {"limit_source": "openrouter_key_limit"}}, K.CREDITS),
     (402, {"message": "m", "metadata": {"limit_source": "openrouter_credits"}}, K.CREDITS),
     (402, {"message": "m", "metadata": {"limit_source": "openrouter_in_flight_budget"}}, K.RATE_LIMITED),
+    (402, {"message": "m", "metadata": {"limit_source": ["openrouter_in_flight_budget"]}}, K.CREDITS),
     (403, {"message": "m", "metadata": {"reasons": ["violence"], "flagged_input": "x"}}, K.CONTENT_POLICY),
     (403, {"message": "m", "metadata": {"error_type": "content_policy_violation"}}, K.CONTENT_POLICY),
     (403, {"message": "m", "code": "content_filter"}, K.CONTENT_POLICY),
