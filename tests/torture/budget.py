@@ -27,6 +27,8 @@ HOLD_NANO_USD: Final = TOKENS * 10_000
 BURST_S_MAX: Final = 60.0
 SETTLE_S_MAX: Final = 15.0
 ASKS_AT_ONCE: Final = 8
+ROUNDS_MAX: Final = 100
+"""Of asking for what is left; a budget that is not spent by then does not hold."""
 USABLE_SHARE: Final = 0.95
 
 ROUTES: Final = """
@@ -136,13 +138,14 @@ async def _until_decided(asking: Sequence[asyncio.Task[Seen]], up: FaultUpstream
 async def _spend_rest(case: Case, servers: Sequence[TurnpikeServer], chance: Random) -> list[Seen]:
     """Go on asking, a few at a time, until nobody is let in any more: then less than one hold is left."""
     seen: list[Seen] = []
-    while True:
+    for _ in range(ROUNDS_MAX):
         numbers = range(case.requests + len(seen), case.requests + len(seen) + ASKS_AT_ONCE)
         asking = [put(servers[number % len(servers)].url, _question(case, number, chance)) for number in numbers]
         answers = await asyncio.gather(*asking)
         seen += answers
         if all(answer.status != 200 for answer in answers):
-            return seen
+            break
+    return seen
 
 
 def _judge(
