@@ -69,7 +69,7 @@ class EchoApp:
         elif scope["path"] == "/cut":
             await self._cut(scope, send)
         elif scope["path"] == "/big":
-            await _answer(send, b"x" * 4_000_000)
+            await _answer(send, b"x" * 16_000_000)
         else:
             await _answer(send, b"%s %s %s" % (scope["method"].encode(), scope["path"].encode(), body))
 
