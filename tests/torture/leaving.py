@@ -25,6 +25,8 @@ CLOSE_S_MAX: Final = 0.05
 SETTLE_S_MAX: Final = 10.0
 WARM_UP_S: Final = 1.0
 """Vocabularies are loaded right after the start, which holds up everything else for a moment."""
+UNCLOSED_MAX: Final = 5
+"""Upstreams that never notice; more need not be waited for."""
 SENT_BEFORE: Final = 2
 """Pieces the upstream has written (head and half a body) before a client of a JSON reply leaves."""
 EVENTS_BEFORE: Final = (1, 8)
@@ -76,21 +78,28 @@ async def run(folder: Path, chance: Random, *, times: int = 100) -> list[Finding
         await asyncio.sleep(WARM_UP_S)
         trips = [(case, how) for case in CASES for how in Leaving for _ in range(times)]
         closed_s: defaultdict[str, list[float]] = defaultdict(list)
+        unclosed: list[str] = []
         for number, (case, how) in enumerate(chance.sample(trips, len(trips))):
             up.replace_script([case.mode])
             events = chance.randint(*case.events) if case.events else 0
             model = f"m/{case.label}-{how.value}-{number}"
-            closed_s[case.name].append(await _leave(server, up, case, how, model=model, events=events))
+            try:
+                closed_s[case.name].append(await _leave(server, up, case, how, model=model, events=events))
+            except TimeoutError:
+                unclosed.append(f"{model} after {events} events")
+            if len(unclosed) == UNCLOSED_MAX:
+                break
         books = Books(server.data)
         settled_s = await books.until_settled(limit_s=SETTLE_S_MAX)
         faults = [*books.find_faults(), *([] if settled_s is not None else ["pending to the end"])]
-        return [*_judge_times(closed_s), *_judge_books(books, faults, up=up, spare=spare)]
+        gone = counted("R20, R21: the upstream is closed", "0 broken", f"{len(up.exchanges)} left", unclosed)
+        return [gone, *_judge_times(closed_s), *_judge_books(books, faults, up=up, spare=spare)]
 
 
 async def _leave(
     server: TurnpikeServer, up: FaultUpstream, case: Case, how: Leaving, *, model: str, events: int
 ) -> float:
-    """Ask, wait for the moment, leave; gives the seconds from then to the close at the upstream."""
+    """Ask, wait for the moment, leave; gives the seconds from then to the close at the upstream, or TimeoutError."""
     count = len(up.exchanges) + 1
     async with call(server.url, chat(model, stream=case.is_stream), key=server.key) as reply:
         exchange = await up.received(count)
