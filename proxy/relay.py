@@ -87,6 +87,8 @@ class Relay:
         Raises `UpstreamError` for everything that is not an answer; another target may then be tried.
         """
         limit_s = min(self._errand.clocks.first_token_s, total_left_s)
+        if limit_s <= 0:
+            raise UpstreamError(_overdue("nothing: the request's time was over before it was called"))
         try:
             async with asyncio.timeout(limit_s):
                 await self._open()
@@ -165,8 +167,8 @@ class Relay:
         head: list[Frame] = []
         while True:
             batch = self._take(await reply.read())
-            for index, frame in enumerate(batch.frames):
-                chunk = parse_frame(frame)
+            for index, frame in enumerate(map(parse_frame, batch.frames)):
+                chunk = frame.chunk
                 if chunk is None and not frame.is_done:
                     continue
                 head.append(frame)
@@ -182,10 +184,10 @@ class Relay:
 
     async def _next_batch(self, deadline_s: float) -> Batch:
         """Wait for the next read under the idle clock and the total clock."""
-        assert self._reply is not None, "frames are read from an open relay"
-        self._watchdog.start(min(self._errand.clocks.idle_s, deadline_s - asyncio.get_running_loop().time()))
+        left_s = deadline_s - asyncio.get_running_loop().time()
+        self._watchdog.start(min(self._errand.clocks.idle_s, left_s))
         try:
-            return self._take(await self._reply.read())
+            return self._take(await self._read(left_s))
         except UpstreamError as error:
             if self._intake.is_whole:
                 # The answer was finished; how the connection ended after it is nobody's concern.
@@ -195,6 +197,13 @@ class Relay:
             raise
         finally:
             self._watchdog.pause()
+
+    async def _read(self, left_s: float) -> bytes:
+        """Read on while there is time; a read that needs no wait is never late for the watchdog, so it is asked here."""
+        assert self._reply is not None, "frames are read from an open relay"
+        if left_s <= 0:
+            raise UpstreamError(_overdue("an answer longer than this request may take", may_have_cost=True))
+        return await self._reply.read()
 
     def _take(self, data: bytes) -> Batch:
         batch = self._intake.feed(data) if data else self._intake.end()
@@ -232,8 +241,9 @@ class Watchdog:
         self._deadline_s = None
 
     def stop(self) -> None:
-        """Give the timer back; twice is once."""
+        """End for good: give the timer back, and what it would have called, or the two would keep each other alive."""
         self._deadline_s = None
+        self._fire = _do_nothing
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -255,9 +265,13 @@ class Watchdog:
             self._set(self._deadline_s)
 
 
+def _do_nothing() -> None:
+    """Stand in for what a stopped watchdog would have done."""
+
+
 def _invalid(message: str) -> Failure:
     return Failure(FailureKind.INVALID_REPLY, message, status=OK)
 
 
-def _overdue(what: str, *, may_have_cost: bool) -> Failure:
+def _overdue(what: str, *, may_have_cost: bool = False) -> Failure:
     return Failure(FailureKind.TIMEOUT, f"The provider sent {what}.", may_have_cost=may_have_cost)
