@@ -127,6 +127,16 @@ async def test_a_refusal_is_raised_at_once(sdk: Sdk, check: str, name: str) -> N
     assert not sdk.exchanges
 
 
+@pytest.mark.parametrize("name", ["wrong_key", "too_large"])
+async def test_a_refusal_before_the_body_has_come_is_read(sdk: Sdk, name: str) -> None:
+    """The SDK is still sending when it is refused; the answer reaches it every time, on one and the same connection."""
+    refused = REFUSED[name]
+    asked = {**refused.ask, "messages": user("x" * TOO_LONG)}
+    for _ in range(4):
+        seen = await sdk.run("complete_async", refused.options | {"max_retries": 0}, **asked)
+        check_raised(seen["raised"], refused.raised, refused.status, refused.code)
+
+
 async def test_a_spent_budget_tells_the_figures(sdk: Sdk) -> None:
     """402: what was needed, what is left and when there will be more, where an application finds it."""
     seen = await sdk.run("complete", {"api_key": POOR}, model="echo", messages=HELLO)
