@@ -1,0 +1,1 @@
+"""The gateway over stubs: no socket, no clock that has to be waited for."""
