@@ -29,7 +29,7 @@ from proxy.edge.chat import ChatEndpoint, new_id
 from proxy.edge.routes import build_routes, handle_failure
 from proxy.edge.server import Asgi, address_of, listen, serve
 from proxy.edge.services import Services
-from proxy.errors import RequestError
+from proxy.errors import LedgerUnavailable, RequestError
 from proxy.files import RoutesFile, load_table
 from proxy.gateway import Asked, Exchange, Line, Service, bound_cheaply
 from proxy.health import Health
@@ -53,7 +53,9 @@ FIRST_KEY = "first"
 """Name of the key a first start mints."""
 OPERATOR_KEY = "turnpike-operator"
 """Name of the key under which `turnpike test` books what it spends; nobody can sign in with it."""
-GC_ALLOCATIONS = 50_000
+DECLARE_AGAIN_S = 1.0
+"""Time between two tries to tell the ledger a new table's keys."""
+GC_ALLOCATIONS = 10_000
 """Objects between two collections: requests leave next to no cycles, and Python's 700 cost a tenth of the CPU."""
 
 
@@ -147,6 +149,16 @@ async def open_gateway(settings: Settings, environ: Mapping[str, str] | None = N
         yield gateway
 
 
+async def _put_in_force_at_last(gateway: Gateway) -> None:
+    """Put the table in use in force, however long the ledger is busy: nobody but new keys waits for it."""
+    while True:
+        try:
+            return await put_in_force(gateway, gateway.routes.current)
+        except LedgerUnavailable as error:
+            gateway.telemetry.warn("keys_wait_for_ledger", reason=error.message)
+        await asyncio.sleep(DECLARE_AGAIN_S)
+
+
 async def open_ledger(data: Path) -> Ledger:
     """Open the books alone, for a command that asks them something; the caller closes them."""
     return await SqliteLedger.open(data, clock=SystemClock())
@@ -161,10 +173,9 @@ async def put_in_force(gateway: Gateway, table: Table) -> None:
 
 def hide_secrets(telemetry: Telemetry, table: Table) -> None:
     """Tell the log which values must never stand in it."""
-    keys = (provider.api_key for provider in table.providers.values())
-    for key in keys:
-        if key is not None:
-            telemetry.register_secret(key.reveal())
+    for provider in table.providers.values():
+        for secret in provider.secrets:
+            telemetry.register_secret(secret)
 
 
 def _record(key: DeclaredKey, gateway: Gateway) -> KeyRecord:
@@ -274,7 +285,7 @@ async def _jobs(gateway: Gateway) -> AsyncIterator[None]:
 
     async def on_change(routes: RoutesFile) -> None:
         if routes.problem is None:
-            await put_in_force(gateway, routes.current)
+            await _put_in_force_at_last(gateway)
         else:
             gateway.telemetry.warn("routes_refused", problems=str(routes.problem))
 
