@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
-from tests.faults.client import Leaving, call, chat
+from tests.faults.client import Leaving, Reply, call, chat
 from tests.faults.cuts import hang_before_headers, hang_mid_stream
 from tests.faults.replies import ok_paced
 from tests.faults.serving import TurnpikeServer, serve
@@ -25,8 +25,8 @@ CLOSE_S_MAX: Final = 0.05
 SETTLE_S_MAX: Final = 10.0
 WARM_UP_S: Final = 1.0
 """Vocabularies are loaded right after the start, which holds up everything else for a moment."""
-UNCLOSED_MAX: Final = 5
-"""Upstreams that never notice; more need not be waited for."""
+MISSED_MAX: Final = 5
+"""Upstreams that never notice, and clients that were not served; more need not be waited for."""
 SENT_BEFORE: Final = 2
 """Pieces the upstream has written (head and half a body) before a client of a JSON reply leaves."""
 EVENTS_BEFORE: Final = (1, 8)
@@ -78,39 +78,50 @@ async def run(folder: Path, chance: Random, *, times: int = 100) -> list[Finding
         await asyncio.sleep(WARM_UP_S)
         trips = [(case, how) for case in CASES for how in Leaving for _ in range(times)]
         closed_s: defaultdict[str, list[float]] = defaultdict(list)
-        unclosed: list[str] = []
+        missed: list[str] = []
         for number, (case, how) in enumerate(chance.sample(trips, len(trips))):
             up.replace_script([case.mode])
             events = chance.randint(*case.events) if case.events else 0
             model = f"m/{case.label}-{how.value}-{number}"
             try:
                 closed_s[case.name].append(await _leave(server, up, case, how, model=model, events=events))
-            except TimeoutError:
-                unclosed.append(f"{model} after {events} events")
-            if len(unclosed) == UNCLOSED_MAX:
+            except (TimeoutError, ConnectionError) as error:
+                missed.append(f"{model} after {events} events: {error!r}")
+            if len(missed) == MISSED_MAX:
                 break
         books = Books(server.data)
         settled_s = await books.until_settled(limit_s=SETTLE_S_MAX)
         faults = [*books.find_faults(), *([] if settled_s is not None else ["pending to the end"])]
-        gone = counted("R20, R21: the upstream is closed", "0 broken", f"{len(up.exchanges)} left", unclosed)
+        gone = counted("R20, R21: the upstream is closed", "0 broken", f"{len(up.exchanges)} left", missed)
         return [gone, *_judge_times(closed_s), *_judge_books(books, faults, up=up, spare=spare)]
 
 
 async def _leave(
     server: TurnpikeServer, up: FaultUpstream, case: Case, how: Leaving, *, model: str, events: int
 ) -> float:
-    """Ask, wait for the moment, leave; gives the seconds from then to the close at the upstream, or TimeoutError."""
+    """Ask, wait for the moment, leave; gives the seconds from then to the close at the upstream.
+
+    TimeoutError: it was not closed. ConnectionError: the client was not served to the moment at which it would leave.
+    """
     count = len(up.exchanges) + 1
     async with call(server.url, chat(model, stream=case.is_stream), key=server.key) as reply:
         exchange = await up.received(count)
         if case.has_begun:
             await wait_until(lambda: len(exchange.sends) >= SENT_BEFORE, limit_s=SETTLE_S_MAX)
         if events:
-            stream = reply.events()
-            for _ in range(events):
-                await anext(stream)
+            await _read_events(reply, events)
         left_s = await reply.leave(how)
         return await up.left(exchange) - left_s
+
+
+async def _read_events(reply: Reply, count: int) -> None:
+    read = 0
+    async for _ in reply.events():
+        read += 1
+        if read == count:
+            break
+    if reply.status != 200 or read < count:
+        raise ConnectionError(f"status {reply.status}, {read} events")
 
 
 def _judge_times(closed_s: Mapping[str, Sequence[float]]) -> list[Finding]:
