@@ -199,7 +199,7 @@ class Relay:
             self._watchdog.pause()
 
     async def _read(self, left_s: float) -> bytes:
-        """Read on while there is time; a read that needs no wait is never late for the watchdog, so it is asked here."""
+        """Read on while there is time; a read that need not wait is never late for the watchdog, so time is asked."""
         assert self._reply is not None, "frames are read from an open relay"
         if left_s <= 0:
             raise UpstreamError(_overdue("an answer longer than this request may take", may_have_cost=True))

@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from proxy.codecs.failures import find_fault
+from proxy.codecs.objects import parse_event
 from proxy.codecs.wire import Codec, Frame, JsonObject
 from proxy.errors import Failure, FailureKind, UpstreamError
 from proxy.sse import EventTooLong, Framer, data_of
@@ -119,18 +118,12 @@ def broken(message: str) -> Failure:
     return Failure(FailureKind.BROKEN_STREAM, message, may_have_cost=True)
 
 
-def parse_frame(frame: Frame) -> JsonObject | None:
-    """Give a frame's JSON, parsing it when nobody has; None for comments and what is no object."""
-    if frame.chunk is not None:
-        return frame.chunk
-    data = data_of(frame.raw)
-    if data is None or frame.is_done:
-        return None
-    try:
-        parsed = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return None
-    return parsed if isinstance(parsed, dict) else None
+def parse_frame(frame: Frame) -> Frame:
+    """Give a frame with its JSON, parsed when nobody has; a comment has none. Raises `UpstreamError` for other data."""
+    if frame.chunk is not None or frame.is_done:
+        return frame
+    data = (data_of(frame.raw) or b"").strip()
+    return parse_event(frame.raw, data) if data else frame
 
 
 def is_meaningful(chunk: JsonObject) -> bool:

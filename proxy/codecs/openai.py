@@ -6,8 +6,6 @@ in the shape our clients want, so a stream is relayed as it came and only the ev
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -15,9 +13,9 @@ from typing import TypeGuard
 
 import orjson
 
-from proxy import sse
 from proxy.codecs import failures
-from proxy.codecs.wire import Call, Frame, JsonObject, is_deeper
+from proxy.codecs.objects import parse_event, parse_object
+from proxy.codecs.wire import Call, Frame, JsonObject
 from proxy.errors import Failure, FailureKind, UpstreamError
 from proxy.money import NANO_PER_USD, to_nano_usd
 from proxy.sse import DONE, data_of
@@ -49,10 +47,6 @@ _TICKS_PER_NANO = 10
 """xAI counts its bill in 1e-10 USD: 1,721,250 ticks were $0.000172125 for grok-3-mini in a recorded answer."""
 _MATTERS = re.compile(rb'"(?:usage|error|finish_reason)"\s*+:\s*+(?!null)')
 _TOKENS_MAX = 10**12
-DEPTH_MAX = 200
-"""Of a reply; what is nested much deeper cannot be written again."""
-INTEGER_DIGITS_MAX = 19
-"""Longer whole numbers are read as doubles, as a strict reader does."""
 
 
 class OpenAICodec:
@@ -123,54 +117,8 @@ class OpenAIStream:
         if not (data.startswith(b"{") and data.endswith(b"}")):
             raise UpstreamError(Failure(FailureKind.BROKEN_STREAM, "The provider sent an event that is not JSON."))
         if self._parse_all or _MATTERS.search(data):
-            return (_parse_frame(event, data),)
+            return (parse_event(event, data),)
         return (Frame(event),)
-
-
-def _parse_frame(event: bytes, data: bytes) -> Frame:
-    """Parse a chunk; one that only a lenient reader understands is written again, because clients are strict."""
-    chunk, is_mended = _parse(data)
-    return Frame(sse.event(orjson.dumps(chunk)) if is_mended else event, chunk)
-
-
-def parse_object(data: bytes) -> JsonObject:
-    """Parse a JSON object; what some servers write and JSON does not know is mended.
-
-    NaN, infinities and numbers no double can hold become null, bytes that are not UTF-8 and halves of surrogate pairs
-    U+FFFD. Raises `UpstreamError` for what is no object or nested too deep to be written again.
-    """
-    return _parse(data)[0]
-
-
-def _parse(data: bytes) -> tuple[JsonObject, bool]:
-    is_mended = False
-    try:
-        parsed = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        parsed, is_mended = _parse_leniently(data), True
-    if not isinstance(parsed, dict):
-        raise UpstreamError(Failure(FailureKind.INVALID_REPLY, "The provider's answer is not JSON."))
-    if data.count(b"{") + data.count(b"[") > DEPTH_MAX and is_deeper(parsed, DEPTH_MAX):
-        raise UpstreamError(Failure(FailureKind.INVALID_REPLY, "The provider's answer is nested too deep."))
-    return parsed, is_mended
-
-
-def _parse_leniently(data: bytes) -> object:
-    try:
-        parsed = json.loads(
-            data.decode(errors="replace"), parse_constant=lambda _: None, parse_float=_number, parse_int=_number
-        )
-        text = json.dumps(parsed, ensure_ascii=False)
-        return orjson.loads(text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
-    except (ValueError, RecursionError):
-        return None
-
-
-def _number(text: str) -> float | int | None:
-    if len(text) < INTEGER_DIGITS_MAX and text.removeprefix("-").isdigit():
-        return int(text)
-    number = float(text)
-    return number if math.isfinite(number) else None
 
 
 def read_usage(reply: JsonObject) -> Usage | None:

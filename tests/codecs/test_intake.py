@@ -13,7 +13,7 @@ from proxy import sse
 from proxy.codecs.intake import Batch, Intake, broken, choices_of, is_meaningful, parse_frame
 from proxy.codecs.openai import OpenAICodec
 from proxy.codecs.wire import Frame, JsonObject
-from proxy.errors import FailureKind
+from proxy.errors import FailureKind, UpstreamError
 from proxy.sse import DONE_EVENT, event
 from proxy.usage import Usage
 from tests.faults.framing import split_at, split_everywhere
@@ -279,16 +279,22 @@ def test_an_answer_s_end_means_something_too(chunk: JsonObject, says: bool) -> N
     [
         (Frame(b"", {"a": 1}), {"a": 1}),
         (Frame(b'data: {"a":1}\n\n'), {"a": 1}),
-        (Frame(b"data: [1]\n\n"), None),
-        (Frame(b"data: {\n\n"), None),
+        (Frame(b'data: {"a":NaN,"b":"\\ud83d"}\n\n'), {"a": None, "b": "\ufffd"}),
         (Frame(b"data:\n\n"), None),
         (Frame(COMMENT), None),
         (Frame(DONE_EVENT, is_done=True), None),
     ],
 )
 def test_a_frame_s_json_can_be_had_later(frame: Frame, chunk: JsonObject | None) -> None:
-    """Nobody needs to have parsed it; what is no object has none."""
-    assert parse_frame(frame) == chunk
+    """Nobody needs to have parsed it, and what is nearly JSON is mended; comments and the end have none."""
+    assert parse_frame(frame).chunk == chunk
+
+
+@pytest.mark.parametrize("data", [b"[1]", b"{", b"5"])
+def test_data_that_is_no_object_is_the_upstream_s_failure(data: bytes) -> None:
+    """It is never passed over in silence."""
+    with pytest.raises(UpstreamError):
+        parse_frame(Frame(event(data)))
 
 
 def test_choices_are_objects() -> None:

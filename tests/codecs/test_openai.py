@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.codecs.openai import DEPTH_MAX, OPENROUTER_FIELDS, OpenAICodec, parse_object
+from proxy.codecs.objects import DEPTH_MAX, parse_object
+from proxy.codecs.openai import OPENROUTER_FIELDS, OpenAICodec
 from proxy.codecs.wire import Frame, JsonObject
 from proxy.errors import FailureKind, UpstreamError
 from proxy.sse import DONE_EVENT, event
