@@ -149,7 +149,7 @@ async def open_gateway(settings: Settings, environ: Mapping[str, str] | None = N
         yield gateway
 
 
-async def _put_in_force_at_last(gateway: Gateway) -> None:
+async def put_in_force_at_last(gateway: Gateway) -> None:
     """Put the table in use in force, however long the ledger is busy: nobody but new keys waits for it."""
     while True:
         try:
@@ -285,7 +285,7 @@ async def _jobs(gateway: Gateway) -> AsyncIterator[None]:
 
     async def on_change(routes: RoutesFile) -> None:
         if routes.problem is None:
-            await _put_in_force_at_last(gateway)
+            await put_in_force_at_last(gateway)
         else:
             gateway.telemetry.warn("routes_refused", problems=str(routes.problem))
 

@@ -32,6 +32,8 @@ class Evidence:
     """All that is known about the cost of one attempt that may have cost something."""
 
     hold_nano_usd: int
+    most_nano_usd: int | None = None
+    """What this attempt can cost at most, when its hold covers dearer targets behind it too; None: the hold."""
     prices: Prices | None = None
     """None when the target's price is unknown."""
     usage: Usage | None = None
@@ -107,10 +109,11 @@ def _price(usage: Usage, source: CostSource, evidence: Evidence) -> Booking:
 
 
 def _give_up(usage: Usage, evidence: Evidence, anomalies: tuple[str, ...]) -> Booking:
-    """Book the hold, which was sized to cover any outcome; without a price there was none, and the cost is unknown."""
+    """Book the most, which was sized to cover any outcome; without a price there was none, and the cost is unknown."""
     if evidence.prices is None:
         return Booking(None, CostSource.UNKNOWN, usage, anomalies)
-    return Booking(evidence.hold_nano_usd, CostSource.HELD, usage, anomalies)
+    most = evidence.hold_nano_usd if evidence.most_nano_usd is None else evidence.most_nano_usd
+    return Booking(most, CostSource.HELD, usage, anomalies)
 
 
 def _is_free(evidence: Evidence) -> bool:

@@ -49,6 +49,11 @@ INSURED = replace(DELIVERED, is_failed=True, is_billed_when_failed=False)
             id="else the whole hold",
         ),
         pytest.param(
+            replace(DELIVERED, most_nano_usd=300_000),
+            Booking(300_000, CostSource.HELD, Usage(), ("usage_missing",)),
+            id="or the most it can have cost, when the hold covers more than that",
+        ),
+        pytest.param(
             replace(DELIVERED, prices=None, usage=REPORT),
             Booking(180_000, CostSource.REPORTED, REPORT),
             id="a reported amount needs no price",

@@ -19,6 +19,9 @@ from proxy.money import to_nano_usd, to_usd
 from proxy.sse import event
 from proxy.usage import CostSource
 
+OUR_OWN = (401, 402)
+"""Statuses about our own credential and credit: a client would take them for its key's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -95,7 +98,8 @@ def show_error(failure: Failure, view: View, *, seed: JsonObject, status: int) -
     if view.surface is Surface.OPENAI:
         error: dict[str, Any] = {"message": failure.message, "type": "api_error", "param": None, "code": code}
         return event(orjson.dumps({"error": error}))
-    number = status if failure.status is None or failure.status < 400 else failure.status
+    named = failure.status or 0
+    number = named if named >= 400 and named not in OUR_OWN else status
     frame = {
         "id": seed.get("id") or "",
         "object": "chat.completion.chunk",

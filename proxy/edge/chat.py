@@ -122,6 +122,8 @@ class _Turn:
             task.uncancel()
         except OSError:
             self._has_left = True
+        except KeyChanged:
+            raise
         except RequestError as error:
             self._is_over = True
             self._status = error_status(error, self._surface)
@@ -150,9 +152,9 @@ class _Turn:
         self._status = 200
         async for piece in self._exchange.stream():
             self._is_over = self._exchange.is_settled
-            is_last = self._is_over and self._exchange.error is None
+            is_last = self._is_over and not self._exchange.is_broken
             await self._send({"type": "http.response.body", "body": piece, "more_body": not is_last})
-        if self._exchange.error is not None:
+        if self._exchange.is_broken:
             self._scope["extensions"][CUT]()
 
     async def _start(self, answer: Answer, headers: list[tuple[bytes, bytes]]) -> None:

@@ -23,14 +23,17 @@ ADMISSION_TRIES_MAX = 3
 Ask = Callable[[Plan], Awaitable[Admitted | Refused | KeyGone]]
 
 
-class KeyChanged(Exception):
-    """The client key was changed since it was looked up: look it up again and plan anew."""
+class KeyChanged(Unauthenticated):
+    """The key's record was changed or disabled since it was looked up: look the key up again and plan anew.
+
+    Again even when that record may do nothing any more: a key renamed in routes.yaml lives on under another one.
+    """
 
 
 async def admit(plan: Plan, ask: Ask, *, body_bytes: int) -> tuple[Plan, Admitted]:
     """Get the plan admitted; gives it as admitted, with its caps and worst cases.
 
-    `ask` puts a sized plan to the ledger. Raises `PolicyRefusal`, `PriceUnknown`, `Unauthenticated` or `KeyChanged`.
+    `ask` puts a sized plan to the ledger. Raises `PolicyRefusal`, `PriceUnknown` or `KeyChanged`.
     """
     room = plan.max_cost_nano_usd
     sized = size(plan, bound_cheaply(plan, body_bytes), room_nano_usd=None)
@@ -55,15 +58,15 @@ async def admit(plan: Plan, ask: Ask, *, body_bytes: int) -> tuple[Plan, Admitte
     raise refusal(least_of(size(sized, tight, room_nano_usd=None)), plan.max_cost_nano_usd, refused)
 
 
-def refusal(needed_nano_usd: int, max_cost_nano_usd: int | None, refused: Refused | None) -> RequestError:
+def refusal(needed_nano_usd: int, ceiling_left_nano_usd: int | None, refused: Refused | None) -> RequestError:
     """Put a refusal into words and figures: the budget's when one refused, else that of the request's own ceiling."""
     if refused is None:
-        ceiling = max_cost_nano_usd or 0
+        left = format_usd(ceiling_left_nano_usd or 0)
         return PolicyRefusal(
-            f"The request could cost ${format_usd(needed_nano_usd)}, its ceiling is ${format_usd(ceiling)}. "
+            f"The request could cost ${format_usd(needed_nano_usd)}, its ceiling leaves ${left}. "
             "Shorten the prompt or lower max_tokens.",
             code="max_cost_exceeded",
-            metadata={"needed": format_usd(needed_nano_usd), "left": format_usd(ceiling), "resets_at": None},
+            metadata={"needed": format_usd(needed_nano_usd), "left": left, "resets_at": None},
         )
     resets_at = None if refused.resets_at_s is None else datetime.fromtimestamp(refused.resets_at_s, UTC).isoformat()
     remedy = f"It starts anew at {resets_at}." if resets_at else "Ask the operator to raise it."
@@ -86,12 +89,10 @@ def refusal(needed_nano_usd: int, max_cost_nano_usd: int | None, refused: Refuse
 
 async def _ask(ask: Ask, plan: Plan) -> Admitted | Refused:
     answer = await ask(plan)
-    if not isinstance(answer, KeyGone):
-        return answer
-    if answer.is_stale:
-        raise KeyChanged
-    msg = "The client key is not valid here; ask the operator of this gateway for one."
-    raise Unauthenticated(msg)
+    if isinstance(answer, KeyGone):
+        msg = "The client key is not valid here; ask the operator of this gateway for one."
+        raise KeyChanged(msg)
+    return answer
 
 
 def bound_cheaply(plan: Plan, body_bytes: int) -> list[int]:
@@ -113,7 +114,7 @@ async def _bound_tightly(sized: Plan) -> list[int]:
 def _refuse_unpriced(sized: Plan) -> None:
     if sized.candidates:
         return
-    names = ", ".join(skip.target.name for skip in sized.skipped)
+    names = ", ".join(skip.target.name for skip in sized.skipped if skip.target.facts.prices is None)
     msg = f"The price of {names} is not known, so a limit in money cannot be kept; give it a `price:` in routes.yaml."
     raise PriceUnknown(msg, param="model")
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import urlsplit
 
 from proxy.clock import Clock
@@ -45,6 +47,7 @@ class Attempt:
         self.first_token_ms: int | None = None
         self._codec = line.codec
         self._started_s = 0.0
+        self._counting: asyncio.Future[Usage] | None = None
         body = dict(candidate.body)
         call = line.codec.encode(body, model=candidate.target.model, output_tokens_max=candidate.output_tokens_max)
         n = body.get("n")
@@ -74,9 +77,12 @@ class Attempt:
         return max(0, round((clock.monotonic_s() - self._started_s) * 1000)) if self._started_s else 0
 
     def cost_of(self, chunk: JsonObject) -> Cost | None:
-        """Price the usage of one chunk as it would be booked if it were the last."""
-        usage = self._codec.read_usage(chunk)
-        return None if usage is None or usage.is_empty else shown_cost(book(self._evidence(usage, local=None)))
+        """Price the usage of one chunk as it would be booked if it were the last; None when nobody can tell yet."""
+        usage = self._codec.read_usage(chunk) if chunk.get("usage") else None
+        if usage is None or usage.is_empty:
+            return None
+        evidence = self._evidence(usage, local=None)
+        return None if evidence.is_local_count_needed else shown_cost(book(evidence))
 
     async def conclude(self, clock: Clock, *, error: Failure | str | None = None) -> Booking:
         """Work out what to book, counting tokens in a thread when nobody else did; `error` may be `CLIENT_LEFT`."""
@@ -84,8 +90,9 @@ class Attempt:
         if _costs_nothing(self.relay, error):
             booking = Booking(0, None, Usage())
         elif evidence.is_local_count_needed and self._can_count(error):
-            local = await asyncio.to_thread(self._count)
-            booking = book(replace(evidence, local=local))
+            # One count for one attempt: a caller cancelled meanwhile leaves it running, and the next one waits for it.
+            self._counting = self._counting or asyncio.ensure_future(asyncio.to_thread(self._count))
+            booking = book(replace(evidence, local=await asyncio.shield(self._counting)))
         else:
             booking = book(evidence)
         self.end = self._end(booking, clock, error)
@@ -95,6 +102,7 @@ class Attempt:
         provider = self.candidate.target.provider
         return Evidence(
             hold_nano_usd=self.hold_nano_usd,
+            most_nano_usd=self.candidate.worst_case_nano_usd,
             prices=self.candidate.prices,
             usage=usage,
             local=local,
@@ -144,12 +152,27 @@ def _costs_nothing(relay: Relay, error: Failure | str | None) -> bool:
 
 
 def failure_of(error: UpstreamError, provider: Provider) -> Failure:
-    """Give the failure with the provider's own credential and host taken out by value, should it have said them."""
+    """Give the failure with the provider's own credentials and host taken out by value, should it have said them."""
     url = urlsplit(provider.base_url)
     hidden = {url.netloc: "(host removed)", url.hostname or "": "(host removed)"}
-    if provider.api_key is not None:
-        hidden[provider.api_key.reveal()] = "(key removed)"
-    message = error.failure.message
-    for value in sorted(filter(None, hidden), key=len, reverse=True):
-        message = message.replace(value, hidden[value])
-    return replace(error.failure, message=message)
+    hidden |= dict.fromkeys(provider.secrets, "(key removed)")
+    failure = error.failure
+    return replace(
+        failure,
+        message=_hide(failure.message, hidden),
+        code=_hide(failure.code, hidden),
+        param=_hide(failure.param, hidden),
+        metadata=_hide(failure.metadata, hidden),
+    )
+
+
+def _hide(value: Any, hidden: Mapping[str, str]) -> Any:
+    """Replace what is to be hidden in a text, or in all texts of a list or an object; the longest first."""
+    if isinstance(value, dict):
+        return {name: _hide(member, hidden) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_hide(member, hidden) for member in value]
+    if isinstance(value, str):
+        for secret in sorted(filter(None, hidden), key=len, reverse=True):
+            value = value.replace(secret, hidden[secret])
+    return value

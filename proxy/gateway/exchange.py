@@ -24,7 +24,7 @@ from proxy.ledger.records import Admission, Admitted, Advance, AttemptEnd, KeyGo
 from proxy.routing.holds import hold_of
 from proxy.routing.plan import Candidate, Plan, make_plan, require_candidate
 from proxy.routing.principal import Principal
-from proxy.routing.steps import GiveUp, Outcome, error_of, next_step
+from proxy.routing.steps import GiveUp, Outcome, attempts_of, error_of, next_step
 from proxy.routing.table import Dialect, Table
 from proxy.sse import DONE_EVENT
 from proxy.telemetry import FinishedRequest
@@ -78,6 +78,8 @@ class Exchange:
         """Unique in the ledger once admitted."""
         self.error: str | None = None
         """How it ended, for the log; None while all is well."""
+        self.is_broken = False
+        """The stream's last bytes are an error event: the connection must be cut, never ended cleanly."""
 
     async def __aenter__(self) -> Self:
         """Begin."""
@@ -126,31 +128,32 @@ class Exchange:
     async def stream(self) -> AsyncIterator[bytes]:
         """Yield the answer's bytes; the stream is settled before its terminal bytes are given.
 
-        When the upstream breaks, the last bytes are an error event and `error` is set: the connection must then be
-        cut, never ended cleanly.
+        When the upstream breaks, the last bytes are an error event and `is_broken` is set.
         """
-        attempt, tail = self._opened(), b""
+        attempt = self._opened()
         view, is_first = self._view(attempt), True
+        tail: list[Frame] = []
         try:
             async for frames in attempt.relay.frames(total_left_s=self._total_left_s()):
                 pieces = []
                 for frame in frames:
-                    shown = self._show(frame, attempt, view, is_first=is_first)
-                    is_first = is_first and frame.chunk is None
                     if _is_terminal(frame):
-                        tail += shown
-                    else:
-                        pieces.append(tail + shown)
-                        tail = b""
+                        tail.append(frame)
+                        continue
+                    for due in (*tail, frame):
+                        pieces.append(_show(due, attempt, view, is_first=is_first))
+                        is_first = is_first and due.chunk is None
+                    tail.clear()
                 if pieces:
                     yield b"".join(pieces)
         except UpstreamError as error:
-            failure = self._failure(error, attempt)
-            await self._settle(attempt, failure)
-            yield tail + show_error(failure, view, seed=attempt.relay.seed, status=BROKEN_STATUS)
-            return
-        await self._settle(attempt)
-        yield tail if tail.endswith(DONE_EVENT) else tail + DONE_EVENT
+            self.is_broken, failure = True, self._failure(error, attempt)
+            cost = await self._settle(attempt, failure)
+            last = show_error(failure, view, seed=attempt.relay.seed, status=BROKEN_STATUS)
+        else:
+            cost = await self._settle(attempt)
+            last = b"" if any(frame.is_done for frame in tail) else DONE_EVENT
+        yield b"".join(show_frame(frame, view, cost=cost, is_first=is_first) for frame in tail) + last
 
     # --- the chain ------------------------------------------------------------------------------------------------
 
@@ -158,9 +161,11 @@ class Exchange:
         """Call targets one after another until one answers."""
         while True:
             step = next_step(plan, self._outcomes, jitter=self._service.jitter())
-            if isinstance(step, GiveUp) or step.delay_s >= self._total_left_s():
+            # The first call is made however late it is: only its own timeout can say so.
+            if isinstance(step, GiveUp) or (self._outcomes and step.delay_s >= self._total_left_s()):
                 await self._settle(self._opened())
-                raise step.error if isinstance(step, GiveUp) else error_of(plan, self._outcomes)
+                # Made here and not taken out of the step: an error kept by a frame of its own trace would live on.
+                raise error_of(plan, self._outcomes)
             if step.delay_s:
                 await asyncio.sleep(step.delay_s)
             attempt = await self._begin(plan, step.index)
@@ -178,7 +183,8 @@ class Exchange:
             return previous
         attempt = self._make_attempt(plan, index, previous.number + 1)
         answer: Admitted | Refused | KeyGone | None = None
-        if self._is_below_ceiling(plan, attempt):
+        left_nano_usd = self._ceiling_left_nano_usd(plan)
+        if left_nano_usd is None or attempt.hold_nano_usd <= left_nano_usd:
             answer = await self._advance(previous, attempt)
         if isinstance(answer, Admitted):
             self._attempt, self._previous = attempt, None
@@ -186,7 +192,9 @@ class Exchange:
         await self._settle(previous)
         if isinstance(answer, KeyGone):
             raise error_of(plan, self._outcomes)
-        raise refusal(attempt.hold_nano_usd, plan.max_cost_nano_usd, answer)
+        error = refusal(attempt.hold_nano_usd, left_nano_usd, answer)
+        error.metadata = {**error.metadata, "attempts": attempts_of(plan, self._outcomes)}
+        raise error
 
     async def _advance(self, previous: Attempt, attempt: Attempt) -> Admitted | Refused | KeyGone:
         ended = previous.end
@@ -198,11 +206,11 @@ class Exchange:
         self._attempt, self._previous = previous, None
         return answer
 
-    def _is_below_ceiling(self, plan: Plan, attempt: Attempt) -> bool:
-        """Tell whether what was spent and what may come stay below the request's own ceiling."""
+    def _ceiling_left_nano_usd(self, plan: Plan) -> int | None:
+        """Tell what earlier attempts have left of the request's own ceiling, None without one."""
         if plan.max_cost_nano_usd is None:
-            return True
-        return (self._spent_nano_usd or 0) + attempt.hold_nano_usd <= plan.max_cost_nano_usd
+            return None
+        return max(0, plan.max_cost_nano_usd - (self._spent_nano_usd or 0))
 
     async def _call(self, attempt: Attempt) -> None:
         before_s = self._clock.monotonic_s()
@@ -272,13 +280,16 @@ class Exchange:
     async def _abandon(self, why: str) -> None:
         """Close and settle after the exchange was left early; runs shielded."""
         attempt = self._opened()
-        await attempt.relay.close()
-        if attempt.end is None:
-            booking = await attempt.conclude(self._clock, error=why)
-            self._add_spent(booking.cost_nano_usd)
-        self.error = why
-        ends = [part.end for part in (self._previous, attempt) if part is not None and part.end is not None]
-        await self._write(*ends)
+        try:
+            await attempt.relay.close()
+            if attempt.end is None:
+                booking = await attempt.conclude(self._clock, error=why)
+                self._add_spent(booking.cost_nano_usd)
+        finally:
+            # Whatever goes wrong above, the hold ends: what is not named here the ledger posts in full.
+            self.error = why
+            ends = [part.end for part in (self._previous, attempt) if part is not None and part.end is not None]
+            await self._write(*ends)
 
     def _add_spent(self, cost_nano_usd: int | None) -> None:
         if cost_nano_usd is None:
@@ -315,12 +326,6 @@ class Exchange:
         overhead_s = self._clock.monotonic_s() - self._asked.received_s - self._upstream_s
         return reply_headers(self.request_id, self._plan.alias, attempt, overhead_s=overhead_s)
 
-    def _show(self, frame: Frame, attempt: Attempt, view: View, *, is_first: bool) -> bytes:
-        if frame.chunk is None:
-            return frame.raw
-        cost = attempt.cost_of(frame.chunk) if frame.chunk.get("usage") else None
-        return show_frame(frame, view, cost=cost, is_first=is_first)
-
     def _view(self, attempt: Attempt) -> View:
         options = self._asked.body.get("stream_options")
         return self._make_view(
@@ -339,6 +344,7 @@ class Exchange:
     # --- small things ---------------------------------------------------------------------------------------------
 
     def _make_attempt(self, plan: Plan, index: int, number: int) -> Attempt:
+        """Prepare a call; the first one holds enough for any that may follow, each later one for itself."""
         candidate = plan.candidates[index]
         view = self._make_view(candidate, wants_usage=False)
         return Attempt(
@@ -346,7 +352,7 @@ class Exchange:
             index,
             candidate,
             line=self._service.line(candidate.target.provider),
-            hold_nano_usd=hold_of(plan),
+            hold_nano_usd=hold_of(plan) if number == 1 else candidate.worst_case_nano_usd,
             parse_all=view.needs_every_chunk,
         )
 
@@ -359,7 +365,14 @@ class Exchange:
 
     def _total_left_s(self) -> float:
         assert self._plan is not None, "asked only once there is a plan"
-        return max(0.001, self._asked.received_s + self._plan.total_s - self._clock.monotonic_s())
+        return max(0.0, self._asked.received_s + self._plan.total_s - self._clock.monotonic_s())
+
+
+def _show(frame: Frame, attempt: Attempt, view: View, *, is_first: bool) -> bytes:
+    """Write one frame for the client, priced if it holds usage; most frames pass as they came."""
+    if frame.chunk is None:
+        return frame.raw
+    return show_frame(frame, view, cost=attempt.cost_of(frame.chunk), is_first=is_first)
 
 
 def _is_terminal(frame: Frame) -> bool:

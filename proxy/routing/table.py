@@ -7,6 +7,7 @@ fills it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -14,6 +15,9 @@ from typing import Any
 
 from proxy.money import Budget
 from proxy.pricing import ModelFacts, Prices
+
+_SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
+"""Names of headers that hold a credential (Azure: `api-key`), with or without a scheme before it."""
 
 
 class Secret:
@@ -112,6 +116,12 @@ class Provider:
     simulation: Simulation | None = None
     not_ready: str | None = None
     """Why its targets are skipped (`OPENAI_API_KEY is not set`), None when it can be called."""
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Give every credential it is called with, its headers' too: what no log and no client may see."""
+        named = (value.rpartition(" ")[2] for name, value in self.headers.items() if _SECRET_HEADER.search(name))
+        return (*(() if self.api_key is None else (self.api_key.reveal(),)), *named)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,23 +7,31 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_asyncio
 
 from proxy.ledger.records import KeyRecord
 from proxy.money import Budget, Period
 from tests.behaviours.gateway import Running, running
-from tests.faults import client
+from tests.faults import chunks, client
+from tests.faults.replies import ok, plain
+from tests.faults.steps import Mode, Outcome, Tokens
 from tests.faults.upstream import FaultUpstream
 
 ROUTES = """
 providers:
   up: {{dialect: openai, base_url: "{up}", price: {{input: $1/M, output: $10/M}}}}
+  dear: {{dialect: openai, base_url: "{up}", price: {{input: $100/M, output: $1000/M}}}}
   nameless: {{dialect: openai, base_url: "{up}"}}
 models:
   m: {{targets: [{{target: up/one, context: 8k}}]}}
   capped: {{targets: [{{target: up/one, context: 8k}}], max_cost: $0.01}}
   tiny: {{targets: [{{target: up/one, context: 8k}}], max_cost: $0.0001}}
   chain: {{targets: ["up/fault:status_502", "up/fault:choices_empty_billed", up/one]}}
+  pair: {{targets: [up/one, up/two], max_cost: $0.01}}
+  backed: {{targets: ["up/fault:hang_before_headers", dear/one]}}
+  backing: {{targets: ["dear/fault:status_502", up/one]}}
+  late: {{targets: ["up/fault:hang_before_headers", up/one, up/two], timeouts: {{total: 150ms}}}}
   "unpriced/*": nameless/*
 defaults: {{retry: {{attempts: 1}}}}
 keys:
@@ -125,6 +133,53 @@ async def test_the_ceiling_of_a_model_clamps_and_refuses(stage: Stage) -> None:
     answer = await ask(stage, "tiny", max_tokens=8000)
     assert (answer.status, answer.error["code"]) == (402, "max_cost_exceeded")
     assert len(stage.up.exchanges) == 1
+
+
+async def test_what_failed_attempts_cost_counts_against_the_ceiling(stage: Stage) -> None:
+    """An attempt that failed and billed leaves less for the next one: 402 says how much, and what was tried."""
+    usage = chunks.usage(Tokens(9_000, 0))
+    empty = Mode(
+        "empty",
+        lambda ask: plain(chunks.answer(ask.model, choices=[], usage=usage)),
+        stream=Outcome.FALLBACK,
+        json=Outcome.FALLBACK,
+    )
+    stage.up.replace_script([empty, ok()])
+    answer = await ask(stage, "pair", max_tokens=500)
+    assert (answer.status, answer.error["code"]) == (402, "max_cost_exceeded")
+    metadata = answer.error["metadata"]
+    assert metadata["left"] == "0.001000000"
+    assert metadata["needed"] > metadata["left"]
+    assert [attempt["reason"] for attempt in metadata["attempts"]] == ["invalid_reply"]
+    assert len(stage.up.exchanges) == 1
+
+
+async def test_an_unknowable_cost_is_never_that_of_a_dearer_target(stage: Stage) -> None:
+    """A JSON call that the client left is booked at the most it can have cost, not at the whole chain's hold."""
+    async with client.call(stage.gateway.url, client.chat("backed", max_tokens=100), key=stage.gateway.key) as reply:
+        await stage.up.received()
+        await reply.leave()
+    (row,) = await stage.gateway.settled_rows()
+    assert (row.cost_source, row.provider) == ("held", "up")
+    assert row.cost_nano_usd is not None
+    assert 0 < row.cost_nano_usd * 50 < row.hold_nano_usd
+
+
+async def test_a_later_attempt_holds_no_more_than_it_needs(stage: Stage) -> None:
+    """Only the first hold covers what may follow; a cheap target behind a dear one is not refused for its neighbour."""
+    assert (await ask(stage, "backing", max_tokens=100)).status == 200
+    dear, cheap = await stage.gateway.settled_rows(2)
+    assert cheap.hold_nano_usd * 50 < dear.hold_nano_usd
+
+
+@pytest.mark.parametrize("is_stream", [True, False], ids=["stream", "json"])
+async def test_nobody_is_called_once_the_request_s_time_is_over(stage: Stage, *, is_stream: bool) -> None:
+    """The total time ends the chain: no call with a moment left, whose prompt would be billed for nothing."""
+    answer = await ask(stage, "late", stream=is_stream)
+    assert (answer.status, answer.error["code"]) == (504, "upstream_timeout")
+    assert len(stage.up.exchanges) == 1
+    (row,) = await stage.gateway.settled_rows()
+    assert row.error == "timeout"
 
 
 async def test_an_unknown_price_behind_a_budget_is_refused(stage: Stage) -> None:
