@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from proxy.errors import LedgerUnavailable
+from proxy.gateway import attempt
 from tests.behaviours.gateway import Running, running
 from tests.faults import chunks, client
 from tests.faults.chunks import DONE, event
@@ -148,3 +149,18 @@ async def test_no_field_of_an_error_holds_our_credentials(stage: Stage, surface:
     _, data = await stage.stream(WORD, broken_off(error), surface=surface)
     assert b"canary" not in b"".join(data)
     assert b"key removed" in data[-1]
+
+
+async def test_a_hold_ends_though_its_cost_cannot_be_worked_out(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tokenizer that fails is a bug of ours: the stream is cut, and the hold is posted in full, not left open."""
+
+    def count(*_arguments: object) -> int:
+        msg = "a bug"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr(attempt, "count", count)
+    end, _ = await stage.stream(WORD, FINISH, DONE)
+    assert end is not Ended.COMPLETE
+    (row,) = await stage.gateway.settled_rows()
+    assert (row.cost_source, row.error) == ("held", "unsettled")
+    assert row.cost_nano_usd == row.hold_nano_usd
