@@ -129,5 +129,6 @@ def _judge(times: dict[bool, _Times], wrong: Sequence[str]) -> list[Finding]:
         usual = f"{duration(median(one.alone))}, max {duration(max(one.alone))}"
         own = f"{duration(median(beyond))}, p99 {duration(percentile(beyond, 99))}"
         note = f"; beyond the fault's own time p50 {own}; healthy alone p50 {usual}; slowest medians {named}"
-        found.append(timed(f"R30: time added by a fault, {kind}", added, limit_s=ADDED_S_MAX, note=note))
+        slow = [f"{name}: {duration(s)}" for name in one.pairs for s in one.added(name) if s >= ADDED_S_MAX]
+        found.append(timed(f"R30: time added by a fault, {kind}", added, limit_s=ADDED_S_MAX, note=note, slow=slow))
     return found

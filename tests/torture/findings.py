@@ -34,11 +34,15 @@ def counted(promise: str, asked: str, seen: str, breaches: Iterable[str]) -> Fin
     return Finding(promise, asked, told, is_kept=not found, breaches=tuple(found[:SHOWN_MAX]))
 
 
-def timed(promise: str, values_s: Sequence[float], *, limit_s: float, note: str = "") -> Finding:
-    """Make the finding of times that must all lie below a limit."""
+def timed(
+    promise: str, values_s: Sequence[float], *, limit_s: float, note: str = "", slow: Sequence[str] = ()
+) -> Finding:
+    """Make the finding of times that must all lie below a limit; `slow` names those that do not."""
     seen = f"{spread(values_s)}{note}"
     is_kept = bool(values_s) and max(values_s) < limit_s
-    return Finding(promise, f"< {duration(limit_s)}", seen, is_kept=is_kept, is_timed=True)
+    return Finding(
+        promise, f"< {duration(limit_s)}", seen, is_kept=is_kept, is_timed=True, breaches=tuple(slow[:SHOWN_MAX])
+    )
 
 
 def spread(values_s: Sequence[float]) -> str:
@@ -66,16 +70,10 @@ def table(findings: Mapping[str, Sequence[Finding]]) -> str:
         for run, found in findings.items()
         for finding in found
     ]
-    widths = [max(len(row[column]) for row in [HEADINGS, *rows]) for column in range(len(HEADINGS))]
-    lines = [_line(HEADINGS, widths), _line(["-" * width for width in widths], widths)]
-    return "\n".join([*lines, *(_line(row, widths) for row in rows)])
+    return "\n".join(f"| {' | '.join(row)} |" for row in [HEADINGS, ["---"] * len(HEADINGS), *rows])
 
 
 def as_json(heading: Mapping[str, str], findings: Mapping[str, Sequence[Finding]]) -> str:
     """Write the same for programs."""
     runs = {run: [asdict(finding) for finding in found] for run, found in findings.items()}
     return json.dumps({**heading, "runs": runs}, indent=1)
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return f"| {' | '.join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))} |"

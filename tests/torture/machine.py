@@ -32,7 +32,7 @@ class _Counting(Books):
         type(self).steps += 1
 
 
-async def run(_folder: Path, chance: Random, *, steps: int = 20_000) -> list[Finding]:
+async def run(_folder: Path, chance: Random, *, steps: int = 50_000) -> list[Finding]:
     """Walk until so many steps are taken or one of them breaks the books."""
     _Counting.steps = 0
     walks = 0
