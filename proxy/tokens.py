@@ -49,6 +49,8 @@ CHARS_MAX = 4_000_000
 """Text beyond this is not given to the tokenizer but counted by its bytes."""
 SLICE_CHARS = 8_192
 """Text given to the tokenizer at once: 2 to 4 ms of work during which no other thread runs."""
+COMPOSED_GROWTH_MAX = 2
+"""A slice that NFKC makes longer than by this is no language but an attack on our time: it counts by its bytes."""
 MESSAGE_TOKENS = 3
 REPLY_TOKENS = 3
 """OpenAI's chat template: 3 tokens a message, 1 more for a name, 3 to begin the reply."""
@@ -141,7 +143,7 @@ def bound_input(body: JsonObject, model: str) -> int:
     tokens = count(text, family)
     if family in (Family.CLAUDE, Family.CLAUDE_NEW) and not text.isascii():
         # A vocabulary behind NFKC reads one character as up to 18 (U+FDFA).
-        tokens = max(tokens, count(unicodedata.normalize("NFKC", text), family))
+        tokens = max(tokens, _count_composed(text, family))
     if family is Family.UNKNOWN:
         tokens = max(tokens, len(text) // 3)
     references = sum(_bound_part(kind, part, model).tokens_max for kind, part in _parts(body))
@@ -169,6 +171,16 @@ def count(text: str, family: Family) -> int:
     if len(text) > CHARS_MAX:
         tokens += len(text[CHARS_MAX:].encode(errors="replace"))
     return -(-tokens * vocabulary.percent // 100)
+
+
+def _count_composed(text: str, family: Family) -> int:
+    """Bound the tokens of a text after NFKC, which keeps Python's lock as a tokenizer does: hence slices, again."""
+    tokens = 0
+    for piece in _slices(text):
+        composed = unicodedata.normalize("NFKC", piece)
+        grows = len(composed) > COMPOSED_GROWTH_MAX * len(piece)
+        tokens += len(composed.encode(errors="replace")) if grows else count(composed, family)
+    return tokens
 
 
 def warm(models: Iterable[str] = ()) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any
 
 import orjson
@@ -281,6 +282,22 @@ def test_claude_is_bounded_after_compatibility_forms_are_spelled_out() -> None:
     """One character that NFKC turns into eighteen cannot slip below the hold."""
     assert bound_input(saying(LIGATURE * 100), "claude-sonnet-5") > 100 * 18 // 2
     assert bound_input(saying(LIGATURE * 100), "gpt-4o") < 100 * 4 + REQUEST_TOKENS
+    composed = "e\u0301 " * 1000  # what NFKC makes shorter is tokenized, and never dearer than as it was sent
+    assert bound_input(saying(composed), "claude-sonnet-5") <= bound_of(saying(composed), "claude-sonnet-5")
+
+
+def test_compatibility_forms_are_spelled_out_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFKC keeps Python's lock: over megabytes of ligatures it would stop every stream for seconds."""
+    lengths: list[int] = []
+
+    def normalize(_form: str, text: str) -> str:
+        lengths.append(len(text))
+        return text
+
+    monkeypatch.setattr(unicodedata, "normalize", normalize)
+    bound_input(saying(LIGATURE * 100_000), "claude-sonnet-5")
+    assert sum(lengths) == 100_000
+    assert max(lengths) <= tokens.SLICE_CHARS
 
 
 # ---------------------------------------------------------------- text
