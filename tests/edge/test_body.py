@@ -20,6 +20,7 @@ from proxy.edge.body import (
     FOREIGN_FIELDS,
     MESSAGES_MAX,
     MODEL_CHARS_MAX,
+    OFF_LOOP_BRACKETS,
     OFF_LOOP_BYTES,
     ROUTED_FIELDS,
     TOKENS_MAX,
@@ -459,6 +460,23 @@ async def test_a_long_body_is_parsed_in_a_thread(
     data = BODY.replace(b"Hi", b"x" * (length - len(BODY) + 2))
     assert len(data) == length
     assert await parse_body(data) == orjson.loads(data)
+    assert [thread is not threading.main_thread() for thread in threads] == [is_off_loop]
+
+
+@pytest.mark.parametrize(("brackets", "is_off_loop"), [(OFF_LOOP_BRACKETS, False), (OFF_LOOP_BRACKETS + 1, True)])
+async def test_a_body_of_many_small_lists_is_parsed_in_a_thread(
+    brackets: int, is_off_loop: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A megabyte of them takes as long as fifty megabytes of text."""
+    threads = []
+
+    def parse(data: bytes) -> dict[str, Any]:
+        threads.append(threading.current_thread())
+        return parse_chat(data)
+
+    monkeypatch.setattr(door, "parse_chat", parse)
+    lists = brackets - BODY.count(b"{") - BODY.count(b"[") - 1
+    await parse_body(with_field(b'"x":[' + b",".join([b"[]"] * lists) + b"]"))
     assert [thread is not threading.main_thread() for thread in threads] == [is_off_loop]
 
 
