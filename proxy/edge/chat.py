@@ -26,6 +26,7 @@ from proxy.telemetry import Telemetry
 
 PLANS_MAX = 3
 """How often a request is planned anew because its key was changed meanwhile."""
+OK = 200
 CLIENT_LEFT_STATUS = 499
 """What the log shows for a client that went away, as nginx does."""
 
@@ -106,7 +107,7 @@ class _Turn:
         self._telemetry = telemetry
         self._is_over = False
         self._has_left = False
-        self._status = CLIENT_LEFT_STATUS
+        self._status = OK
 
     async def run(self, receive: Receive) -> None:
         """Answer the request; returns when the last byte is written or the client has gone."""
@@ -133,13 +134,13 @@ class _Turn:
         finally:
             self._is_over = True
             watcher.cancel()
-        self._telemetry.request_finished(self._exchange.record(self._status))
+        status = CLIENT_LEFT_STATUS if self._has_left else self._status
+        self._telemetry.request_finished(self._exchange.record(status))
 
     async def _answer(self) -> None:
         answer = await self._exchange.answer()
         if answer.body is not None:
             self._is_over = True
-            self._status = 200
             await self._start(
                 answer, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer.body))]
             )
@@ -149,7 +150,6 @@ class _Turn:
             answer,
             [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")],
         )
-        self._status = 200
         async for piece in self._exchange.stream():
             self._is_over = self._exchange.is_settled
             is_last = self._is_over and not self._exchange.is_broken
@@ -160,7 +160,7 @@ class _Turn:
     async def _start(self, answer: Answer, headers: list[tuple[bytes, bytes]]) -> None:
         self._scope[BEGUN] = True
         headers += [(name.encode(), value.encode()) for name, value in answer.headers.items()]
-        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._send({"type": "http.response.start", "status": OK, "headers": headers})
 
     async def _watch(self, receive: Receive, task: asyncio.Task[None]) -> None:
         """Wait for the client to leave; what else it may send on this connection is ignored."""
