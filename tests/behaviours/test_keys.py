@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from proxy import app
+from proxy.app import parts
 from proxy.errors import LedgerUnavailable
 from tests.behaviours.gateway import KEY, Running, running
 from tests.faults import client
@@ -45,7 +45,7 @@ async def test_a_renamed_key_goes_on_without_a_pause(gateway: Running) -> None:
     """The same secret under another name: no request is refused for what the gateway remembers of the old name."""
     assert await status(gateway) == 200
     edit(gateway, "name: app", "name: application")
-    await app.put_in_force(gateway.gateway, gateway.gateway.routes.current)
+    await parts.put_in_force(gateway.gateway, gateway.gateway.routes.current)
     assert [await status(gateway) for _ in range(3)] == [200, 200, 200]
     assert {row.key for row in await gateway.settled_rows(4)} == {"app", "application"}
 
@@ -54,10 +54,10 @@ async def test_a_removed_key_is_refused_and_forgotten(gateway: Running) -> None:
     """What is not in the file any more is 401, and let in again when it comes back."""
     assert await status(gateway) == 200
     edit(gateway, f'key: "{KEY}"', "key: sk-another-key")
-    await app.put_in_force(gateway.gateway, gateway.gateway.routes.current)
+    await parts.put_in_force(gateway.gateway, gateway.gateway.routes.current)
     assert [await status(gateway) for _ in range(2)] == [401, 401]
     edit(gateway, "key: sk-another-key", f'key: "{KEY}"')
-    await app.put_in_force(gateway.gateway, gateway.gateway.routes.current)
+    await parts.put_in_force(gateway.gateway, gateway.gateway.routes.current)
     assert await status(gateway) == 200
 
 
@@ -75,8 +75,8 @@ async def test_new_keys_wait_for_a_busy_ledger(gateway: Running, monkeypatch: py
         await declare(keys)
 
     monkeypatch.setattr(ledger, "declare_keys", declare_at_last)
-    monkeypatch.setattr(app, "DECLARE_AGAIN_S", 0.01)
+    monkeypatch.setattr(parts, "DECLARE_AGAIN_S", 0.01)
     edit(gateway, "name: app", "name: application")
-    await app.put_in_force_at_last(gateway.gateway)
+    await parts.put_in_force_at_last(gateway.gateway)
     assert await status(gateway) == 200
     assert tries == 3

@@ -1,0 +1,167 @@
+"""What a gateway is made of (part of `app`, floor 6), opened in order and closed in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from proxy.catalogue import load_catalogue
+from proxy.clock import Clock, SystemClock
+from proxy.codecs.openai import OpenAICodec
+from proxy.codecs.wire import Upstream
+from proxy.edge.auth import Authenticator
+from proxy.errors import LedgerUnavailable
+from proxy.files import RoutesFile
+from proxy.gateway import Line, Service
+from proxy.health import Health
+from proxy.ledger.folder import digest_key_sha256, load_pepper
+from proxy.ledger.records import KeyRecord, Ledger
+from proxy.ledger.sqlite import SqliteLedger
+from proxy.routing.table import DeclaredKey, Dialect, Provider, Table
+from proxy.simulated import SimulatedUpstream
+from proxy.telemetry import Telemetry
+from proxy.upstream import AiohttpUpstream
+
+OPERATOR_KEY = "turnpike-operator"
+"""Name of the key under which `turnpike test` books what it spends; nobody can sign in with it."""
+DECLARE_AGAIN_S = 1.0
+"""Time between two tries to tell the ledger a new table's keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How `turnpike serve` was started."""
+
+    config: Path | None
+    """None: routes.yaml of the working folder, if there is one."""
+    data: Path
+    host: str = "127.0.0.1"
+    port: int = 4000
+    log_format: str = "json"
+    log_level: str = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A gateway that is open: its parts, for the edge and the command line."""
+
+    service: Service
+    routes: RoutesFile
+    ledger: Ledger
+    authenticator: Authenticator
+    telemetry: Telemetry
+    pepper: bytes
+    clock: Clock
+    known_models: Callable[[str], Iterable[str]]
+    """Ids the catalogue knows of a provider."""
+
+
+class Lines:
+    """Finds how a provider is reached; a codec is made once per provider of a table."""
+
+    def __init__(self, *, http: Upstream[Provider], simulated: Upstream[Provider]) -> None:
+        """Call over `http`, or nobody at all."""
+        self._http = http
+        self._simulated = simulated
+        self._lines: dict[str, tuple[Provider, Line]] = {}
+
+    def find(self, provider: Provider) -> Line:
+        """Give the upstream and the codec of a provider."""
+        known = self._lines.get(provider.name)
+        if known is not None and known[0] is provider:
+            return known[1]
+        flags = provider.flags
+        codec = OpenAICodec(
+            is_openrouter=provider.dialect is Dialect.OPENROUTER,
+            asks_usage=flags.stream_usage,
+            cap_field=flags.max_tokens_field,
+        )
+        line = Line(self._simulated if provider.dialect is Dialect.SIMULATED else self._http, codec)
+        self._lines[provider.name] = (provider, line)
+        return line
+
+
+@asynccontextmanager
+async def open_gateway(settings: Settings, environ: Mapping[str, str] | None = None) -> AsyncIterator[Gateway]:
+    """Open everything a gateway needs, and close it in reverse.
+
+    The ledger's keys stay as they are until `put_in_force`: a command must not take a server's away. Raises
+    `ConfigError` for a routes.yaml that cannot be used and `LedgerUnavailable` for a data folder that cannot.
+    """
+    clock = SystemClock()
+    catalogue = load_catalogue()
+    environ = os.environ if environ is None else environ
+    routes = RoutesFile(settings.config, environ=environ, catalogue=catalogue, clock=clock)
+    async with AsyncExitStack() as stack:
+        telemetry = Telemetry(log_format=settings.log_format, level=settings.log_level)
+        telemetry.capture_logging()
+        stack.callback(telemetry.close)
+        ledger = await SqliteLedger.open(settings.data, clock=clock)
+        stack.push_async_callback(ledger.close)
+        http, simulated = AiohttpUpstream(), SimulatedUpstream()
+        stack.push_async_callback(http.close)
+        stack.push_async_callback(simulated.close)
+        service = Service(
+            ledger=ledger,
+            health=Health(),
+            clock=clock,
+            facts=catalogue.find,
+            line=Lines(http=http, simulated=simulated).find,
+            jitter=random.random,
+        )
+        stack.push_async_callback(service.drain)
+        pepper = await asyncio.to_thread(load_pepper, settings.data)
+        authenticator = Authenticator(ledger, pepper=pepper, clock=clock)
+        gateway = Gateway(
+            service, routes, ledger, authenticator, telemetry, pepper, clock, known_models=catalogue.list_models
+        )
+        hide_secrets(telemetry, routes.current)
+        yield gateway
+
+
+async def open_ledger(data: Path) -> Ledger:
+    """Open the books alone, for a command that asks them something; the caller closes them."""
+    return await SqliteLedger.open(data, clock=SystemClock())
+
+
+async def put_in_force_at_last(gateway: Gateway) -> None:
+    """Put the table in use in force, however long the ledger is busy: nobody but new keys waits for it."""
+    while True:
+        try:
+            return await put_in_force(gateway, gateway.routes.current)
+        except LedgerUnavailable as error:
+            gateway.telemetry.warn("keys_wait_for_ledger", reason=error.message)
+        await asyncio.sleep(DECLARE_AGAIN_S)
+
+
+async def put_in_force(gateway: Gateway, table: Table) -> None:
+    """Make the ledger's declared keys those of a table, and hide its secrets from the log."""
+    hide_secrets(gateway.telemetry, table)
+    await gateway.ledger.declare_keys([_record(key, gateway) for key in table.keys])
+    gateway.telemetry.info("routes_loaded", config=table.id, notes=list(table.notes))
+
+
+def hide_secrets(telemetry: Telemetry, table: Table) -> None:
+    """Tell the log which values must never stand in it."""
+    for provider in table.providers.values():
+        for secret in provider.secrets:
+            telemetry.register_secret(secret)
+
+
+def _record(key: DeclaredKey, gateway: Gateway) -> KeyRecord:
+    return KeyRecord(
+        name=key.name,
+        digest=digest_key_sha256(gateway.pepper, key.sha256_hex),
+        tenant=key.tenant,
+        budget=key.budget,
+        models=key.models,
+        default_model=key.default_model,
+        params=key.params,
+        is_declared=True,
+        created_at_s=gateway.clock.now_s(),
+    )
