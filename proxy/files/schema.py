@@ -57,7 +57,7 @@ class TimeoutOptions(Options):
 
     connect: values.Wait | None = Field(None, description="To reach the provider.")
     first_token: values.Wait | None = Field(
-        None, description="To the first meaningful event of a stream, or the head of a JSON answer."
+        None, description="To the first meaningful event of a stream, or to the whole of a JSON answer."
     )
     idle: values.Wait | None = Field(None, description="Between two reads of an answer that has begun.")
     total: values.Wait | None = Field(None, description="For the whole request, all attempts together.")

@@ -62,7 +62,7 @@ class Timeouts:
 
     connect_s: float | None = None
     first_token_s: float | None = None
-    """To the first meaningful event of a stream; to the reply's head of a JSON answer."""
+    """To the first meaningful event of a stream; to the end of a JSON answer, which comes in one piece."""
     idle_s: float | None = None
     """Between two reads of a reply that has begun."""
     total_s: float | None = None
