@@ -10,7 +10,7 @@ from pathlib import Path
 
 import uvicorn
 
-from proxy.app import Gateway, Settings, build_app, open_gateway
+from proxy.app import Gateway, Settings, build_app, open_gateway, put_in_force
 from proxy.edge.protocol import EdgeProtocol
 from proxy.ledger.records import AttemptRow
 
@@ -47,6 +47,7 @@ async def running(routes: str, folder: Path, *, environ: Mapping[str, str] | Non
     file.write_text(routes.replace("{key}", KEY))
     settings = Settings(config=file, data=folder / "data", log_level="error")
     async with open_gateway(settings, environ or {}) as gateway:
+        await put_in_force(gateway, gateway.routes.current)
         app = build_app(gateway, started_at_s=gateway.clock.now_s())
         async with listening(app) as url:
             yield Running(url, gateway)
