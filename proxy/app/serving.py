@@ -66,16 +66,17 @@ async def run(settings: Settings, *, say: Callable[[str], None]) -> None:
     listener = listen(settings.host, settings.port)
     try:
         address = address_of(listener, settings.host)
-        async with open_gateway(settings) as gateway, _jobs(gateway):
+        async with open_gateway(settings) as gateway:
             await put_in_force(gateway, gateway.routes.current)
-            app = build_app(gateway, started_at_s=gateway.clock.now_s())
             for note in (*gateway.routes.current.notes, *unverified(gateway.routes.current)):
                 say(note)
             first_key = await mint_first_key(gateway)
             if first_key is not None:
                 say(introduce(first_key, address, gateway.routes.current))
+            app = build_app(gateway, started_at_s=gateway.clock.now_s())
             spare_collections()
-            await serve(app, listener=listener, on_ready=lambda: say(f"listening on {address}"))
+            async with _jobs(gateway):
+                await serve(app, listener=listener, on_ready=lambda: say(f"listening on {address}"))
     finally:
         listener.close()
 
