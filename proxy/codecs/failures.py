@@ -176,7 +176,10 @@ def _named_status(error: Mapping[str, Any]) -> int | None:
 
 
 def _error_of(body: bytes) -> dict[str, Any]:
-    """Find the error object in any of the shapes seen: {"error": {}}, {"error": ""}, {"message": ""}, [{}]."""
+    """Find the error object in any shape seen: {"error": {}}, {"error": ""}, {"message": ""}, {"detail": []}, [{}].
+
+    `detail` is what FastAPI servers such as vLLM answer, a text or a list of findings.
+    """
     try:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -185,10 +188,17 @@ def _error_of(body: bytes) -> dict[str, Any]:
         parsed = parsed[0]
     if not isinstance(parsed, dict):
         return {}
+    if "detail" in parsed and "error" not in parsed and "message" not in parsed:
+        return {**parsed, "message": _detail_text(parsed["detail"])}
     error = parsed.get("error") or parsed
     if isinstance(error, str):
         return parsed if _text(parsed.get("message")) else {**parsed, "message": error}
     return _object(error)
+
+
+def _detail_text(detail: object) -> str:
+    found = detail if isinstance(detail, list) else [detail]
+    return "; ".join(_text(_object(one).get("msg")) or (one if isinstance(one, str) else "") for one in found[:5])
 
 
 def _raw_message(error: Mapping[str, Any], depth: int) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from proxy.codecs.wire import Frame, JsonObject, Surface
-from proxy.errors import Failure
+from proxy.errors import Failure, FailureKind
 from proxy.money import to_nano_usd, to_usd
 from proxy.sse import event
 from proxy.usage import CostSource
@@ -94,7 +94,7 @@ def show_error(failure: Failure, view: View, *, seed: JsonObject, status: int) -
     `seed` is an earlier chunk, for id, model and created. No client reads both shapes: `@ai-sdk/openai` takes a frame
     with `choices` for a normal answer, OpenRouter's SDK rejects one without (ecosystem.md B2).
     """
-    code = failure.code or failure.kind.value
+    code = failure.code or ("upstream_timeout" if failure.kind is FailureKind.TIMEOUT else "upstream_error")
     if view.surface is Surface.OPENAI:
         error: dict[str, Any] = {"message": failure.message, "type": "api_error", "param": None, "code": code}
         return event(orjson.dumps({"error": error}))

@@ -127,7 +127,7 @@ def test_an_error_on_v1_stands_alone() -> None:
     """`@ai-sdk/openai` would take a frame with choices for an answer."""
     raw = show_error(FAILURE, PLAIN, seed={"id": "1"}, status=502)
     assert orjson.loads(data_of(raw) or b"") == {
-        "error": {"message": "boom", "type": "api_error", "param": None, "code": "invalid_reply"}
+        "error": {"message": "boom", "type": "api_error", "param": None, "code": "upstream_error"}
     }
     coded = show_error(Failure(FailureKind.INVALID_REPLY, "boom", code="server_error"), PLAIN, seed={}, status=502)
     assert orjson.loads(data_of(coded) or b"")["error"]["code"] == "server_error"
@@ -146,7 +146,7 @@ def test_an_error_on_api_v1_is_openrouter_s_frame(seen: View) -> None:
         "error": {
             "code": 502,
             "message": "boom",
-            "metadata": {"provider_name": "Acme", "error_code": "invalid_reply"},
+            "metadata": {"provider_name": "Acme", "error_code": "upstream_error"},
         },
         "choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": "error"}],
     }

@@ -95,8 +95,10 @@ class Desk:
 
 @contextmanager
 def opened() -> Iterator[Desk]:
-    """Make a desk of its own, for one example."""
-    with tempfile.TemporaryDirectory() as folder:
+    """Make a desk where even few calls run together."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(batches, "TOGETHER_MIN", 2)
+        patched.setattr(batches, "ENDED_TOGETHER_MIN", 2)
         desk = Desk(Path(folder) / "ledger.db")
         yield desk
         desk.connection.close()
@@ -275,15 +277,28 @@ def test_a_batch_is_its_calls_one_by_one(
 # ---------------------------------------------------------------- few statements
 
 
-@pytest.mark.parametrize("count", [batches.TOGETHER_MIN, 10, batches.ROWS_MAX])
+@pytest.mark.parametrize("count", [2, 10, batches.ROWS_MAX])
 def test_a_batch_takes_as_many_statements_whatever_its_size(desk: Desk, count: int) -> None:
-    """Three questions and two answers, for admissions and for settlements."""
+    """Up to three questions and two answers."""
     desk.declare(key(limit=None), key("rich", 10**9))
     desk.run(ask("opens", key_name="rich"))
     desk.run(*(ask(f"a{number}", key_name="rich") for number in range(count)))
-    assert len(desk.statements) == 5 + 2  # BEGIN and COMMIT
-    desk.run(*(over(f"a{number}", posted(1, 1)) for number in range(max(count, batches.ENDED_TOGETHER_MIN))))
-    assert len(desk.statements) <= 5 + 2
+    assert len(desk.statements) == 2 + 5  # two are BEGIN and COMMIT
+    desk.run(*(over(f"a{number}", posted(1, 1)) for number in range(count)))
+    assert len(desk.statements) == 2 + 4
+    desk.run(*(over("nobody") for _ in range(count)), *(ask(f"b{number}") for number in range(count)))
+    assert len(desk.statements) <= 2 + 5
+
+
+def test_few_calls_run_one_by_one(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below the limits nothing is gained, and nothing changes."""
+    desk.declare(key(limit=None))
+    monkeypatch.setattr(batches, "ENDED_TOGETHER_MIN", 3)
+    assert desk.run(ask("a"), ask("b")) == [Admitted("a"), Admitted("b")]
+    assert desk.run(over("a", posted(1, 1)), over("b", posted(1, 1))) == [True, True]
+    monkeypatch.setattr(batches, "TOGETHER_MIN", 3)
+    assert desk.run(ask("c"), ask("d")) == [Admitted("c"), Admitted("d")]
+    assert [row.state for row in desk.rows()] == [AttemptState.POSTED] * 2 + [AttemptState.PENDING] * 2
 
 
 def test_more_rows_than_a_statement_takes_are_cut(desk: Desk) -> None:
@@ -318,9 +333,9 @@ async def test_ids_taken_by_another_program_meanwhile_are_no_trouble(shaky: Sqli
     """What a statement for many refuses is tried one by one."""
     faults.errors["INSERT"] = sqlite3.IntegrityError("UNIQUE constraint failed")
     stall, blocking = await stalled(faults, shaky)
-    asking = [asyncio.create_task(shaky.admit(ask(f"r{n}", 10))) for n in range(5)]
+    asking = [asyncio.create_task(shaky.admit(ask(f"r{n}", 10))) for n in range(batches.TOGETHER_MIN)]
     await asyncio.sleep(0.01)
     faults.effects["SAVEPOINT"] = lambda _: faults.errors.clear()
     stall.release()
     await blocking
-    assert await asyncio.gather(*asking) == [Admitted(f"r{n}") for n in range(5)]
+    assert await asyncio.gather(*asking) == [Admitted(f"r{n}") for n in range(batches.TOGETHER_MIN)]
