@@ -17,6 +17,8 @@ from proxy.errors import Failure, FailureKind
 
 NESTING_MAX = 4
 """How deep an error may be wrapped in `metadata.raw` before we stop unwrapping."""
+FINDINGS_MAX = 5
+"""How many findings of a refused request are passed on."""
 RETRY_AFTER_S_MAX = 60.0
 """A client is never told to stay away longer: what a provider asks of us is not what it asks of them."""
 TAG_CHARS_MAX = 100
@@ -198,7 +200,8 @@ def _error_of(body: bytes) -> dict[str, Any]:
 
 def _detail_text(detail: object) -> str:
     found = detail if isinstance(detail, list) else [detail]
-    return "; ".join(_text(_object(one).get("msg")) or (one if isinstance(one, str) else "") for one in found[:5])
+    texts = (_text(_object(one).get("msg")) or _text(one) for one in found[:FINDINGS_MAX])
+    return "; ".join(text for text in texts if text)
 
 
 def _raw_message(error: Mapping[str, Any], depth: int) -> str:

@@ -188,7 +188,7 @@ def test_unwrapping_ends() -> None:
         (b'{"error": {"message": ["boom"]}}', None),
         (b'{"error": {"message": 5}}', None),
         (b'{"detail": "boom"}', "boom"),
-        (b'{"detail": [{"loc": ["body"], "msg": "boom"}, 5, "bang"]}', "boom; ; bang"),
+        (b'{"detail": [{"loc": ["body"], "msg": "boom"}, 5, "bang"]}', "boom; bang"),
         (b'{"detail": {}}', None),
         (b'{"error": ["boom"]}', None),
         (b'{"error": 5}', None),
