@@ -73,7 +73,7 @@ class Books:
             return refusal
         request_id = admission.request_id
         if not self._begin(cursor, request_id, admission):
-            request_id = find_free_id(request_id, partial(is_taken, cursor))
+            request_id = find_free_id(request_id, partial(_is_taken, cursor))
             self._begin(cursor, request_id, admission)
         _move(cursor, admission.key_name, admission.at_s, posted=0, held=find_held_nano_usd(admission))
         return Admitted(request_id)
@@ -147,11 +147,30 @@ class Books:
 
     def _begin(self, cursor: Cursor, request_id: str, admission: Admission) -> bool:
         """Write the holds; False when the id is taken, which the first of them finds out without a look-up more."""
-        first, *others = rows.write_starts(admission, request_id, self._owner_id)
-        if cursor.execute(_BEGIN_ATTEMPT, first).rowcount == 0:
-            return False
-        for start in others:
-            cursor.execute(_BEGIN_ATTEMPT, start)
+        first, last = admission.attempts[0], admission.attempts[-1]
+        assert first.number == 1, "a request's attempts count from 1, so its id is taken exactly when it has a first"
+        for start in admission.attempts:
+            cursor.execute(
+                _BEGIN_ATTEMPT,
+                (
+                    request_id,
+                    start.number,
+                    int(start is last),
+                    self._owner_id,
+                    admission.at_s,
+                    admission.key_name,
+                    admission.tenant,
+                    admission.app,
+                    admission.route,
+                    int(admission.is_stream),
+                    start.provider,
+                    start.model,
+                    start.hold_nano_usd,
+                    int(start.is_priced),
+                ),
+            )
+            if start is first and cursor.rowcount == 0:
+                return False
         return True
 
     def _begin_next(self, cursor: Cursor, step: Advance, *, after_seq: int) -> None:
@@ -162,7 +181,10 @@ class Books:
 
 def _read_key_state(cursor: Cursor, name: str) -> KeyState | None:
     found = cursor.execute(_FIND_KEY_STATE, (name,)).fetchone()
-    return None if found is None else rows.read_key_state(found)
+    if found is None:
+        return None
+    is_enabled, expires_at_s, revision, limit_nano_usd, period = found
+    return KeyState(bool(is_enabled), expires_at_s, revision, rows.read_budget(limit_nano_usd, period))
 
 
 def _open_balance(cursor: Cursor, key_name: str, window: Window) -> Balance:
@@ -180,8 +202,7 @@ def _move(cursor: Cursor, key_name: str, at_s: float, *, posted: int, held: int)
     cursor.execute(_MOVE_BALANCES, (posted, held, name_scope(key_name), at_s, at_s))
 
 
-def is_taken(cursor: Cursor, request_id: str) -> bool:
-    """Tell whether a request has this id."""
+def _is_taken(cursor: Cursor, request_id: str) -> bool:
     return cursor.execute(_IS_REQUEST_TAKEN, (request_id,)).fetchone() is not None
 
 

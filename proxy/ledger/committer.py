@@ -66,18 +66,13 @@ class Call(Generic[ArgumentT, ResultT]):
 
 
 AnyCall = Call[Any, Any]
-Run = Callable[[sqlite3.Cursor, list[AnyCall]], None]
-"""Runs the calls of a transaction, setting their outcomes; what it raises rolls back all of them."""
 
 
 class Committer:
     """The thread's own half of the writer: nothing here is touched by another thread."""
 
-    def __init__(
-        self, connect: Callable[[], sqlite3.Connection], turnstile: Turnstile, clock: Clock, *, run: Run
-    ) -> None:
+    def __init__(self, connect: Callable[[], sqlite3.Connection], turnstile: Turnstile, clock: Clock) -> None:
         self._connect = connect
-        self._run = run
         self._clock = clock
         self._turnstile = turnstile
         self._connection: sqlite3.Connection | None = None
@@ -119,7 +114,7 @@ class Committer:
         try:
             with self._turnstile:
                 cursor = self._open()
-                if not _run_freely(cursor, calls, self._run):
+                if not _run_freely(cursor, calls):
                     _run_guarded(cursor, calls)
                 cursor.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
@@ -161,11 +156,13 @@ class Committer:
         return left
 
 
-def _run_freely(cursor: sqlite3.Cursor, calls: list[AnyCall], run: Run) -> bool:
-    """Run a batch as fast as it can be, without savepoints; False when a call failed, and nothing happened."""
+def _run_freely(cursor: sqlite3.Cursor, calls: list[AnyCall]) -> bool:
+    """Run a batch in a transaction without savepoints, which cost a tenth of it; False when a call failed."""
     cursor.execute("BEGIN IMMEDIATE")
     try:
-        run(cursor, calls)
+        for call in calls:
+            if not call.is_abandoned:
+                call.outcome = call.work(cursor, call.argument)
     except (sqlite3.Error, *_BUGS):
         if cursor.connection.in_transaction:
             cursor.execute("ROLLBACK")

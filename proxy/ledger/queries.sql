@@ -1,6 +1,5 @@
 -- Every statement of the SQLite ledger. A block begins with `-- name: NAME`; the comments under it say what it is for.
--- Parameters are positional, in the order in which they stand here. What stands in `<<` and `>>` is written as often as
--- there are rows, with commas between.
+-- Parameters are positional, in the order in which they stand here.
 
 -- ---------------------------------------------------------------- admission (writer, inside a batch)
 
@@ -89,49 +88,6 @@ WHERE owner = ? AND state = 'pending' LIMIT ?
 -- name: list_pending_owners
 -- Whose holds are open.
 SELECT DISTINCT owner FROM attempts WHERE state = 'pending'
-
--- ---------------------------------------------------------------- many calls in few statements (writer, inside a batch)
-
--- name: find_key_states
--- As find_key_state, for all keys of a batch.
-SELECT name, is_enabled, expires_at_s, revision, limit_nano_usd, period FROM keys WHERE name IN (<<?>>)
-
--- name: find_requests
--- Which of these ids are in use, and what is open of them.
-SELECT request_id, state = 'pending', seq, number, key_name, at_s, hold_nano_usd, is_priced FROM attempts
-WHERE request_id IN (<<?>>)
-
--- name: find_balances
--- The windows that a batch may touch. Parameters: scope, and its first and last moment in the batch.
-SELECT scope, ends_s, starts_s, posted_nano_usd, held_nano_usd
-FROM (VALUES <<(?, ?, ?)>>) AS wanted
-CROSS JOIN balances ON scope = wanted.column1 AND ends_s > wanted.column2 AND starts_s <= wanted.column3
-
--- name: begin_attempts
--- As begin_attempt; that the ids are free has been asked.
-INSERT INTO attempts (
-  request_id, number, is_last, state, owner, at_s, key_name, tenant, app, route, is_stream,
-  provider, model, hold_nano_usd, is_priced
-) VALUES <<(?, ?, ?, 'pending', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)>>
-
--- name: end_attempts
--- As end_attempt, with the same parameters.
-UPDATE attempts SET
-  state = ended.column1, ended_at_s = ended.column2, cost_nano_usd = ended.column3, cost_source = ended.column4,
-  is_overrun = ended.column5, status = ended.column6, error = ended.column7, latency_ms = ended.column8,
-  first_token_ms = ended.column9, generation_id = ended.column10, input_tokens = ended.column11,
-  output_tokens = ended.column12, cached_tokens = ended.column13, cache_write_tokens = ended.column14,
-  cache_write_1h_tokens = ended.column15, audio_input_tokens = ended.column16, reasoning_tokens = ended.column17,
-  audio_output_tokens = ended.column18, reported_nano_usd = ended.column19, is_byok = ended.column20,
-  anomalies = ended.column21
-FROM (VALUES <<(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)>>) AS ended
-WHERE attempts.seq = ended.column22 AND attempts.state = 'pending'
-
--- name: write_balances
--- Windows that were read in this transaction, as they stand after its last call. None is added: all are there.
-INSERT INTO balances (scope, ends_s, starts_s, posted_nano_usd, held_nano_usd) VALUES <<(?, ?, ?, ?, ?)>>
-ON CONFLICT (scope, ends_s, starts_s)
-DO UPDATE SET posted_nano_usd = excluded.posted_nano_usd, held_nano_usd = excluded.held_nano_usd
 
 -- ---------------------------------------------------------------- keys
 

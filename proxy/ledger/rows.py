@@ -6,38 +6,12 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from proxy.ledger.admission import KeyState
-from proxy.ledger.records import Admission, AttemptEnd, AttemptRow, AttemptState, KeyRecord, UsageSum
+from proxy.ledger.records import AttemptEnd, AttemptRow, AttemptState, KeyRecord, UsageSum
 from proxy.money import Budget, Period
 from proxy.usage import CostSource, Usage
 
 Row = Sequence[Any]
 _SOURCES = (CostSource.REPORTED, CostSource.COMPUTED, CostSource.ESTIMATED, CostSource.HELD)
-
-
-def write_starts(admission: Admission, request_id: str, owner_id: str) -> list[Row]:
-    """Give the parameters of `begin_attempt` for each attempt of an admission, in values of exactly SQLite's types."""
-    first, last = admission.attempts[0], admission.attempts[-1]
-    assert first.number == 1, "a request's attempts count from 1, so its id is taken exactly when it has a first"
-    return [
-        (
-            request_id,
-            start.number,
-            int(start is last),
-            owner_id,
-            admission.at_s,
-            admission.key_name,
-            admission.tenant,
-            admission.app,
-            admission.route,
-            int(admission.is_stream),
-            start.provider,
-            start.model,
-            start.hold_nano_usd,
-            int(start.is_priced),
-        )
-        for start in admission.attempts
-    ]
 
 
 def write_end(end: AttemptEnd, at_s: float, seq: int) -> Row:
@@ -164,12 +138,6 @@ def read_key(row: Row) -> KeyRecord:
         expires_at_s=expires_at_s,
         revision=revision,
     )
-
-
-def read_key_state(row: Row) -> KeyState:
-    """Read a row of `find_key_state`."""
-    is_enabled, expires_at_s, revision, limit_nano_usd, period = row
-    return KeyState(bool(is_enabled), expires_at_s, revision, read_budget(limit_nano_usd, period))
 
 
 def read_budget(limit_nano_usd: int | None, period: str | None) -> Budget | None:

@@ -26,8 +26,6 @@ WAL_PAGES_MAX = 4_096
 """How many pages the write-ahead log gathers before a commit copies them into the file: a page changed often, once."""
 WAL_BYTES_MAX = 64 * 1024 * 1024
 """To what the write-ahead log is cut back once a checkpoint has emptied it."""
-STATEMENTS_MAX = 256
-"""How many statements a connection keeps ready: the writer has one for each number of rows (`batches.ROWS_MAX`)."""
 _APPLICATION_ID = 0x54504B31
 """Stands in the file's header and says whose it is ("TPK1")."""
 
@@ -39,13 +37,7 @@ def find_file(data_dir: Path) -> Path:
 
 def connect(path: Path, *, is_reader: bool = False) -> sqlite3.Connection:
     """Open the file for one thread; every statement outside a transaction of ours is its own. Raises sqlite3.Error."""
-    connection = sqlite3.connect(
-        path,
-        timeout=BUSY_S_MAX,
-        isolation_level=None,
-        check_same_thread=False,
-        cached_statements=STATEMENTS_MAX,
-    )
+    connection = sqlite3.connect(path, timeout=BUSY_S_MAX, isolation_level=None, check_same_thread=False)
     try:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_MAX}")

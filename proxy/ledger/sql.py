@@ -8,17 +8,12 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Mapping
-from functools import lru_cache
 from importlib import resources
 from types import MappingProxyType
 from typing import NamedTuple
 
-REPEATED_MAX = 256
-"""How many texts of repeated statements are kept: about six statements, up to `batches.ROWS_MAX` rows each."""
-
 _BLOCK = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 _COMMENT = re.compile(r"^\s*--.*\n?", re.MULTILINE)
-_REPEATED = re.compile(r"<<(.*?)>>")
 _MIGRATION = re.compile(r"(\d{4})_\w+\.sql")
 
 
@@ -36,12 +31,6 @@ def parse_blocks(text: str) -> Mapping[str, str]:
     if len(set(names)) < len(names):
         raise ValueError(f"a block's name stands twice in {sorted(names)}")
     return MappingProxyType({name: _COMMENT.sub("", body).strip() for name, body in zip(names, bodies, strict=True)})
-
-
-@lru_cache(REPEATED_MAX)
-def repeat(statement: str, rows: int) -> str:
-    """Write what stands in `<<` and `>>` as often as there are rows, at least one; the same number, the same text."""
-    return _REPEATED.sub(lambda match: ", ".join([match[1]] * rows), statement)
 
 
 def split_statements(text: str) -> tuple[str, ...]:

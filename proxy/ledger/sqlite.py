@@ -1,7 +1,6 @@
 """The ledger in one SQLite file (floor 2): `ledger.db` in the data folder, safe for several processes at once.
 
-Writes go through the process's one writer thread (`writer`, `committer`, `batches`,
-`books`), reads through connections of their
+Writes go through the process's one writer thread (`writer`, `committer`, `books`), reads through connections of their
 own (`reports`). Nothing authoritative is cached. Between processes, batches pass a turnstile (`locks`); who holds what
 is signed with a name whose bearer's death the others can tell (`owners`).
 """
@@ -18,7 +17,6 @@ from typing import Self
 
 from proxy.clock import Clock
 from proxy.ledger.admission import Outcome
-from proxy.ledger.batches import Batches
 from proxy.ledger.books import RESOLVED_PER_CALL_MAX, Books
 from proxy.ledger.committer import Call
 from proxy.ledger.folder import find_owners, make_data_folder
@@ -52,7 +50,7 @@ class SqliteLedger:
         self._turnstile = turnstile
         self._books = Books(owner.id)
         self._reports = Reports(path)
-        self._writer = Writer(partial(connect, path), turnstile, clock, run=Batches(self._books, owner.id).run)
+        self._writer = Writer(partial(connect, path), turnstile, clock)
 
     @classmethod
     async def open(cls, data_dir: Path, *, clock: Clock) -> Self:

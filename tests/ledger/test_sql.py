@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.ledger.sql import STATEMENTS, load_migrations, parse_blocks, repeat, split_statements
+from proxy.ledger.sql import STATEMENTS, load_migrations, parse_blocks, split_statements
 
 
 def test_blocks_are_found_by_name_without_their_comments() -> None:
@@ -43,9 +43,3 @@ def test_migrations_are_numbered_without_gaps() -> None:
     versions = [migration.version for migration in load_migrations()]
     assert versions == list(range(1, len(versions) + 1))
     assert all(migration.statements for migration in load_migrations())
-
-
-def test_what_stands_for_each_row_is_repeated() -> None:
-    """As often as there are rows, with commas between; what has none stays as it is."""
-    assert repeat("VALUES <<(?, 1)>> AND <<?>>", 2) == "VALUES (?, 1), (?, 1) AND ?, ?"
-    assert repeat("SELECT ?", 3) == "SELECT ?"
