@@ -138,7 +138,7 @@ async def test_a_broken_stream_never_blames_the_client_s_key(stage: Stage, surfa
     frame = broken_off({"code": code, "message": "User not found"})
     end, data = await stage.stream(WORD, frame, model="routed", surface=surface)
     assert end is not Ended.COMPLETE
-    assert json.loads(data[-1])["error"]["code"] == ("invalid_reply" if surface == "/v1" else 502)
+    assert json.loads(data[-1])["error"]["code"] == ("upstream_error" if surface == "/v1" else 502)
 
 
 @pytest.mark.parametrize("surface", SURFACES)
