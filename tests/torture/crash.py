@@ -66,7 +66,7 @@ async def run(
         server = TurnpikeServer(ROUTES.format(up=up.base_url, bad=bad.base_url), folder)
         books = Books(server.data)
         try:
-            log.ready_s.append(await start_timed(server))
+            await server.start()
             for number in range(rounds):
                 async with Load(server.url, Asking(number, chance), rate_per_s=rate_per_s) as load:
                     await asyncio.sleep(chance.uniform(*kill_after_s))

@@ -1,8 +1,13 @@
-"""How much longer an answer takes when the first target fails at once and the second is healthy (R30)."""
+"""How much longer an answer takes when the first target fails at once and the second is healthy (R30).
+
+What the failing upstream takes before its first byte is not counted: the fault has not begun, and our own tool needs a
+while to make some of its faults.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -48,7 +53,7 @@ class _Times:
     alone: list[float] = field(default_factory=list)
     pairs: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     failed: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    """What the failing upstream itself took of it, from the request to the fault."""
+    """What the failing upstream itself took of it, from its first byte to the fault."""
 
     def added(self, name: str) -> list[float]:
         """Give what a mode adds to the healthy target alone."""
@@ -89,12 +94,14 @@ async def _compare(
     """Ask the healthy target alone, then behind a fault; gives what was wrong with the answer."""
     seconds, _ = await _measure(server, "alone", is_stream=is_stream)
     times.alone.append(seconds)
-    calls, own_s = len(bad.exchanges), 0.0
+    calls, own_s, made_s = len(bad.exchanges), 0.0, 0.0
     seconds, wrong = await _measure(server, name if name == REFUSE else f"pair/{name}", is_stream=is_stream)
-    times.pairs[name].append(seconds)
     if len(bad.exchanges) > calls:
         exchange = bad.exchanges[-1]
-        own_s = (exchange.ended_at or exchange.received_at) - exchange.received_at
+        ended_at = exchange.ended_at or time.monotonic()
+        begun_at = exchange.first_byte_at or ended_at
+        made_s, own_s = begun_at - exchange.received_at, ended_at - begun_at
+    times.pairs[name].append(seconds - made_s)
     times.failed[name].append(own_s)
     if "surplus" in name or "length" in name:
         await asyncio.sleep(SURPLUS_S)
