@@ -339,7 +339,7 @@ async def test_a_broken_stream_is_cut_behind_its_error() -> None:
         with pytest.raises(httpx.RemoteProtocolError):
             await read()
         (line,) = made.log()
-    assert got.endswith(b'"code":"broken_stream"}}\n\n')
+    assert got.endswith(b'"code":"upstream_error"}}\n\n')
     assert (line["status"], line["error"]) == (200, "broken_stream")
 
 
