@@ -37,12 +37,15 @@ def counted(promise: str, asked: str, seen: str, breaches: Iterable[str]) -> Fin
 def timed(
     promise: str, values_s: Sequence[float], *, limit_s: float, note: str = "", slow: Sequence[str] = ()
 ) -> Finding:
-    """Make the finding of times that must all lie below a limit; `slow` names those that do not."""
+    """Make the finding of times of which 99 in 100 (all, if fewer were measured) must lie below a limit.
+
+    The largest is told beside it: on a shared machine one in a thousand meets somebody else's work. `slow` names those
+    above the limit.
+    """
     seen = f"{spread(values_s)}{note}"
-    is_kept = bool(values_s) and max(values_s) < limit_s
-    return Finding(
-        promise, f"< {duration(limit_s)}", seen, is_kept=is_kept, is_timed=True, breaches=tuple(slow[:SHOWN_MAX])
-    )
+    is_kept = bool(values_s) and percentile(values_s, 99) < limit_s
+    asked = f"p99 < {duration(limit_s)}"
+    return Finding(promise, asked, seen, is_kept=is_kept, is_timed=True, breaches=tuple(slow[:SHOWN_MAX]))
 
 
 def spread(values_s: Sequence[float]) -> str:
