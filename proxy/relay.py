@@ -65,8 +65,7 @@ class Relay:
         self._is_overdue = False
         self._is_at_end = False
         self._usage: Usage | None = None
-        self.was_sent = False
-        """The call has been handed to the upstream: from here on it may cost money."""
+        self._sent = _Sent()
         self.status: int | None = None
         self.json: JsonObject | None = None
         """The whole reply, when the upstream answered in one piece."""
@@ -75,6 +74,11 @@ class Relay:
         self.transcript = Transcript()
         self.is_delivering = False
         """Something a client could read has come."""
+
+    @property
+    def was_sent(self) -> bool:
+        """Tell whether the call is on its way: from then on it may cost money."""
+        return self._sent.is_noted
 
     @property
     def usage(self) -> Usage | None:
@@ -131,9 +135,8 @@ class Relay:
 
     async def _open(self) -> None:
         errand = self._errand
-        self.was_sent = True
         self._reply = reply = await self._upstream.open(
-            errand.provider, errand.call, connect_timeout_s=errand.clocks.connect_s
+            errand.provider, errand.call, connect_timeout_s=errand.clocks.connect_s, on_sent=self._sent.note
         )
         self.status = reply.status
         if reply.status != OK:
@@ -214,6 +217,18 @@ class Relay:
         self._is_overdue = True
         if self._reply is not None:
             self._closing = asyncio.get_running_loop().create_task(self._reply.close())
+
+
+class _Sent:
+    """Notes that a call went out; apart from the relay, because connections outlive it and may hold on to this."""
+
+    __slots__ = ("is_noted",)
+
+    def __init__(self) -> None:
+        self.is_noted = False
+
+    def note(self) -> None:
+        self.is_noted = True
 
 
 class Watchdog:

@@ -141,7 +141,7 @@ async def expect_overdue(make: Callable[[], Any]) -> None:
     """Read a stream without end until its total clock stops it."""
 
     class Endless(FakeUpstream):
-        async def open(self, provider: Any, call: Any, *, connect_timeout_s: float) -> Any:
+        async def open(self, provider: Any, call: Any, **_: Any) -> Any:
             return make()
 
     relay = a_relay(Endless(""))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -84,6 +84,10 @@ class Codec(Protocol):
         ...
 
 
+def say_nothing() -> None:
+    """Stand in for a caller of `Upstream.open` that does not ask when its call is on the way."""
+
+
 class UpstreamReply(Protocol):
     """One reply whose status and headers are in and whose body may still be on its way; whoever opened it closes it."""
 
@@ -113,8 +117,18 @@ class UpstreamReply(Protocol):
 class Upstream(Protocol[ProviderT_contra]):
     """A way to call providers; used as `Upstream[Provider]`, since this floor does not know the routing table."""
 
-    async def open(self, provider: ProviderT_contra, call: Call, *, connect_timeout_s: float) -> UpstreamReply:
-        """Send the call, wait for status and headers; all other clocks are the caller's. Raises `UpstreamError`."""
+    async def open(
+        self,
+        provider: ProviderT_contra,
+        call: Call,
+        *,
+        connect_timeout_s: float,
+        on_sent: Callable[[], None] = say_nothing,
+    ) -> UpstreamReply:
+        """Send the call, wait for status and headers; all other clocks are the caller's. Raises `UpstreamError`.
+
+        `on_sent` is called as the first byte goes out: until then the call cannot have cost anything.
+        """
         ...
 
     async def close(self) -> None:

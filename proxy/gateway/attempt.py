@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from proxy.clock import Clock
 from proxy.codecs.surface import Cost
 from proxy.codecs.wire import Codec, JsonObject, Upstream
-from proxy.errors import Failure, UpstreamError
+from proxy.errors import Failure, FailureKind, UpstreamError
 from proxy.ledger.records import AttemptEnd, AttemptStart, AttemptState
 from proxy.metering import Booking, Evidence, book
 from proxy.relay import Errand, Relay
@@ -107,7 +107,7 @@ class Attempt:
             usage=usage,
             local=local,
             is_output_delivered=self.relay.is_delivering,
-            is_failed=isinstance(error, Failure),
+            is_failed=isinstance(error, Failure) and error.kind is not FailureKind.TIMEOUT,
             is_billed_when_failed=provider.flags.billed_when_cut,
         )
 

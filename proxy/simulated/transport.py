@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Final
 from weakref import WeakSet
 
 from proxy.clock import Clock, SystemClock
-from proxy.codecs.wire import Call
+from proxy.codecs.wire import Call, say_nothing
 from proxy.errors import Failure, FailureKind, UpstreamError
 from proxy.routing.table import Provider, Simulation
 from proxy.simulated.answers import compose
@@ -37,10 +37,18 @@ class SimulatedUpstream:
         self._replies: WeakSet[SimulatedReply] = WeakSet()
         self._is_closed = asyncio.Event()
 
-    async def open(self, provider: Provider, call: Call, *, connect_timeout_s: float) -> SimulatedReply:
+    async def open(
+        self,
+        provider: Provider,
+        call: Call,
+        *,
+        connect_timeout_s: float,
+        on_sent: Callable[[], None] = say_nothing,
+    ) -> SimulatedReply:
         """Answer once the head's moment has come; raises `UpstreamError` for a refused or given-up call."""
         called_at_s = asyncio.get_running_loop().time()
         script = self._write(provider, call)
+        on_sent()
         if await _waits_out(self._is_closed, script.head_at_s):
             raise UpstreamError(Failure(FailureKind.CONNECT, "The simulated provider has been stopped."))
         reply = SimulatedReply(script, called_at_s)

@@ -7,7 +7,7 @@ has a name below; replies are asked for uncompressed, no redirect is followed, n
 from __future__ import annotations
 
 import socket
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache
 from io import BytesIO
 from typing import Final
@@ -15,11 +15,11 @@ from typing import Final
 import aiohttp
 
 from proxy import __version__
-from proxy.codecs.wire import Call
+from proxy.codecs.wire import Call, say_nothing
 from proxy.errors import UpstreamError
 from proxy.routing.table import Provider
 from proxy.upstream.faults import FAULTS, connect_failure, read_open_fault
-from proxy.upstream.pooling import PooledRequest, PooledResponse, StaleConnectionError, demand_fresh
+from proxy.upstream.pooling import PooledRequest, PooledResponse, StaleConnectionError, demand_fresh, when_sent
 from proxy.upstream.reply import AiohttpReply
 from proxy.upstream.resolver import Resolver
 
@@ -59,8 +59,16 @@ class AiohttpUpstream:
         self._headers: dict[str, tuple[Provider, Mapping[str, str]]] = {}
         self._is_closed = False
 
-    async def open(self, provider: Provider, call: Call, *, connect_timeout_s: float) -> AiohttpReply:
+    async def open(
+        self,
+        provider: Provider,
+        call: Call,
+        *,
+        connect_timeout_s: float,
+        on_sent: Callable[[], None] = say_nothing,
+    ) -> AiohttpReply:
         """Send the call and wait for status and headers; raises `UpstreamError`. The wait is the caller's to cancel."""
+        when_sent.set(on_sent)
         try:
             try:
                 response = await self._post(provider, call, connect_timeout_s)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Callable
+from contextvars import ContextVar
 from functools import partial
 from typing import Final
 from weakref import WeakKeyDictionary
@@ -32,6 +33,10 @@ POOLED_TRIES_MAX: Final = 1_000
 
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 _released_at: WeakKeyDictionary[ResponseHandler, float] = WeakKeyDictionary()
+
+
+when_sent: ContextVar[Callable[[], None]] = ContextVar("when_sent")
+"""What to call as the request of this task goes out; aiohttp hands nothing of ours through to the request itself."""
 
 
 class StaleConnectionError(aiohttp.ClientConnectionError):
@@ -83,6 +88,7 @@ class PooledRequest(aiohttp.ClientRequest):
         if protocol.should_close or (self.needs_fresh and released_at is not None):
             raise StaleConnectionError
         conn.add_callback(partial(_note_release, protocol, self.loop.time))
+        when_sent.get()()
         response = await super().send(conn)
         if released_at is not None:
             assert isinstance(response, PooledResponse)

@@ -14,6 +14,7 @@ import pytest_asyncio
 from tests.behaviours.gateway import Running, running
 from tests.faults import client
 from tests.faults.client import Leaving
+from tests.faults.ports import blackhole_port
 from tests.faults.upstream import FaultUpstream
 
 ROUTES = """
@@ -145,3 +146,14 @@ async def vanish(stage: Stage) -> None:
     async with client.call(stage.gateway.url, payload, key=stage.gateway.key) as reply:
         await anext(reply.events())
         await reply.leave(Leaving.RST)
+
+
+async def test_leaving_while_still_connecting_costs_nothing(tmp_path: Path) -> None:
+    """No byte of the request went out, so nothing can have been billed: the hold is voided."""
+    with blackhole_port() as up:
+        async with running(ROUTES.format(up=up, spare=up), tmp_path) as gateway:
+            async with client.call(gateway.url, client.chat("up/ok", max_tokens=16_000), key=gateway.key) as reply:
+                await asyncio.sleep(0.2)
+                await reply.leave()
+            (row,) = await gateway.settled_rows()
+    assert (row.state, row.cost_nano_usd, row.error) == ("voided", 0, "client_left")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -17,7 +17,7 @@ import orjson
 
 from proxy.clock import Clock, SystemClock
 from proxy.codecs.openai import OpenAICodec
-from proxy.codecs.wire import Call, JsonObject, Surface
+from proxy.codecs.wire import Call, JsonObject, Surface, say_nothing
 from proxy.errors import Failure, FailureKind, UpstreamError
 from proxy.gateway import Asked, Line, Service
 from proxy.health import Health
@@ -130,7 +130,10 @@ class FakeUpstream:
         self.gate = gate or Gate()
         self._scripts = list(scripts)
 
-    async def open(self, provider: Provider, call: Call, *, connect_timeout_s: float) -> FakeReply:
+    async def open(
+        self, provider: Provider, call: Call, *, connect_timeout_s: float, on_sent: Callable[[], None] = say_nothing
+    ) -> FakeReply:
+        on_sent()
         self.calls.append((provider.name, orjson.loads(call.body)))
         await self.gate.at("open")
         script = self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0]
