@@ -121,7 +121,7 @@ class PolicyRefusal(RequestError):
     status = 402
     type = "insufficient_quota"
     code = "budget_exceeded"
-    should_retry = False
+    should_retry: bool | None = False
 
 
 class RateLimited(RequestError):

@@ -20,6 +20,9 @@ from proxy.tokens import bound_input, input_bound
 ADMISSION_TRIES_MAX = 3
 """How often a clamped request asks again while others change what is left."""
 
+HELD_RETRY_AFTER_S = 1.0
+"""What a client is asked to wait when only holds stand in its way: they end with the requests that have them."""
+
 Ask = Callable[[Plan], Awaitable[Admitted | Refused | KeyGone]]
 
 
@@ -72,9 +75,11 @@ def refusal(needed_nano_usd: int, ceiling_left_nano_usd: int | None, refused: Re
     remedy = f"It starts anew at {resets_at}." if resets_at else "Ask the operator to raise it."
     if refused.held_nano_usd:
         remedy = f"${format_usd(refused.held_nano_usd)} of it is held by requests under way and may come back. {remedy}"
-    return PolicyRefusal(
+    is_temporary = refused.left_nano_usd + refused.held_nano_usd >= needed_nano_usd
+    error = PolicyRefusal(
         f"The request could cost ${format_usd(needed_nano_usd)}, "
         f"the budget has ${format_usd(refused.left_nano_usd)} left. {remedy}",
+        retry_after_s=HELD_RETRY_AFTER_S if is_temporary else None,
         code="budget_exceeded",
         metadata={
             "needed": format_usd(needed_nano_usd),
@@ -85,6 +90,9 @@ def refusal(needed_nano_usd: int, ceiling_left_nano_usd: int | None, refused: Re
             "scope": refused.scope,
         },
     )
+    if is_temporary:
+        error.should_retry = None
+    return error
 
 
 async def _ask(ask: Ask, plan: Plan) -> Admitted | Refused:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from proxy.errors import PolicyRefusal, PriceUnknown, RequestError, Unauthenticated
-from proxy.gateway.admission import ADMISSION_TRIES_MAX, KeyChanged, admit, bound_cheaply, refusal
+from proxy.gateway.admission import ADMISSION_TRIES_MAX, HELD_RETRY_AFTER_S, KeyChanged, admit, bound_cheaply, refusal
 from proxy.ledger.records import Admitted, KeyGone, Refused
 from proxy.money import format_usd
 from proxy.pricing import ModelFacts
@@ -107,6 +107,13 @@ async def test_a_clamp_is_tried_again_while_others_take_the_money() -> None:
     assert all(hold <= room for hold, room in zip(desk.holds[1:], rooms[:-1], strict=True))
     assert isinstance(error, PolicyRefusal)
     assert error.metadata["left"] == format_usd(rooms[-1])
+
+
+async def test_a_budget_only_held_asks_for_a_little_patience() -> None:
+    """What stands in the way are holds of others, which end by themselves: Retry-After, and no word against trying."""
+    error = await refused(a_plan(), Desk(left(1_000, held=9_000_000)))
+    assert (error.status, error.code) == (402, "budget_exceeded")
+    assert (error.retry_after_s, error.should_retry) == (HELD_RETRY_AFTER_S, None)
 
 
 async def test_too_little_for_a_useful_answer_is_refused_without_another_ask() -> None:

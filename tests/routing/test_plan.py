@@ -209,6 +209,16 @@ def test_a_limited_key_may_not_choose_past_us(field: str, principal: Principal) 
         assert plan(chain("or/a"), principal=principal, **{field: nothing}).candidates
 
 
+@pytest.mark.parametrize("tier", ["priority", "fast", "scale"])
+def test_a_service_tier_of_unknown_price_is_refused_behind_a_budget(tier: str) -> None:
+    """It costs more than what is held; who has no budget may have it."""
+    with pytest.raises(ClientError) as caught:
+        plan(chain("openai/a"), principal=Principal("app", has_budget=True), service_tier=tier)
+    assert (caught.value.code, caught.value.param) == ("price_unknown", "service_tier")
+    assert plan(chain("openai/a"), service_tier=tier).candidates
+    assert plan(chain("openai/a"), principal=Principal("app", has_budget=True), service_tier="flex").candidates
+
+
 @pytest.mark.parametrize("field", ["models", "plugins", "preset"])
 def test_a_key_without_limits_may(field: str) -> None:
     """They are passed on."""
