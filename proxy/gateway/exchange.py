@@ -30,6 +30,8 @@ from proxy.sse import DONE_EVENT
 from proxy.telemetry import FinishedRequest
 from proxy.usage import CostSource
 
+TAIL_FRAMES_MAX = 8
+"""Frames held back because they may be the end of a stream; some providers send usage all the time."""
 BROKEN_STATUS = 502
 """What a stream that broke after its start would have been, had it not begun."""
 
@@ -137,7 +139,7 @@ class Exchange:
             async for frames in attempt.relay.frames(total_left_s=self._total_left_s()):
                 pieces = []
                 for frame in frames:
-                    if _is_terminal(frame):
+                    if frame.is_done or (_is_usage_alone(frame) and len(tail) < TAIL_FRAMES_MAX):
                         tail.append(frame)
                         continue
                     for due in (*tail, frame):
@@ -375,8 +377,6 @@ def _show(frame: Frame, attempt: Attempt, view: View, *, is_first: bool) -> byte
     return show_frame(frame, view, cost=attempt.cost_of(frame.chunk), is_first=is_first)
 
 
-def _is_terminal(frame: Frame) -> bool:
-    """Tell whether a frame belongs to the end of a stream: `[DONE]`, or usage on its own."""
-    return frame.is_done or (
-        frame.chunk is not None and not frame.chunk.get("choices") and bool(frame.chunk.get("usage"))
-    )
+def _is_usage_alone(frame: Frame) -> bool:
+    """Tell whether a frame holds usage and nothing else: with `[DONE]` it makes the end of a stream."""
+    return frame.chunk is not None and not frame.chunk.get("choices") and bool(frame.chunk.get("usage"))

@@ -17,6 +17,7 @@ from proxy.errors import (
     UpstreamTimeout,
 )
 from proxy.gateway import Exchange
+from proxy.gateway.exchange import TAIL_FRAMES_MAX
 from proxy.ledger.records import Admitted, Advance, KeyGone, Refused
 from proxy.money import format_usd
 from proxy.pricing import ModelFacts
@@ -120,6 +121,19 @@ async def test_usage_in_the_midst_of_a_stream_is_no_end_of_it() -> None:
     assert [bool(chunk.get("usage")) for chunk in told.chunks[:-1]] == [False] * 2 + [True] + [False] * 5 + [True]
     (row,) = await stage.rows()
     assert row.usage.output_tokens == 5
+
+
+async def test_usage_that_never_ends_is_not_held_back() -> None:
+    """Only so many frames wait for the end: the rest is the client's at once, and all of it in order."""
+    parts = [chunks.event(chunks.chunk_of("m", [], usage=chunks.usage(Tokens(7, count)))) for count in range(1, 31)]
+    stage = await a_stage(streamed(*events()[:-2], *parts, chunks.DONE))
+    told = await tell(stage, stage.asked(stream=True, stream_options={"include_usage": True}))
+    counts = [chunk["usage"]["completion_tokens"] for chunk in told.chunks[:-1] if chunk.get("usage")]
+    assert counts == list(range(1, 31))
+    assert told.chunks.count("[DONE]") == 1
+    assert told.pieces[-1].count(b'"usage"') <= TAIL_FRAMES_MAX
+    (row,) = await stage.rows()
+    assert row.usage.output_tokens == 30
 
 
 async def test_on_openrouters_surface_every_chunk_has_its_keys() -> None:
