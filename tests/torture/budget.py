@@ -104,11 +104,7 @@ async def _rush(folder: Path, case: Case, chance: Random) -> list[Finding]:
         async with serve_together(routes, folder, case.processes) as servers:
             books = Books(servers[0].data)
             with Watch(books, case.key, case.limit_nano_usd) as watch:
-                asking = [
-                    asyncio.create_task(put(servers[number % len(servers)].url, _question(case, number, chance)))
-                    for number in range(case.requests)
-                ]
-                await _until_decided(asking, up)
+                asking = await _ask_all(case, servers, up, chance)
                 let_in = {str(exchange.model) for exchange in up.exchanges}
                 if case.is_killed:
                     await servers[-1].kill()
@@ -121,6 +117,24 @@ async def _rush(folder: Path, case: Case, chance: Random) -> list[Finding]:
                 watch.look()
             faults = [*books.find_faults(), *([] if settled_s is not None else ["pending to the end"])]
             return _judge(case, seen, faults, let_in=let_in, watch=watch, up=up)
+
+
+async def _ask_all(
+    case: Case, servers: Sequence[TurnpikeServer], up: FaultUpstream, chance: Random
+) -> list[asyncio.Task[Seen]]:
+    """Send every request in one moment; a process that will be killed gets half of the room before that."""
+    asking: list[asyncio.Task[Seen]] = []
+
+    def ask(server: TurnpikeServer) -> None:
+        asking.append(asyncio.create_task(put(server.url, _question(case, len(asking), chance))))
+
+    for _ in range(case.room // 2 if case.is_killed else 0):
+        ask(servers[-1])
+    await _until_decided(asking, up)
+    while len(asking) < case.requests:
+        ask(servers[len(asking) % len(servers)])
+    await _until_decided(asking, up)
+    return asking
 
 
 def _question(case: Case, number: int, chance: Random) -> Question:
