@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from proxy.codecs.surface import Cost, View, show_error, show_frame, show_reply
-from proxy.codecs.wire import Frame, JsonObject, Surface
+from proxy.codecs.surface import Cost, View, show_reply
+from proxy.codecs.wire import JsonObject, Surface
 from proxy.errors import Failure, LedgerUnavailable, UpstreamError
 from proxy.gateway.admission import admit, refusal
 from proxy.gateway.attempt import CLIENT_LEFT, Attempt, failure_of
 from proxy.gateway.headers import cost_headers, reply_headers
+from proxy.gateway.outflow import Outflow
 from proxy.gateway.service import Service
 from proxy.ledger.records import Admission, Admitted, Advance, AttemptEnd, KeyGone, Refused, Settlement
 from proxy.routing.holds import hold_of
@@ -26,14 +27,8 @@ from proxy.routing.plan import Candidate, Plan, make_plan, require_candidate
 from proxy.routing.principal import Principal
 from proxy.routing.steps import GiveUp, Outcome, attempts_of, error_of, next_step
 from proxy.routing.table import Dialect, Table
-from proxy.sse import DONE_EVENT
 from proxy.telemetry import FinishedRequest
 from proxy.usage import CostSource
-
-TAIL_FRAMES_MAX = 8
-"""Frames held back because they may be the end of a stream; some providers send usage all the time."""
-BROKEN_STATUS = 502
-"""What a stream that broke after its start would have been, had it not begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +57,7 @@ class Answer:
 
 
 class Exchange:
-    """One request's way through; make it with `Gateway.exchange` and use it as a context manager."""
+    """One request's way through, to be used as a context manager."""
 
     def __init__(self, asked: Asked, service: Service) -> None:
         """Take the request; nothing happens before `answer`."""
@@ -70,12 +65,18 @@ class Exchange:
         self._service = service
         self._clock = service.clock
         self._plan: Plan | None = None
+        """As admitted, with its caps and worst cases; None before."""
         self._outcomes: tuple[Outcome, ...] = ()
+        """Attempts that failed, in order; the last one's end may not be in the books yet."""
         self._attempt: Attempt | None = None
+        """The newest attempt whose hold the ledger has, or may have; None before the admission."""
         self._previous: Attempt | None = None
-        self._spent_nano_usd: int | None = 0
-        self._upstream_s = 0.0
+        """The one before it, only while the ledger is asked to end that and begin this: either may be pending then."""
         self._is_settled = True
+        """No hold of this request is pending: not yet, or no more."""
+        self._spent_nano_usd: int | None = 0
+        """What attempts that have ended cost together; None once one of them is unknown."""
+        self._upstream_s = 0.0
         self.request_id = asked.request_id
         """Unique in the ledger once admitted."""
         self.error: str | None = None
@@ -133,29 +134,17 @@ class Exchange:
         When the upstream breaks, the last bytes are an error event and `is_broken` is set.
         """
         attempt = self._opened()
-        view, is_first = self._view(attempt), True
-        tail: list[Frame] = []
+        outflow = Outflow(self._view(attempt), price=attempt.cost_of)
         try:
             async for frames in attempt.relay.frames(total_left_s=self._total_left_s()):
-                pieces = []
-                for frame in frames:
-                    if frame.is_done or (_is_usage_alone(frame) and len(tail) < TAIL_FRAMES_MAX):
-                        tail.append(frame)
-                        continue
-                    for due in (*tail, frame):
-                        pieces.append(_show(due, attempt, view, is_first=is_first))
-                        is_first = is_first and due.chunk is None
-                    tail.clear()
-                if pieces:
-                    yield b"".join(pieces)
+                if shown := outflow.take(frames):
+                    yield shown
         except UpstreamError as error:
             self.is_broken, failure = True, self._failure(error, attempt)
             cost = await self._settle(attempt, failure)
-            last = show_error(failure, view, seed=attempt.relay.seed, status=BROKEN_STATUS)
+            yield outflow.break_off(cost, failure, seed=attempt.relay.seed)
         else:
-            cost = await self._settle(attempt)
-            last = b"" if any(frame.is_done for frame in tail) else DONE_EVENT
-        yield b"".join(show_frame(frame, view, cost=cost, is_first=is_first) for frame in tail) + last
+            yield outflow.finish(await self._settle(attempt))
 
     # --- the chain ------------------------------------------------------------------------------------------------
 
@@ -368,15 +357,3 @@ class Exchange:
     def _total_left_s(self) -> float:
         assert self._plan is not None, "asked only once there is a plan"
         return max(0.0, self._asked.received_s + self._plan.total_s - self._clock.monotonic_s())
-
-
-def _show(frame: Frame, attempt: Attempt, view: View, *, is_first: bool) -> bytes:
-    """Write one frame for the client, priced if it holds usage; most frames pass as they came."""
-    if frame.chunk is None:
-        return frame.raw
-    return show_frame(frame, view, cost=attempt.cost_of(frame.chunk), is_first=is_first)
-
-
-def _is_usage_alone(frame: Frame) -> bool:
-    """Tell whether a frame holds usage and nothing else: with `[DONE]` it makes the end of a stream."""
-    return frame.chunk is not None and not frame.chunk.get("choices") and bool(frame.chunk.get("usage"))

@@ -17,7 +17,7 @@ from proxy.errors import (
     UpstreamTimeout,
 )
 from proxy.gateway import Exchange
-from proxy.gateway.exchange import TAIL_FRAMES_MAX
+from proxy.gateway.outflow import TAIL_FRAMES_MAX
 from proxy.ledger.records import Admitted, Advance, KeyGone, Refused
 from proxy.money import format_usd
 from proxy.pricing import ModelFacts
