@@ -294,7 +294,7 @@ async def test_a_bug_before_the_head_is_a_500_in_json(monkeypatch: pytest.Monkey
 
 async def test_a_bug_after_the_head_cuts_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """A second head would be worse than none: the client sees a stream that never ended."""
-    monkeypatch.setattr("proxy.gateway.exchange.show_frame", fail)
+    monkeypatch.setattr("proxy.gateway.outflow.show_frame", fail)
     stage = await a_site_stage(streamed(*events()[:3], *events()[-3:]))
     async with site(stage) as made:
         with pytest.raises(httpx.RemoteProtocolError):
