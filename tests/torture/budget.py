@@ -122,14 +122,14 @@ async def _rush(folder: Path, case: Case, chance: Random) -> list[Finding]:
 async def _ask_all(
     case: Case, servers: Sequence[TurnpikeServer], up: FaultUpstream, chance: Random
 ) -> list[asyncio.Task[Seen]]:
-    """Send every request in one moment; a process that will be killed gets half of the room before that."""
+    """Send every request in one moment; where one process will be killed, each takes its part of the room first."""
     asking: list[asyncio.Task[Seen]] = []
 
     def ask(server: TurnpikeServer) -> None:
         asking.append(asyncio.create_task(put(server.url, _question(case, len(asking), chance))))
 
-    for _ in range(case.room // 2 if case.is_killed else 0):
-        ask(servers[-1])
+    for number in range(case.room if case.is_killed else 0):
+        ask(servers[number % len(servers)])
     await _until_decided(asking, up)
     while len(asking) < case.requests:
         ask(servers[len(asking) % len(servers)])
