@@ -101,11 +101,13 @@ def _read_wishes(wishes: KeyWishes, now_s: float) -> KeyRecord:
     if not 0 < len(name) <= NAME_CHARS_MAX or not name.isprintable() or name != name.strip():
         raise typer.BadParameter(f"a name has 1 to {NAME_CHARS_MAX} visible characters", param_hint="NAME")
     try:
-        budget = parse_budget(wishes.budget) if wishes.budget else None
+        # An empty text is what a shell makes of "$5": a wall was wished for, so it is never taken for none.
+        budget = parse_budget(wishes.budget) if wishes.budget is not None else None
     except ValueError as error:
-        raise typer.BadParameter(f"{error}", param_hint="--budget") from error
+        remedy = "; in single quotes, or the shell reads $5 as a variable" if "$" not in (wishes.budget or "") else ""
+        raise typer.BadParameter(f"{error}{remedy}", param_hint="--budget") from error
     try:
-        expires_at_s = now_s + parse_duration_s(wishes.expires) if wishes.expires else None
+        expires_at_s = now_s + parse_duration_s(wishes.expires) if wishes.expires is not None else None
     except ValueError as error:
         raise typer.BadParameter(f"{error}", param_hint="--expires") from error
     return KeyRecord(

@@ -69,7 +69,10 @@ def test_a_new_key_can_be_read_by_a_program(shell: Shell) -> None:
     [
         (["mobile", "--budget", "5"], "--budget"),
         (["mobile", "--budget", "$5/fortnight"], "--budget"),
+        (["mobile", "--budget", ""], "in single quotes"),
+        (["mobile", "--budget", "/day"], "in single quotes"),
         (["mobile", "--expires", "soon"], "--expires"),
+        (["mobile", "--expires", ""], "--expires"),
         (["mobile", "--models", "a**b"], "--models"),
         (["mobile", "--models", " , "], "--models"),
         ([" mobile"], "NAME"),
