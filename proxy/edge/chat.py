@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from proxy.codecs.wire import Surface
 from proxy.edge.auth import Authenticator
 from proxy.edge.body import ClientLeft, RawHeaders, parse_body, read_body
-from proxy.edge.errors import error_reply, error_status, send_reply, surface_of
+from proxy.edge.errors import Headers, error_reply, error_status, send_reply, surface_of
 from proxy.edge.protocol import CUT
 from proxy.errors import RequestError, Unauthenticated
 from proxy.gateway import Answer, Asked, Exchange, KeyChanged, Service
@@ -129,6 +129,7 @@ class _Turn:
             self._is_over = True
             self._status = error_status(error, self._surface)
             reply = error_reply(error, self._surface, request_id=self._exchange.request_id)
+            reply.headers.extend(_encoded(self._exchange.failure_headers()))
             await send_reply(self._send, reply)
             self._exchange.error = error.code
         finally:
@@ -159,7 +160,7 @@ class _Turn:
 
     async def _start(self, answer: Answer, headers: list[tuple[bytes, bytes]]) -> None:
         self._scope[BEGUN] = True
-        headers += [(name.encode(), value.encode()) for name, value in answer.headers.items()]
+        headers += _encoded(answer.headers)
         await self._send({"type": "http.response.start", "status": OK, "headers": headers})
 
     async def _watch(self, receive: Receive, task: asyncio.Task[None]) -> None:
@@ -172,6 +173,10 @@ class _Turn:
         if not self._is_over:
             self._has_left = True
             task.cancel()
+
+
+def _encoded(headers: dict[str, str]) -> Headers:
+    return [(name.encode(), value.encode()) for name, value in headers.items()]
 
 
 def wished_id(headers: RawHeaders) -> str:

@@ -71,7 +71,8 @@ def refusal(needed_nano_usd: int, ceiling_left_nano_usd: int | None, refused: Re
             code="max_cost_exceeded",
             metadata={"needed": format_usd(needed_nano_usd), "left": left, "resets_at": None},
         )
-    resets_at = None if refused.resets_at_s is None else datetime.fromtimestamp(refused.resets_at_s, UTC).isoformat()
+    anew_s = refused.resets_at_s
+    resets_at = None if anew_s is None else f"{datetime.fromtimestamp(anew_s, UTC):%Y-%m-%dT%H:%M:%SZ}"
     remedy = f"It starts anew at {resets_at}." if resets_at else "Ask the operator to raise it."
     if refused.held_nano_usd:
         remedy = f"${format_usd(refused.held_nano_usd)} of it is held by requests under way and may come back. {remedy}"

@@ -18,7 +18,7 @@ from proxy.codecs.wire import JsonObject, Surface
 from proxy.errors import Failure, LedgerUnavailable, UpstreamError
 from proxy.gateway.admission import admit, refusal
 from proxy.gateway.attempt import CLIENT_LEFT, Attempt, failure_of
-from proxy.gateway.headers import cost_headers, reply_headers
+from proxy.gateway.headers import cost_headers, reply_headers, tried_headers
 from proxy.gateway.outflow import Outflow
 from proxy.gateway.service import Service
 from proxy.ledger.records import Admission, Admitted, Advance, AttemptEnd, KeyGone, Refused, Settlement
@@ -312,16 +312,23 @@ class Exchange:
             error=error or self.error,
         )
 
+    def failure_headers(self) -> dict[str, str]:
+        """Give the headers of an error reply: what was tried in vain, and what that cost; none before a first try."""
+        if self._plan is None or self._attempt is None:
+            return {}
+        return tried_headers(self._plan.alias, self.attempts, self._spent_nano_usd)
+
     def _headers(self, attempt: Attempt) -> dict[str, str]:
         assert self._plan is not None, "an attempt has a plan"
         overhead_s = self._clock.monotonic_s() - self._asked.received_s - self._upstream_s
         return reply_headers(self.request_id, self._plan.alias, attempt, overhead_s=overhead_s)
 
     def _view(self, attempt: Attempt) -> View:
-        options = self._asked.body.get("stream_options")
-        return self._make_view(
-            attempt.candidate, wants_usage=isinstance(options, dict) and options.get("include_usage") is True
-        )
+        body = self._asked.body
+        # OpenAI's way to ask for usage, and OpenRouter's, which its users send through OpenAI's SDKs as well.
+        asks = ((body.get("stream_options"), "include_usage"), (body.get("usage"), "include"))
+        wants_usage = any(isinstance(options, dict) and options.get(name) is True for options, name in asks)
+        return self._make_view(attempt.candidate, wants_usage=wants_usage)
 
     def _make_view(self, candidate: Candidate, *, wants_usage: bool) -> View:
         provider = candidate.target.provider

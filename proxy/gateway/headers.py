@@ -34,6 +34,14 @@ def cost_headers(cost: Cost, spent_nano_usd: int | None) -> dict[str, str]:
     return headers
 
 
+def tried_headers(alias: str, attempts: int, spent_nano_usd: int | None) -> dict[str, str]:
+    """Say on an error what was tried in vain and what that cost; an unknown cost is left out, never 0."""
+    headers = {"x-turnpike-route": header_text(alias), "x-turnpike-attempts": str(attempts)}
+    if spent_nano_usd is not None:
+        headers["x-turnpike-cost"] = format_usd(spent_nano_usd)
+    return headers
+
+
 def header_text(text: str) -> str:
     """Make a name safe for a header: printable ASCII as it is, the rest percent-encoded, never a line end."""
     return text if text.isascii() and text.isprintable() else quote(text, safe="!#$&'()*+,/:;=?@[]~^|{}<> ")

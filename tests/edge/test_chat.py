@@ -14,6 +14,7 @@ from proxy.clock import SystemClock
 from proxy.edge.chat import PLANS_MAX, new_id, wished_id
 from proxy.errors import LedgerUnavailable
 from proxy.ledger.records import Admission, Admitted, AttemptState, KeyGone, KeyRecord, Refused
+from proxy.money import format_usd
 from tests.edge.connection import connected
 from tests.edge.site import (
     HELLO,
@@ -179,6 +180,19 @@ async def test_an_error_has_its_surfaces_shape(path: str, status: int, code: obj
         (line,) = made.log()
     assert (reply.status_code, reply.json()["error"]["code"], line["status"]) == (status, code, status)
     assert reply.headers["x-should-retry"] == "false"
+
+
+async def test_an_error_tells_what_was_tried_in_vain_and_what_that_cost() -> None:
+    """An answer without choices may be billed; a request refused before any call has nothing to tell."""
+    stage = await a_site_stage(whole({"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}))
+    async with site(stage) as made:
+        reply = await made.ask()
+        unasked = await made.ask({**HELLO, "model": "chatt"})
+    rows = await stage.rows()
+    assert (reply.status_code, reply.headers["x-turnpike-route"]) == (502, "chat")
+    assert reply.headers["x-turnpike-attempts"] == str(len(rows))
+    assert reply.headers["x-turnpike-cost"] == format_usd(sum(row.cost_nano_usd or 0 for row in rows)) != format_usd(0)
+    assert not [name for name in unasked.headers if name.startswith("x-turnpike")]
 
 
 class Closed(CountingLedger):

@@ -128,11 +128,11 @@ async def test_too_little_for_a_useful_answer_is_refused_without_another_ask() -
         "left": format_usd(least - 1),
         "limit": "1.000000000",
         "held": "0.000005000",
-        "resets_at": "2026-11-19T00:00:00+00:00",
+        "resets_at": "2026-11-19T00:00:00Z",
         "scope": "key:app",
     }
     assert "$0.000005000 of it is held" in error.message
-    assert "It starts anew at 2026-11-19T00:00:00+00:00." in error.message
+    assert "It starts anew at 2026-11-19T00:00:00Z." in error.message
     assert await admit(a_plan(), Desk(left(least), Admitted("req")).ask, body_bytes=BODY_BYTES)
 
 

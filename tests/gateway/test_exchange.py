@@ -93,10 +93,11 @@ async def read(exchange: Exchange, pieces: list[bytes]) -> None:
         pieces.append(piece)  # noqa: PERF401  # a comprehension would give nothing before the end
 
 
-async def test_usage_that_was_asked_for_carries_its_cost() -> None:
-    """The same figure as in the books."""
+@pytest.mark.parametrize("wish", [{"stream_options": {"include_usage": True}}, {"usage": {"include": True}}])
+async def test_usage_that_was_asked_for_carries_its_cost(wish: dict[str, Any]) -> None:
+    """Asked for as OpenAI or as OpenRouter has it; the same figure as in the books."""
     stage = await a_stage(streamed())
-    told = await tell(stage, stage.asked(stream=True, stream_options={"include_usage": True}))
+    told = await tell(stage, stage.asked(stream=True, **wish))
     usage = told.chunks[-2]["usage"]
     (row,) = await stage.rows()
     assert (usage["cost"], usage["cost_source"], row.cost_nano_usd) == (0.000017, "computed", 17_000)

@@ -13,7 +13,7 @@ from proxy.clock import ManualClock
 from proxy.codecs.openai import OpenAICodec
 from proxy.codecs.surface import Cost
 from proxy.gateway.attempt import Attempt, Line
-from proxy.gateway.headers import cost_headers, header_text, reply_headers
+from proxy.gateway.headers import cost_headers, header_text, reply_headers, tried_headers
 from proxy.policy.timeouts import Clocks
 from proxy.routing.plan import Candidate
 from proxy.usage import CostSource
@@ -64,6 +64,13 @@ def test_a_cost_is_told_with_its_source() -> None:
     }
     unknown = replace(cost, nano_usd=None, source=CostSource.UNKNOWN)
     assert cost_headers(unknown, None) == {"x-turnpike-cost-source": "unknown"}
+
+
+def test_an_error_says_what_was_tried_and_what_that_cost() -> None:
+    """An unknown cost is left out, never 0."""
+    told = {"x-turnpike-route": "mod%C3%A8le", "x-turnpike-attempts": "3"}
+    assert tried_headers("modèle", 3, 0) == {**told, "x-turnpike-cost": "0.000000000"}
+    assert tried_headers("modèle", 3, None) == told
 
 
 @pytest.mark.parametrize(
