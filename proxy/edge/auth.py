@@ -24,6 +24,9 @@ KEY_BYTES_MAX = 256
 CACHED_KEYS_MAX = 4_096
 """Keys whose record is kept for the hot path; the oldest goes first."""
 
+KEY_CHARS_MIN = 8
+"""No client key is shorter."""
+
 RawHeaders = Iterable[tuple[bytes, bytes]]
 
 _KEY_HEADERS = {b"authorization": 0, b"x-api-key": 1, b"api-key": 2, b"x-goog-api-key": 3}
@@ -54,6 +57,12 @@ def read_key(headers: RawHeaders) -> bytes:
     if authorization is not None:
         return _bound(_token(authorization))
     return _bound(next((value.strip() for value in others if value is not None), b""))
+
+
+def holds_key(headers: RawHeaders, text: bytes) -> bool:
+    """Tell whether a text of the client's holds the key it came with, and so may go into no log and no ledger."""
+    keys = (value.strip().rpartition(b" ")[2] for name, value in headers if name in _KEY_HEADERS)
+    return any(len(key) >= KEY_CHARS_MIN and key in text for key in keys)
 
 
 def build_principal(record: KeyRecord, table: Table) -> Principal:

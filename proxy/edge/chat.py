@@ -14,12 +14,12 @@ from collections.abc import Callable
 
 from starlette.types import Receive, Scope, Send
 
-from proxy.codecs.wire import Surface
-from proxy.edge.auth import Authenticator
+from proxy.codecs.wire import JsonObject, Surface
+from proxy.edge.auth import Authenticator, holds_key
 from proxy.edge.body import ClientLeft, RawHeaders, parse_body, read_body
 from proxy.edge.errors import Headers, error_reply, error_status, send_reply, surface_of
 from proxy.edge.protocol import CUT
-from proxy.errors import RequestError, Unauthenticated
+from proxy.errors import ClientError, RequestError, Unauthenticated
 from proxy.gateway import Answer, Asked, Exchange, KeyChanged, Service
 from proxy.routing.table import Table
 from proxy.telemetry import Telemetry
@@ -74,6 +74,7 @@ class ChatEndpoint:
         principal = await self._authenticator.authenticate_cached(headers, table)
         data = await read_body(headers, receive)
         body = await parse_body(data)
+        _refuse_key_as_model(headers, body)
         for _ in range(PLANS_MAX):
             asked = Asked(
                 body=body,
@@ -179,11 +180,20 @@ def _encoded(headers: dict[str, str]) -> Headers:
     return [(name.encode(), value.encode()) for name, value in headers.items()]
 
 
+def _refuse_key_as_model(headers: RawHeaders, body: JsonObject) -> None:
+    """A key pasted into the wrong field would reach the log, the books and, behind a glob, the upstream."""
+    model = body.get("model")
+    if isinstance(model, str) and holds_key(headers, model.encode()):
+        msg = "`model` holds the client key; name a model there."
+        raise ClientError(msg, param="model")
+
+
 def wished_id(headers: RawHeaders) -> str:
     """Take the client's `x-request-id` if it is one we can vouch for, else make one."""
     for name, value in headers:
         if name == b"x-request-id":
-            return value.decode() if _REQUEST_ID.fullmatch(value) else new_id()
+            is_good = _REQUEST_ID.fullmatch(value) and not holds_key(headers, value)
+            return value.decode() if is_good else new_id()
     return new_id()
 
 
@@ -195,7 +205,7 @@ def new_id() -> str:
 def _app_of(headers: RawHeaders) -> str | None:
     """Give the app's name as OpenRouter's clients send it, printable and short."""
     for name, value in headers:
-        if name in (b"x-title", b"x-openrouter-title"):
+        if name in (b"x-title", b"x-openrouter-title") and not holds_key(headers, value):
             text = value.decode("latin-1")[:100]
             return "".join(char for char in text if char.isprintable()).strip() or None
     return None

@@ -97,6 +97,20 @@ async def test_the_apps_name_is_booked(header: str, sent: bytes, kept: str | Non
     await made.http.aclose()
 
 
+async def test_a_client_key_in_the_wrong_place_is_written_nowhere() -> None:
+    """Not as an id or an app's name, and as a model it is refused: behind a glob it would go upstream too."""
+    stage = await a_site_stage(whole())
+    async with site(stage) as made:
+        answered = await made.ask(x_request_id=f"id-{KEY}", x_title=f"app {KEY}")
+        refused_ = await made.ask({**HELLO, "model": f"openrouter/{KEY}"})
+        log = repr(made.log())
+    (row,) = await stage.rows()
+    assert (answered.status_code, refused_.status_code, refused_.json()["error"]["param"]) == (200, 400, "model")
+    assert answered.headers["x-request-id"] == row.request_id
+    assert row.app is None
+    assert KEY not in f"{answered.headers} {refused_.headers} {refused_.text} {row} {log}"
+
+
 # ---------------------------------------------------------------- answers
 
 
