@@ -94,6 +94,12 @@ def spare_collections() -> None:
     gc.set_threshold(GC_ALLOCATIONS, 20, 50)
 
 
+async def warm_up(table: Table) -> None:
+    """Load what the models in use are counted with, in a thread and before a request would have to wait for it."""
+    targets = (target for route in table.routes.values() for target in route.targets)
+    await asyncio.to_thread(warm, {target.model for target in targets if target.provider.not_ready is None})
+
+
 @asynccontextmanager
 async def _jobs(gateway: Gateway) -> AsyncIterator[None]:
     """Run the jobs while the block runs; one that dies is a bug and ends the server rather than staying silent."""
@@ -101,6 +107,7 @@ async def _jobs(gateway: Gateway) -> AsyncIterator[None]:
     async def on_change(routes: RoutesFile) -> None:
         if routes.problem is None:
             await put_in_force_at_last(gateway)
+            await warm_up(routes.current)
         else:
             gateway.telemetry.warn("routes_refused", problems=str(routes.problem))
 
@@ -109,11 +116,9 @@ async def _jobs(gateway: Gateway) -> AsyncIterator[None]:
             "holds_resolved", attempts=attempts, remedy="a process died; its holds are booked in full"
         )
 
-    targets = (target for route in gateway.routes.current.routes.values() for target in route.targets)
-    models = {target.model for target in targets if target.provider.not_ready is None}
     async with asyncio.TaskGroup() as group:
         tasks = (
-            group.create_task(asyncio.to_thread(warm, models)),
+            group.create_task(warm_up(gateway.routes.current)),
             group.create_task(gateway.routes.watch(on_change)),
             group.create_task(sweep(gateway.ledger, clock=gateway.clock, on_resolved=on_resolved)),
         )
