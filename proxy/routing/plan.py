@@ -18,8 +18,8 @@ from proxy.routing.resolve import Facts, Resolved, near_names, near_text, resolv
 from proxy.routing.table import Route, Table, Target, Timeouts
 
 TARGETS_MAX = 8
-DEARER_TIERS = frozenset({"priority", "fast", "scale"})
-"""Service tiers with prices of their own (openrouter.md 7.3), which the catalogue does not hold yet."""
+PRICED_TIERS = (None, "auto", "default", "flex")
+"""Service tiers that cost no more than the prices known here (openrouter.md 7.3); others have prices of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +115,8 @@ def _refuse_unready_fields(body: Mapping[str, Any], principal: Principal) -> Non
         if body.get(name) not in (None, []):
             msg = f"`{name}` is not available yet for a key that has a budget or a list of models; leave it out."
             raise ClientError(msg, code="invalid_value", param=name)
-    if principal.has_budget and body.get("service_tier") in DEARER_TIERS:
-        msg = "This `service_tier` costs more than the prices known here; with a budget send auto, default or flex."
+    if principal.has_budget and body.get("service_tier") not in PRICED_TIERS:
+        msg = "The price of this `service_tier` is not known here; with a budget send auto, default or flex."
         raise ClientError(msg, code="price_unknown", param="service_tier")
 
 

@@ -209,7 +209,7 @@ def test_a_limited_key_may_not_choose_past_us(field: str, principal: Principal) 
         assert plan(chain("or/a"), principal=principal, **{field: nothing}).candidates
 
 
-@pytest.mark.parametrize("tier", ["priority", "fast", "scale"])
+@pytest.mark.parametrize("tier", ["priority", "fast", "scale", "weird"])
 def test_a_service_tier_of_unknown_price_is_refused_behind_a_budget(tier: str) -> None:
     """It costs more than what is held; who has no budget may have it."""
     with pytest.raises(ClientError) as caught:
