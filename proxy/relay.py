@@ -19,7 +19,7 @@ import orjson
 from proxy.codecs.failures import find_fault
 from proxy.codecs.intake import Batch, Intake, choices_of, is_meaningful, parse_frame
 from proxy.codecs.surface import split_reply
-from proxy.codecs.wire import Call, Codec, Frame, JsonObject, Upstream, UpstreamReply
+from proxy.codecs.wire import Call, Codec, Frame, JsonObject, Reading, Upstream, UpstreamReply
 from proxy.errors import Failure, FailureKind, UpstreamError
 from proxy.metering import Transcript
 from proxy.policy.timeouts import Clocks
@@ -48,6 +48,8 @@ class Errand:
     """`n`: how many answers make the reply whole."""
     parse_all: bool = False
     """The client's surface needs every chunk parsed."""
+    created_s: int = 0
+    """When it was asked, seconds since the epoch."""
 
 
 class Relay:
@@ -58,7 +60,8 @@ class Relay:
         self._errand = errand
         self._upstream = upstream
         self._codec = codec
-        self._intake = Intake(codec, choices=errand.choices, parse_all=errand.parse_all)
+        self._reading = Reading(errand.call, errand.created_s, parse_all=errand.parse_all)
+        self._intake = Intake(codec, self._reading, choices=errand.choices)
         self._head = Batch([])
         self._reply: UpstreamReply | None = None
         self._watchdog = Watchdog(self._give_up_waiting)
@@ -151,7 +154,7 @@ class Relay:
             self._take_json(await reply.read_all(REPLY_BYTES_MAX))
 
     def _take_json(self, body: bytes) -> None:
-        reply = self._codec.read_reply(body)
+        reply = self._codec.read_reply(body, self._reading)
         self._usage = self._codec.read_usage(reply)
         failure = find_fault(reply)
         if failure is None and not choices_of(reply):

@@ -29,3 +29,4 @@ _.sig  # the signal uvicorn hands over
 _.successes
 _.trace  # the third argument of every __exit__
 _.url_path_for  # starlette asks every route by name
+abilities  # a codec that translates nothing needs none; its Protocol's parameter

@@ -6,12 +6,13 @@ failure is a value that stands behind the frames which came before it, because t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from proxy.codecs.failures import find_fault
 from proxy.codecs.objects import parse_event
-from proxy.codecs.wire import Codec, Frame, JsonObject
+from proxy.codecs.wire import Codec, Frame, JsonObject, Reading
 from proxy.errors import Failure, FailureKind, UpstreamError
 from proxy.sse import EventTooLong, Framer, data_of
 from proxy.usage import Usage
@@ -31,18 +32,22 @@ class Batch:
 class Intake:
     """Reads one stream; sans-IO, so any split of the bytes gives the same frames."""
 
-    def __init__(self, codec: Codec, *, choices: int, parse_all: bool) -> None:
+    def __init__(self, codec: Codec, reading: Reading, *, choices: int) -> None:
         """Begin a stream of `choices` answers (`n`)."""
         self._codec = codec
         self._choices = choices
         self._tracks_choices = choices > 1
-        self._decoder = codec.stream(parse_all=parse_all or self._tracks_choices)
+        self._decoder = codec.stream(replace(reading, parse_all=True) if self._tracks_choices else reading)
         self._framer = Framer()
         self._begun: set[int] = set()
         self._finished: set[int] = set()
         self._has_final_usage = False
-        self.usage: Usage | None = None
-        """The last usage that says anything."""
+        self._usage: Usage | None = None
+
+    @property
+    def usage(self) -> Usage | None:
+        """Give the last usage that says anything."""
+        return self._usage or self._decoder.usage
 
     def feed(self, data: bytes) -> Batch:
         """Take what arrived."""
@@ -61,6 +66,9 @@ class Intake:
         batch = self._read([rest] if rest else [])
         if batch.failure is not None or batch.is_end:
             return batch
+        closing = self._take(self._decoder.close(), batch.frames)
+        if closing is not None:
+            return closing
         if not self.is_whole:
             return Batch(batch.frames, broken("The provider's stream ended before the answer was finished."))
         return Batch(batch.frames, is_end=True)
@@ -77,13 +85,19 @@ class Intake:
                 decoded = self._decoder.decode(event)
             except UpstreamError as error:
                 return Batch(frames, error.failure)
-            for frame in decoded:
-                if frame.is_done:
-                    return self._close(frames, frame)
-                if frame.chunk is not None and (failure := self._note(frame.chunk)) is not None:
-                    return Batch(frames, failure)
-                frames.append(frame)
+            if (batch := self._take(decoded, frames)) is not None:
+                return batch
         return Batch(frames)
+
+    def _take(self, decoded: Sequence[Frame], frames: list[Frame]) -> Batch | None:
+        """Add frames to those read so far; gives the batch that ends the stream, None while it goes on."""
+        for frame in decoded:
+            if frame.is_done:
+                return self._close(frames, frame)
+            if frame.chunk is not None and (failure := self._note(frame.chunk)) is not None:
+                return Batch(frames, failure)
+            frames.append(frame)
+        return None
 
     def _close(self, frames: list[Frame], done: Frame) -> Batch:
         """End at `[DONE]`: after a finish reason, or after a closing usage of a provider that sends no finish reasons.
@@ -99,7 +113,7 @@ class Intake:
     def _note(self, chunk: JsonObject) -> Failure | None:
         usage = self._codec.read_usage(chunk)
         if usage is not None and not usage.is_empty:
-            self.usage = usage
+            self._usage = usage
             self._has_final_usage = not chunk.get("choices")
         failure = find_fault(chunk)
         if failure is not None:

@@ -15,7 +15,7 @@ import orjson
 
 from proxy.codecs import failures
 from proxy.codecs.objects import parse_event, parse_object
-from proxy.codecs.wire import Call, Frame, JsonObject
+from proxy.codecs.wire import UNKNOWN_ABILITIES, Abilities, Call, Frame, JsonObject, Reading
 from proxy.errors import Failure, FailureKind, UpstreamError
 from proxy.money import NANO_PER_USD, to_nano_usd
 from proxy.sse import DONE, data_of
@@ -60,7 +60,9 @@ class OpenAICodec:
         self._asks_usage = asks_usage
         self._cap_field = cap_field
 
-    def encode(self, body: JsonObject, *, model: str, output_tokens_max: int | None) -> Call:
+    def encode(
+        self, body: JsonObject, *, model: str, output_tokens_max: int | None, abilities: Abilities = UNKNOWN_ABILITIES
+    ) -> Call:
         """Write the body again under the provider's own model id; usage is always asked for, for the books' sake."""
         is_stream = body.get("stream") is True
         written = {name: value for name, value in body.items() if name not in self._dropped}
@@ -74,11 +76,11 @@ class OpenAICodec:
             self._cap(written, output_tokens_max)
         return Call(path="/chat/completions", body=orjson.dumps(written), is_stream=is_stream)
 
-    def stream(self, *, parse_all: bool) -> OpenAIStream:
+    def stream(self, reading: Reading) -> OpenAIStream:
         """Begin to read one streamed reply."""
-        return OpenAIStream(parse_all=parse_all)
+        return OpenAIStream(parse_all=reading.parse_all)
 
-    def read_reply(self, body: bytes) -> JsonObject:
+    def read_reply(self, body: bytes, reading: Reading) -> JsonObject:
         """Parse a JSON reply; raises `UpstreamError` when it is not a JSON object."""
         return parse_object(body)
 
@@ -103,6 +105,9 @@ class OpenAIStream:
 
     __slots__ = ("_parse_all",)
 
+    usage: Usage | None = None
+    """All of it stands in the chunks."""
+
     def __init__(self, *, parse_all: bool) -> None:
         """Parse every chunk, or only those with usage, an error or a finish reason."""
         self._parse_all = parse_all
@@ -119,6 +124,10 @@ class OpenAIStream:
         if self._parse_all or _MATTERS.search(data):
             return (parse_event(event, data),)
         return (Frame(event),)
+
+    def close(self) -> Sequence[Frame]:
+        """Add nothing: what came is the answer."""
+        return ()
 
 
 def read_usage(reply: JsonObject) -> Usage | None:

@@ -21,15 +21,63 @@ class Surface(StrEnum):
     OPENROUTER = "/api/v1"
 
 
+class Thinking(StrEnum):
+    """How a model is told to reason before it answers (openrouter.md 8.3, 8.5)."""
+
+    NONE = "none"
+    """It cannot."""
+    BUDGET = "budget"
+    """By a number of tokens."""
+    ADAPTIVE = "adaptive"
+    """By an effort, and it decides for itself how long (Anthropic)."""
+    LEVEL = "level"
+    """By a named level (Google)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What one model takes, as far as a codec must know it to write a call (openrouter.md 8.7).
+
+    The defaults are those of a model nothing is known of: it is given what was asked for.
+    """
+
+    output_tokens_max: int | None = None
+    thinking: Thinking | None = None
+    """None: not known."""
+    sampling: bool = True
+    """It takes `temperature`, `top_p` and `top_k`."""
+    forced_tools: bool = True
+    """It can be made to call a tool."""
+    prefill: bool = True
+    """It goes on from an assistant message at the end."""
+    json_schema: bool = True
+    """It has structured output of its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One HTTP request to a provider, complete but for its base URL and credential."""
 
     path: str
-    """Appended to the provider's `base_url`, with a leading slash."""
+    """Appended to the provider's `base_url`, with a leading slash; may hold a query."""
     body: bytes
     is_stream: bool
     headers: Mapping[str, str] = field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
+    """Fields of the client's request that this target cannot honour: left out or softened, and the client is told."""
+    schema_tool: str | None = None
+    """A tool that stands for `response_format`: its input is the answer's content."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a codec must know to read the reply to a call."""
+
+    call: Call
+    created_s: int = 0
+    """Seconds since the epoch, for dialects whose replies carry no time."""
+    parse_all: bool = False
+    """Every chunk is wanted as JSON, not only those that matter."""
 
 
 def is_deeper(value: object, levels: int) -> bool:
@@ -52,26 +100,43 @@ class Frame(NamedTuple):
     """The terminal `[DONE]`."""
 
 
+UNKNOWN_ABILITIES = Abilities()
+
+
 class StreamDecoder(Protocol):
     """Turns one upstream's events into OpenAI-shaped frames; holds the little state a translation needs."""
 
+    @property
+    def usage(self) -> Usage | None:
+        """Give what the stream has said of usage outside the chunks it became, None when it says all of it there."""
+        ...
+
     def decode(self, event: bytes) -> Sequence[Frame]:
         """Translate one whole event; raises `UpstreamError` for what cannot be read."""
+        ...
+
+    def close(self) -> Sequence[Frame]:
+        """Give what still belongs to the answer when the upstream has ended the body without a terminal event."""
         ...
 
 
 class Codec(Protocol):
     """One dialect, for one provider."""
 
-    def encode(self, body: JsonObject, *, model: str, output_tokens_max: int | None) -> Call:
-        """Write the call for a parsed body; `output_tokens_max` is a cap of ours, None leaves the client's."""
+    def encode(
+        self, body: JsonObject, *, model: str, output_tokens_max: int | None, abilities: Abilities = UNKNOWN_ABILITIES
+    ) -> Call:
+        """Write the call for a parsed body; `output_tokens_max` is a cap of ours, None leaves the client's.
+
+        Raises `ClientError` for what this dialect has no way to say.
+        """
         ...
 
-    def stream(self, *, parse_all: bool) -> StreamDecoder:
+    def stream(self, reading: Reading) -> StreamDecoder:
         """Begin to read one streamed reply."""
         ...
 
-    def read_reply(self, body: bytes) -> JsonObject:
+    def read_reply(self, body: bytes, reading: Reading) -> JsonObject:
         """Read a whole JSON reply into OpenAI's shape; raises `UpstreamError` when it is none."""
         ...
 

@@ -168,4 +168,5 @@ def _flags(known: KnownProvider | None) -> ProviderFlags:
         stream_usage=known.flags.stream_usage,
         max_tokens_field=known.flags.max_tokens_field,
         billed_when_cut=known.flags.billed_when_cut,
+        key_header=known.flags.key_header,
     )

@@ -290,6 +290,7 @@ class FlagOptions(Options):
     stream_usage: bool = True
     max_tokens_field: values.Text = "max_tokens"
     billed_when_cut: bool = True
+    key_header: values.Text = "authorization"
 
 
 class KnownProvider(ProviderOptions):

@@ -95,6 +95,8 @@ class ProviderFlags:
     """Where an output cap of ours goes when the client sent none."""
     billed_when_cut: bool = True
     """A stream that ends in error is charged for; OpenRouter insures against that."""
+    key_header: str = "authorization"
+    """Where the credential goes; in `authorization` it stands behind `Bearer`, elsewhere alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,8 @@ def _write_headers(provider: Provider) -> dict[str, str]:
     """Write what every call of a provider carries; what its entry in routes.yaml says wins, but for the encoding."""
     headers = {"user-agent": f"turnpike/{__version__}", "accept": "*/*", "content-type": "application/json"}
     if provider.api_key is not None:
-        headers["authorization"] = f"Bearer {provider.api_key.reveal()}"
+        place, key = provider.flags.key_header, provider.api_key.reveal()
+        headers[place] = f"Bearer {key}" if place == "authorization" else key
     headers.update((name.lower(), value) for name, value in provider.headers.items())
     headers["accept-encoding"] = "identity"
     return headers

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from proxy import sse
 from proxy.codecs.intake import Batch, Intake, broken, choices_of, is_meaningful, parse_frame
 from proxy.codecs.openai import OpenAICodec
-from proxy.codecs.wire import Frame, JsonObject
+from proxy.codecs.wire import Call, Frame, JsonObject, Reading
 from proxy.errors import FailureKind, UpstreamError
 from proxy.sse import DONE_EVENT, event
 from proxy.usage import Usage
@@ -39,13 +39,14 @@ def usage(tokens: int, **more: object) -> bytes:
     return write({"choices": [], "usage": {"prompt_tokens": tokens, "completion_tokens": 1}, **more})
 
 
+CALL = Call("/chat/completions", b"{}", is_stream=True)
 COMMENT = b": PROCESSING\n\n"
 ERROR = write({"error": {"message": "boom"}, "choices": []})
 
 
 def take_in(pieces: Iterable[bytes], *, choices: int = 1, parse_all: bool = False) -> tuple[Batch, Usage | None]:
     """Read pieces until the stream is over, and give what they add up to."""
-    intake = Intake(OpenAICodec(is_openrouter=False), choices=choices, parse_all=parse_all)
+    intake = Intake(OpenAICodec(is_openrouter=False), Reading(CALL, parse_all=parse_all), choices=choices)
     frames: list[Frame] = []
     for piece in pieces:
         batch = intake.feed(piece)

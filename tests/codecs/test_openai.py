@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -12,11 +13,19 @@ from hypothesis import strategies as st
 
 from proxy.codecs.objects import DEPTH_MAX, parse_object
 from proxy.codecs.openai import OPENROUTER_FIELDS, OpenAICodec
-from proxy.codecs.wire import Frame, JsonObject
+from proxy.codecs.wire import Call, Frame, JsonObject, Reading
 from proxy.errors import FailureKind, UpstreamError
 from proxy.sse import DONE_EVENT, event
 
 BODY: JsonObject = {"model": "chat", "messages": [{"role": "user", "content": "Hi"}]}
+
+READING = Reading(Call("/chat/completions", b"{}", is_stream=True))
+READING_ALL = replace(READING, parse_all=True)
+
+
+def reading(*, parse_all: bool) -> Reading:
+    """Read a call's reply in part or in whole."""
+    return READING_ALL if parse_all else READING
 
 
 def written(codec: OpenAICodec, body: JsonObject, *, cap: int | None = None) -> JsonObject:
@@ -133,13 +142,13 @@ def test_whatever_is_not_routed_arrives_as_it_was_sent(fields: JsonObject) -> No
 )
 def test_only_events_that_matter_are_parsed(raw: bytes, chunk: JsonObject | None) -> None:
     """Usage, an error, a finish reason; the rest is bytes to pass on, and the bytes stay what they were."""
-    assert list(OpenAICodec(is_openrouter=False).stream(parse_all=False).decode(raw)) == [Frame(raw, chunk)]
+    assert list(OpenAICodec(is_openrouter=False).stream(READING).decode(raw)) == [Frame(raw, chunk)]
 
 
 def test_every_event_is_parsed_when_asked() -> None:
     """OpenRouter's SDKs demand keys in every chunk."""
     raw = event(b'{"choices":[]}')
-    assert list(OpenAICodec(is_openrouter=False).stream(parse_all=True).decode(raw)) == [Frame(raw, {"choices": []})]
+    assert list(OpenAICodec(is_openrouter=False).stream(READING_ALL).decode(raw)) == [Frame(raw, {"choices": []})]
 
 
 @pytest.mark.parametrize("parse_all", [True, False])
@@ -148,13 +157,13 @@ def test_every_event_is_parsed_when_asked() -> None:
 )
 def test_events_without_data_pass(raw: bytes, parse_all: bool) -> None:
     """Comments and empty events say nothing, and mean no harm."""
-    assert list(OpenAICodec(is_openrouter=True).stream(parse_all=parse_all).decode(raw)) == [Frame(raw)]
+    assert list(OpenAICodec(is_openrouter=True).stream(reading(parse_all=parse_all)).decode(raw)) == [Frame(raw)]
 
 
 @pytest.mark.parametrize("raw", [DONE_EVENT, b"data:[DONE]\n\n", b"data:  [DONE] \n\n", b"event: x\ndata: [DONE]\n\n"])
 def test_done_is_the_end(raw: bytes) -> None:
     """However it is spaced."""
-    assert list(OpenAICodec(is_openrouter=True).stream(parse_all=True).decode(raw)) == [Frame(raw, None, is_done=True)]
+    assert list(OpenAICodec(is_openrouter=True).stream(READING_ALL).decode(raw)) == [Frame(raw, None, is_done=True)]
 
 
 @pytest.mark.parametrize("data", [b"[DONE", b'{"choices":', b"hello", b"[]", b"null", b"<html>", b'{"a":1} x'])
@@ -162,14 +171,14 @@ def test_done_is_the_end(raw: bytes) -> None:
 def test_an_event_that_is_no_object_breaks_the_stream(data: bytes, parse_all: bool) -> None:
     """Rubbish is told, not relayed."""
     with pytest.raises(UpstreamError) as caught:
-        OpenAICodec(is_openrouter=False).stream(parse_all=parse_all).decode(event(data))
+        OpenAICodec(is_openrouter=False).stream(reading(parse_all=parse_all)).decode(event(data))
     assert caught.value.failure.kind is FailureKind.BROKEN_STREAM
 
 
 def test_an_object_that_cannot_be_read_breaks_the_stream() -> None:
     """What looks like an object and matters must be one."""
     with pytest.raises(UpstreamError) as caught:
-        OpenAICodec(is_openrouter=False).stream(parse_all=False).decode(event(b'{"usage":{]}'))
+        OpenAICodec(is_openrouter=False).stream(READING).decode(event(b'{"usage":{]}'))
     assert caught.value.failure.kind is FailureKind.INVALID_REPLY
 
 
@@ -192,13 +201,13 @@ MENDED = [
 def test_json_that_is_not_quite_json_is_mended(data: bytes, value: JsonObject) -> None:
     """NaN, infinities and numbers beyond a double become null, broken characters U+FFFD (reliability.md R38)."""
     assert parse_object(data) == value
-    assert OpenAICodec(is_openrouter=False).read_reply(data) == value
+    assert OpenAICodec(is_openrouter=False).read_reply(data, READING) == value
 
 
 @pytest.mark.parametrize(("data", "value"), MENDED)
 def test_a_mended_event_is_written_again(data: bytes, value: JsonObject) -> None:
     """A client's parser is strict: it gets JSON."""
-    (frame,) = OpenAICodec(is_openrouter=False).stream(parse_all=False).decode(event(data))
+    (frame,) = OpenAICodec(is_openrouter=False).stream(READING).decode(event(data))
     assert frame == Frame(event(orjson.dumps(value)), value)
 
 
@@ -226,13 +235,13 @@ def test_a_reply_nested_too_deep_is_refused(opening: bytes) -> None:
     with pytest.raises(UpstreamError, match="nested too deep"):
         parse_object(bad)
     with pytest.raises(UpstreamError, match="nested too deep"):
-        OpenAICodec(is_openrouter=False).stream(parse_all=False).decode(event(bad))
+        OpenAICodec(is_openrouter=False).stream(READING).decode(event(bad))
 
 
 @given(st.binary(max_size=60))
 def test_any_bytes_are_an_object_or_an_upstream_s_failure(data: bytes) -> None:
     """Nothing a provider sends raises anything else."""
-    for attempt in (parse_object, OpenAICodec(is_openrouter=True).stream(parse_all=True).decode):
+    for attempt in (parse_object, OpenAICodec(is_openrouter=True).stream(READING_ALL).decode):
         with suppress(UpstreamError):
             attempt(data)
 

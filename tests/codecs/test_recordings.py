@@ -11,7 +11,7 @@ import pytest
 from proxy.codecs.failures import find_fault
 from proxy.codecs.intake import Batch, Intake
 from proxy.codecs.openai import OpenAICodec
-from proxy.codecs.wire import Frame
+from proxy.codecs.wire import Call, Frame, Reading
 from proxy.errors import FailureKind
 from proxy.sse import DONE_EVENT
 from proxy.usage import Usage
@@ -22,6 +22,7 @@ RECORDINGS = recordings({"openai", "openrouter"})
 STREAMS = [recording for recording in RECORDINGS if recording.is_stream]
 REPLIES = [recording for recording in RECORDINGS if not recording.is_stream]
 SEEDS = range(8)
+CALL = Call("/chat/completions", b"{}", is_stream=True)
 EVERYWHERE_BYTES_MAX = 20_000
 """Longer streams are torn at random places only."""
 
@@ -35,7 +36,7 @@ def codec_of(recording: Recording) -> OpenAICodec:
 
 def take_in(recording: Recording, pieces: list[bytes], *, parse_all: bool = False) -> tuple[Batch, Usage | None]:
     """Read pieces to the stream's end."""
-    intake = Intake(codec_of(recording), choices=1, parse_all=parse_all)
+    intake = Intake(codec_of(recording), Reading(CALL, parse_all=parse_all), choices=1)
     frames: list[Frame] = []
     for piece in pieces:
         batch = intake.feed(piece)
@@ -96,7 +97,7 @@ def test_the_usage_of_a_recorded_reply(recording: Recording) -> None:
         assert failure.kind is FailureKind.BAD_REQUEST
         assert failure.message[:20] in recording.body.decode()
         return
-    reply = codec.read_reply(recording.body)
+    reply = codec.read_reply(recording.body, Reading(CALL))
     assert (find_fault(reply) is not None) is ("error" in reply)
     assert_bill(codec.read_usage(reply), bill_of(json.loads(recording.body, parse_float=Decimal)))
 
