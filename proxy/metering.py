@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 import orjson
 
-from proxy.pricing import Prices, cost, decompose
+from proxy.codecs.wire import Frame
+from proxy.pricing import Prices, contradictions, cost
 from proxy.sse import data_of
 from proxy.tokens import iterate_output_text
 from proxy.usage import CostSource, Usage
@@ -76,10 +77,10 @@ def book(evidence: Evidence) -> Booking:
     booking = _choose(evidence)
     is_overrun = booking.cost_nano_usd is not None and booking.cost_nano_usd > evidence.hold_nano_usd
     noted = evidence.usage.anomalies if evidence.usage is not None else ()
-    contradictions = decompose(booking.usage)[1]
-    anomalies = tuple(dict.fromkeys((*noted, *contradictions, *booking.anomalies)))
-    if not anomalies and not is_overrun:
+    found = contradictions(booking.usage)
+    if not (noted or found or booking.anomalies or is_overrun):
         return booking
+    anomalies = tuple(dict.fromkeys((*noted, *found, *booking.anomalies)))
     return replace(booking, anomalies=anomalies, is_overrun=is_overrun)
 
 
@@ -180,6 +181,14 @@ class Transcript:
         """Keep one whole server-sent event in OpenAI's shape, as it came."""
         self._events.append(event)
         self._raw_bytes += len(event)
+        if self._raw_bytes > RAW_BYTES_MAX:
+            self._fold()
+
+    def extend(self, frames: Sequence[Frame]) -> None:
+        """Keep the events of some frames."""
+        for frame in frames:
+            self._events.append(frame.raw)
+            self._raw_bytes += len(frame.raw)
         if self._raw_bytes > RAW_BYTES_MAX:
             self._fold()
 

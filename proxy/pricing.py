@@ -5,16 +5,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from decimal import ROUND_CEILING, Clamped, Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow
+from decimal import Decimal
 from typing import NamedTuple
 
 from proxy.usage import Usage
 
-_EXACT = Context(prec=120, traps=[Inexact, Clamped, DivisionByZero, InvalidOperation, Overflow])
-"""Far wider than any price times any count we let in, so a sum is exact; were it ever not, that is a bug and raises."""
-_NANO_PER_USD = Decimal(1_000_000_000)
-_NANO_PER_MICRO_USD = Decimal(1000)
+_NANO_DIGITS = 9
+"""Of one USD in nano-USD."""
+_NANO_PER_TOKEN_DIGITS = 3
+"""One USD per million tokens is 1,000 nano-USD per token."""
 
 OUTPUT_TOKENS_UNBOUNDED = 1_000_000_000
 """What `output_tokens_for` gives when output is free, and at most: no model writes that much."""
@@ -38,6 +39,12 @@ class Prices:
     source: str = "routes.yaml"
     as_of: str = ""
     """Date of the row, ISO."""
+    scale: _Scale = field(init=False, repr=False, compare=False)
+    """The same as whole numbers, which are exact and quick to reckon with."""
+
+    def __post_init__(self) -> None:
+        """Work out the whole numbers once: a price is read rarely and used in every request."""
+        object.__setattr__(self, "scale", _make_scale(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,25 +116,29 @@ def decompose(usage: Usage) -> tuple[Buckets, tuple[str, ...]]:
     return buckets, tuple(dict.fromkeys(anomalies))
 
 
+def contradictions(usage: Usage) -> tuple[str, ...]:
+    """Name the counts that cannot be true beside the others."""
+    return () if usage.has_no_parts else decompose(usage)[1]
+
+
 def cost(usage: Usage, prices: Prices) -> int:
     """Price one attempt in nano-USD, exactly, rounded up once at the end."""
-    buckets, _ = decompose(usage)
-    row = _row_for(buckets.input_tokens, prices)
-    nano = _add_tokens(_fixed_nano(row), buckets.uncached_input, row.input)
-    nano = _add_tokens(nano, buckets.text_output, row.output)
+    scale = prices.scale
     if usage.has_no_parts:
-        return _round_up(nano)
-    rates = _rates(row)
+        row = _row_for(usage.input_tokens, scale)
+        return _round_up(row.fixed + usage.input_tokens * row.input + usage.output_tokens * row.output, scale)
+    buckets, _ = decompose(usage)
+    row = _row_for(buckets.input_tokens, scale)
     charged = (
-        (buckets.cached, rates.cache_read),
-        (buckets.cache_write, rates.cache_write),
-        (buckets.cache_write_1h, rates.cache_write_1h),
-        (buckets.audio_input, rates.audio_input),
-        (buckets.audio_output, rates.audio_output),
+        (buckets.uncached_input, row.input),
+        (buckets.cached, row.cache_read),
+        (buckets.cache_write, row.cache_write),
+        (buckets.cache_write_1h, row.cache_write_1h),
+        (buckets.audio_input, row.audio_input),
+        (buckets.text_output, row.output),
+        (buckets.audio_output, row.audio_output),
     )
-    for tokens, price in charged:
-        nano = _add_tokens(nano, tokens, price)
-    return _round_up(nano)
+    return _round_up(row.fixed + sum(tokens * rate for tokens, rate in charged), scale)
 
 
 def worst_case(*, input_tokens_max: int, output_tokens_max: int, prices: Prices) -> int:
@@ -136,10 +147,12 @@ def worst_case(*, input_tokens_max: int, output_tokens_max: int, prices: Prices)
     Every input token is taken at the dearest kind it may turn out to be (a cache write costs more than a fresh read),
     in the dearest tier the input bound can reach.
     """
-    return max(
-        _round_up(_add_tokens(fixed, output_tokens_max, output_price))
-        for fixed, output_price in _worst_rows(input_tokens_max, prices)
-    )
+    scale = prices.scale
+    dearest = 0
+    for row in scale.rows:
+        if input_tokens_max > row.above_input_tokens:
+            dearest = max(dearest, row.fixed + input_tokens_max * row.any_input + output_tokens_max * row.any_output)
+    return _round_up(dearest, scale)
 
 
 def output_tokens_for(budget_nano_usd: int, *, input_tokens_max: int, prices: Prices) -> int:
@@ -147,58 +160,112 @@ def output_tokens_for(budget_nano_usd: int, *, input_tokens_max: int, prices: Pr
 
     -1 when it does not even buy the input; `OUTPUT_TOKENS_UNBOUNDED` when output costs nothing.
     """
-    budget = Decimal(budget_nano_usd)
+    scale = prices.scale
     tokens = OUTPUT_TOKENS_UNBOUNDED
-    for fixed, output_price in _worst_rows(input_tokens_max, prices):
-        left = _EXACT.subtract(budget, fixed)
-        if left < 0:
-            return -1
-        if output_price:
-            per_token = _EXACT.multiply(output_price, _NANO_PER_MICRO_USD)
-            tokens = min(tokens, int(_EXACT.divide_int(left, per_token)))
+    for row in scale.rows:
+        if input_tokens_max > row.above_input_tokens:
+            left = budget_nano_usd * scale.units_per_nano - row.fixed - input_tokens_max * row.any_input
+            if left < 0:
+                return -1
+            if row.any_output:
+                tokens = min(tokens, left // row.any_output)
     return tokens
 
 
-class _Rates(NamedTuple):
-    """The prices of the parts, with what a row leaves out filled in from the kind they are part of."""
+class _Row(NamedTuple):
+    """One tier in units of its scale, per token; what a price leaves out is filled in from the kind it is part of."""
 
-    cache_read: Decimal
-    cache_write: Decimal
-    cache_write_1h: Decimal
-    audio_input: Decimal
-    audio_output: Decimal
+    above_input_tokens: int
+    """It holds strictly above this; -1 is always."""
+    fixed: int
+    """Per request."""
+    input: int
+    output: int
+    cache_read: int
+    cache_write: int
+    cache_write_1h: int
+    audio_input: int
+    audio_output: int
+    any_input: int
+    """The dearest kind an input token can be."""
+    any_output: int
 
 
-def _rates(row: Prices) -> _Rates:
-    cache_write = row.input if row.cache_write is None else row.cache_write
-    return _Rates(
-        cache_read=row.input if row.cache_read is None else row.cache_read,
-        cache_write=cache_write,
-        cache_write_1h=cache_write if row.cache_write_1h is None else row.cache_write_1h,
-        audio_input=row.input if row.audio_input is None else row.audio_input,
-        audio_output=row.output if row.audio_output is None else row.audio_output,
+class _Scale(NamedTuple):
+    """Prices as whole numbers of a unit so small that none of them is broken."""
+
+    units_per_nano: int
+    rows: tuple[_Row, ...]
+    """The base row and its tiers, thresholds ascending."""
+
+
+def _make_scale(prices: Prices) -> _Scale:
+    tiers = [(-1, prices), *((tier.above_input_tokens, tier.prices) for tier in prices.tiers)]
+    digits = max(_digits(row) for _, row in tiers)
+    return _Scale(10**digits, tuple(_make_row(above, row, digits) for above, row in tiers))
+
+
+def _digits(row: Prices) -> int:
+    """Count the decimal places needed below one nano-USD."""
+    per_token = _decimals(price for price in _rates(row) if price is not None) - _NANO_PER_TOKEN_DIGITS
+    return max(0, per_token, _decimals([row.request]) - _NANO_DIGITS)
+
+
+def _decimals(prices: Iterable[Decimal]) -> int:
+    exponents = (price.as_tuple().exponent for price in prices)
+    return max((-exponent for exponent in exponents if isinstance(exponent, int)), default=0)
+
+
+def _rates(row: Prices) -> tuple[Decimal | None, ...]:
+    return (
+        row.input, row.output, row.cache_read, row.cache_write, row.cache_write_1h, row.audio_input, row.audio_output
+    )  # fmt: skip
+
+
+def _make_row(above_input_tokens: int, row: Prices, digits: int) -> _Row:
+    known = [None if price is None else _whole(price, digits + _NANO_PER_TOKEN_DIGITS) for price in _rates(row)]
+    fresh, written, read, write, write_1h, audio_in, audio_out = known
+    assert fresh is not None, "every price has an input"
+    assert written is not None, "every price has an output"
+    read = fresh if read is None else read
+    write = fresh if write is None else write
+    write_1h = write if write_1h is None else write_1h
+    audio_in = fresh if audio_in is None else audio_in
+    audio_out = written if audio_out is None else audio_out
+    return _Row(
+        above_input_tokens,
+        _whole(row.request, digits + _NANO_DIGITS),
+        fresh,
+        written,
+        read,
+        write,
+        write_1h,
+        audio_in,
+        audio_out,
+        any_input=max(fresh, read, write, write_1h, audio_in),
+        any_output=max(written, audio_out),
     )
 
 
-def _row_for(input_tokens: int, prices: Prices) -> Prices:
+def _whole(price: Decimal, digits: int) -> int:
+    """Give price x 10^digits, which is whole by the choice of digits."""
+    sign, figures, exponent = price.as_tuple()
+    assert isinstance(exponent, int), "a price is finite"
+    amount = int("".join(map(str, figures)) + "0" * (exponent + digits))
+    return -amount if sign else amount
+
+
+def _row_for(input_tokens: int, scale: _Scale) -> _Row:
     """Find the tier of an input: strictly above a threshold, the whole request is repriced."""
-    row = prices
-    for tier in prices.tiers:
+    row = scale.rows[0]
+    for tier in scale.rows[1:]:
         if input_tokens > tier.above_input_tokens:
-            row = tier.prices
+            row = tier
     return row
 
 
-def _worst_rows(input_tokens_max: int, prices: Prices) -> list[tuple[Decimal, Decimal]]:
-    """Give, for each tier in reach, what the input costs at most (nano-USD) and the dearest output price (USD/M)."""
-    rows = [prices, *(tier.prices for tier in prices.tiers if input_tokens_max > tier.above_input_tokens)]
-    worst = []
-    for row in rows:
-        rates = _rates(row)
-        input_price = max(row.input, rates.cache_read, rates.cache_write, rates.cache_write_1h, rates.audio_input)
-        fixed = _add_tokens(_fixed_nano(row), input_tokens_max, input_price)
-        worst.append((fixed, max(row.output, rates.audio_output)))
-    return worst
+def _round_up(units: int, scale: _Scale) -> int:
+    return -(-units // scale.units_per_nano)
 
 
 def _take(tokens: int, available: int, anomaly: str, anomalies: list[str]) -> int:
@@ -207,16 +274,3 @@ def _take(tokens: int, available: int, anomaly: str, anomalies: list[str]) -> in
     if taken != tokens:
         anomalies.append(anomaly)
     return taken
-
-
-def _fixed_nano(row: Prices) -> Decimal:
-    return _EXACT.multiply(row.request, _NANO_PER_USD)
-
-
-def _add_tokens(nano: Decimal, tokens: int, price: Decimal) -> Decimal:
-    """Add tokens at a price in USD per million: one USD per million is 1,000 nano-USD per token."""
-    return _EXACT.fma(Decimal(tokens), _EXACT.multiply(price, _NANO_PER_MICRO_USD), nano)
-
-
-def _round_up(nano: Decimal) -> int:
-    return int(nano.to_integral_value(rounding=ROUND_CEILING, context=_EXACT))

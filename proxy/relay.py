@@ -11,7 +11,7 @@ whose stream has ended back to the pool.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import orjson
@@ -62,7 +62,9 @@ class Relay:
         self._codec = codec
         self._reading = Reading(errand.call, errand.created_s, parse_all=errand.parse_all)
         self._intake = Intake(codec, self._reading, choices=errand.choices)
-        self._head = Batch([])
+        self._due: Batch | None = None
+        """What has been read and not handed out."""
+        self._deadline_s = 0.0
         self._reply: UpstreamReply | None = None
         self._watchdog = Watchdog(self._give_up_waiting)
         self._is_overdue = False
@@ -102,23 +104,28 @@ class Relay:
         except TimeoutError as error:
             raise UpstreamError(_overdue(f"no answer within {limit_s:g} s", may_have_cost=self.was_sent)) from error
 
-    async def frames(self, *, total_left_s: float) -> AsyncIterator[list[Frame]]:
-        """Yield the stream's frames as they arrive, `[DONE]` included if the upstream sent it.
+    def start(self, *, total_left_s: float) -> None:
+        """Begin to hand the stream out: from here its whole length is on the clock."""
+        self._deadline_s = self._watchdog.now_s() + total_left_s
+
+    async def take(self) -> list[Frame] | None:
+        """Wait for the stream's next frames, `[DONE]` included if the upstream sent it; None at the end.
 
         Raises `UpstreamError` behind the last good frames when the stream breaks, stalls or ends unfinished.
         """
-        deadline_s = asyncio.get_running_loop().time() + total_left_s
-        batch = self._head
         while True:
-            for frame in batch.frames:
-                self.transcript.append(frame.raw)
+            batch, self._due = self._due, None
+            if batch is None:
+                batch = await self._next_batch()
             if batch.frames:
-                yield batch.frames
+                if batch.failure is not None or batch.is_end:
+                    self._due = Batch([], batch.failure, batch.is_end)
+                self.transcript.extend(batch.frames)
+                return batch.frames
             if batch.failure is not None:
                 raise UpstreamError(batch.failure)
             if batch.is_end:
-                return
-            batch = await self._next_batch(deadline_s)
+                return None
 
     async def close(self) -> None:
         """Let go of the upstream; a stream still under way is cut off at once. Twice is once."""
@@ -127,7 +134,7 @@ class Relay:
         if reply is None:
             return
         try:
-            if self._head.is_end or self._is_at_end:
+            if self._is_at_end:
                 async with asyncio.timeout(DRAIN_S):
                     while await reply.read():
                         pass
@@ -166,7 +173,8 @@ class Relay:
         if self._errand.call.is_stream:
             # Asked for a stream, got one piece: the client still gets its stream, in three or four events.
             frames = [Frame(event(orjson.dumps(chunk)), chunk) for chunk in split_reply(reply)]
-            self._head = Batch([*frames, Frame(DONE_EVENT, is_done=True)], is_end=True)
+            self._due = Batch([*frames, Frame(DONE_EVENT, is_done=True)], is_end=True)
+            self._is_at_end = True
 
     async def _read_head(self, reply: UpstreamReply) -> None:
         """Read until an event means something; chunks before it are kept, comments are not."""
@@ -181,19 +189,24 @@ class Relay:
                 self.seed = self.seed or chunk or {}
                 if (chunk is not None and is_meaningful(chunk)) or len(head) >= HEAD_FRAMES_MAX:
                     self.is_delivering = True
-                    self._head = Batch([*head, *batch.frames[index + 1 :]], batch.failure, batch.is_end)
+                    self._due = Batch([*head, *batch.frames[index + 1 :]], batch.failure, batch.is_end)
                     return
             if batch.failure is not None or batch.is_end:
                 empty = _invalid("The provider's stream ended without an answer.")
                 is_told = batch.failure is not None and batch.failure.kind is not FailureKind.BROKEN_STREAM
                 raise UpstreamError(batch.failure if is_told and batch.failure else empty)
 
-    async def _next_batch(self, deadline_s: float) -> Batch:
+    async def _next_batch(self) -> Batch:
         """Wait for the next read under the idle clock and the total clock."""
-        left_s = deadline_s - asyncio.get_running_loop().time()
-        self._watchdog.start(min(self._errand.clocks.idle_s, left_s))
+        assert self._reply is not None, "frames are taken from an open relay"
+        watchdog = self._watchdog
+        # A read that need not wait is never late for the watchdog, so time is asked too.
+        left_s = self._deadline_s - watchdog.now_s()
+        if left_s <= 0:
+            raise UpstreamError(_overdue("an answer longer than this request may take", may_have_cost=True))
+        watchdog.start(min(self._errand.clocks.idle_s, left_s))
         try:
-            return self._take(await self._read(left_s))
+            return self._take(await self._reply.read())
         except UpstreamError as error:
             if self._intake.is_whole:
                 # The answer was finished; how the connection ended after it is nobody's concern.
@@ -202,14 +215,7 @@ class Relay:
                 raise UpstreamError(_overdue("nothing more for too long", may_have_cost=True)) from error
             raise
         finally:
-            self._watchdog.pause()
-
-    async def _read(self, left_s: float) -> bytes:
-        """Read on while there is time; a read that need not wait is never late for the watchdog, so time is asked."""
-        assert self._reply is not None, "frames are read from an open relay"
-        if left_s <= 0:
-            raise UpstreamError(_overdue("an answer longer than this request may take", may_have_cost=True))
-        return await self._reply.read()
+            watchdog.pause()
 
     def _take(self, data: bytes) -> Batch:
         batch = self._intake.feed(data) if data else self._intake.end()
@@ -246,11 +252,15 @@ class Watchdog:
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def start(self, limit_s: float) -> None:
-        """Begin to count anew."""
+    def now_s(self) -> float:
+        """Give the event loop's time."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
-        self._deadline_s = self._loop.time() + limit_s
+        return self._loop.time()
+
+    def start(self, limit_s: float) -> None:
+        """Begin to count anew."""
+        self._deadline_s = self.now_s() + limit_s
         if self._timer is None or self._timer.when() > self._deadline_s:
             self._set(self._deadline_s)
 

@@ -49,8 +49,12 @@ async def opened(*scripts: Script, **fields: Any) -> Relay:
 
 async def frames_of(relay: Relay, *, total_left_s: float = TOTAL_S) -> list[Frame]:
     """Read all frames."""
+    relay.start(total_left_s=total_left_s)
+    taken: list[Frame] = []
     async with in_time():
-        return [frame async for frames in relay.frames(total_left_s=total_left_s) for frame in frames]
+        while (frames := await relay.take()) is not None:
+            taken += frames
+    return taken
 
 
 async def failure_of_open(*scripts: Script | UpstreamError | str, clocks: Clocks = CLOCKS, **fields: Any) -> Failure:

@@ -69,10 +69,11 @@ async def test_what_shares_a_read_with_the_first_word_is_given_with_it() -> None
 async def test_a_failure_behind_the_first_word_comes_behind_it() -> None:
     """In one read with the failure, the word is still the client's."""
     relay = await opened(streamed(WORD + chunks.event({"error": {"message": "gone", "code": 502}})))
-    batches = relay.frames(total_left_s=TOTAL_S)
-    got = await anext(batches)
+    relay.start(total_left_s=TOTAL_S)
+    got = await relay.take()
+    assert got is not None
     with pytest.raises(UpstreamError) as caught:
-        await anext(batches)
+        await relay.take()
     assert data_of(got) == WORD
     assert caught.value.failure.message == "gone"
 

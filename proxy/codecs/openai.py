@@ -47,6 +47,7 @@ _TICKS_PER_NANO = 10
 """xAI counts its bill in 1e-10 USD: 1,721,250 ticks were $0.000172125 for grok-3-mini in a recorded answer."""
 _MATTERS = re.compile(rb'"(?:usage|error|finish_reason)"\s*+:\s*+(?!null)')
 _TOKENS_MAX = 10**12
+_TOTALS = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
 
 
 class OpenAICodec:
@@ -150,12 +151,15 @@ class _Counts:
         usage = self._usage
         into = _object(usage.get("prompt_tokens_details"))
         out = _object(usage.get("completion_tokens_details"))
-        cached = self._count(into, "cached_tokens") or self._cached_elsewhere()
-        reasoning = self._count(out, "reasoning_tokens")
+        reasoning = self._count(out, "reasoning_tokens") if out else 0
         input_tokens = self._input()
+        output_tokens = self._output(input_tokens, reasoning)
+        if not into and not out and usage.keys() <= _TOTALS:
+            return Usage(input_tokens, output_tokens, anomalies=self._noted())
+        cached = self._count(into, "cached_tokens") or self._cached_elsewhere()
         return Usage(
             input_tokens=input_tokens,
-            output_tokens=self._output(input_tokens, reasoning),
+            output_tokens=output_tokens,
             cached_tokens=cached,
             cache_write_tokens=self._count(into, "cache_write_tokens"),
             audio_input_tokens=self._count(into, "audio_tokens"),
@@ -163,8 +167,11 @@ class _Counts:
             audio_output_tokens=self._count(out, "audio_tokens"),
             cost_nano_usd=self._cost(),
             is_byok=usage.get("is_byok") is True,
-            anomalies=tuple(dict.fromkeys(self._anomalies)),
+            anomalies=self._noted(),
         )
+
+    def _noted(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self._anomalies)) if self._anomalies else ()
 
     def _cached_elsewhere(self) -> int:
         """Find the cached tokens where DeepSeek, Moonshot and Mistral put them."""
@@ -173,9 +180,9 @@ class _Counts:
 
     def _input(self) -> int:
         """Take the total, or make it of DeepSeek's cache hits and misses."""
-        total = self._count(self._usage, "prompt_tokens")
-        names = ("prompt_cache_hit_tokens", "prompt_cache_miss_tokens")
-        return total or sum(self._count(self._usage, name) for name in names)
+        if total := self._count(self._usage, "prompt_tokens"):
+            return total
+        return sum(self._count(self._usage, name) for name in ("prompt_cache_hit_tokens", "prompt_cache_miss_tokens"))
 
     def _output(self, input_tokens: int, reasoning: int) -> int:
         """Add the reasoning that xAI leaves out: told by its total, so it holds behind any name."""

@@ -1,7 +1,8 @@
 """`POST chat/completions` (floor 5): HTTP in, the gateway, HTTP out. A plain ASGI callable, because it is the hot path.
 
-One task serves one request. A watcher on `receive` races every wait of it, so that a client's leaving is noticed before
-the first byte as well as after. The connection is ended cleanly only behind a whole answer; a stream that broke is cut.
+One task serves one request. The connection tells it when the client leaves, whatever it waits for at that moment,
+before the first byte as well as after. The connection is ended cleanly only behind a whole answer; a stream that broke
+is cut.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import random
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 
 from starlette.types import Receive, Scope, Send
 
@@ -18,7 +20,7 @@ from proxy.codecs.wire import JsonObject, Surface
 from proxy.edge.auth import Authenticator, holds_key
 from proxy.edge.body import ClientLeft, RawHeaders, parse_body, read_body
 from proxy.edge.errors import Headers, error_reply, error_status, send_reply, surface_of
-from proxy.edge.protocol import CUT
+from proxy.edge.protocol import CUT, WHEN_LEFT
 from proxy.errors import ClientError, RequestError, Unauthenticated
 from proxy.gateway import Answer, Asked, Exchange, KeyChanged, Service
 from proxy.routing.table import Table
@@ -87,7 +89,7 @@ class ChatEndpoint:
                 received_s=received_s,
             )
             try:
-                await _Turn(Exchange(asked, self._service), asked.surface, send, scope, self._telemetry).run(receive)
+                await _Turn(Exchange(asked, self._service), asked.surface, send, scope, self._telemetry).run()
             except KeyChanged:
                 self._authenticator.forget(principal.name)
                 principal = await self._authenticator.authenticate_cached(headers, table)
@@ -110,11 +112,12 @@ class _Turn:
         self._has_left = False
         self._status = OK
 
-    async def run(self, receive: Receive) -> None:
+    async def run(self) -> None:
         """Answer the request; returns when the last byte is written or the client has gone."""
         task = asyncio.current_task()
         assert task is not None, "a coroutine runs in a task"
-        watcher = asyncio.get_running_loop().create_task(self._watch(receive, task))
+        when_left = self._scope["extensions"][WHEN_LEFT]
+        when_left(partial(self._leave, task))
         try:
             async with self._exchange:
                 await self._answer()
@@ -135,7 +138,7 @@ class _Turn:
             self._exchange.error = error.code
         finally:
             self._is_over = True
-            watcher.cancel()
+            when_left(None)
         status = CLIENT_LEFT_STATUS if self._has_left else self._status
         self._telemetry.request_finished(self._exchange.record(status))
 
@@ -152,7 +155,7 @@ class _Turn:
             answer,
             [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")],
         )
-        async for piece in self._exchange.stream():
+        while piece := await self._exchange.next_piece():
             self._is_over = self._exchange.is_settled
             is_last = self._is_over and not self._exchange.is_broken
             await self._send({"type": "http.response.body", "body": piece, "more_body": not is_last})
@@ -164,13 +167,8 @@ class _Turn:
         headers += _encoded(answer.headers)
         await self._send({"type": "http.response.start", "status": OK, "headers": headers})
 
-    async def _watch(self, receive: Receive, task: asyncio.Task[None]) -> None:
-        """Wait for the client to leave; what else it may send on this connection is ignored."""
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        self._leave(task)
-
     def _leave(self, task: asyncio.Task[None]) -> None:
+        """Interrupt whatever is waited for, unless the answer is out or decided."""
         if not self._is_over:
             self._has_left = True
             task.cancel()

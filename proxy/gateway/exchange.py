@@ -8,7 +8,6 @@ costs nobody time, because the work goes on shielded.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -53,7 +52,7 @@ class Answer:
 
     headers: dict[str, str]
     body: bytes | None
-    """None: a stream, read it with `Exchange.stream`."""
+    """None: a stream, read it with `Exchange.next_piece`."""
 
 
 class Exchange:
@@ -77,6 +76,8 @@ class Exchange:
         self._spent_nano_usd: int | None = 0
         """What attempts that have ended cost together; None once one of them is unknown."""
         self._upstream_s = 0.0
+        self._outflow: Outflow | None = None
+        """The stream on its way out; None before its first piece."""
         self.request_id = asked.request_id
         """Unique in the ledger once admitted."""
         self.error: str | None = None
@@ -128,23 +129,26 @@ class Exchange:
         body = show_reply(attempt.relay.json or {}, self._view(attempt), cost=cost)
         return Answer(self._headers(attempt) | cost_headers(cost, self._spent_nano_usd), body)
 
-    async def stream(self) -> AsyncIterator[bytes]:
-        """Yield the answer's bytes; the stream is settled before its terminal bytes are given.
+    async def next_piece(self) -> bytes:
+        """Give the stream's next bytes, b"" behind the last; it is settled before its terminal bytes are given.
 
         When the upstream breaks, the last bytes are an error event and `is_broken` is set.
         """
-        attempt = self._opened()
-        outflow = Outflow(self._view(attempt), price=attempt.cost_of)
+        if self._is_settled:
+            return b""
+        attempt, outflow = self._opened(), self._outflow
+        if outflow is None:
+            attempt.relay.start(total_left_s=self._total_left_s())
+            outflow = self._outflow = Outflow(self._view(attempt), price=attempt.cost_of)
         try:
-            async for frames in attempt.relay.frames(total_left_s=self._total_left_s()):
+            while (frames := await attempt.relay.take()) is not None:
                 if shown := outflow.take(frames):
-                    yield shown
+                    return shown
         except UpstreamError as error:
             self.is_broken, failure = True, self._failure(error, attempt)
             cost = await self._settle(attempt, failure)
-            yield outflow.break_off(cost, failure, seed=attempt.relay.seed)
-        else:
-            yield outflow.finish(await self._settle(attempt))
+            return outflow.break_off(cost, failure, seed=attempt.relay.seed)
+        return outflow.finish(await self._settle(attempt))
 
     # --- the chain ------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,6 @@ money buys; a target that would get less than a useful answer is left out, and t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from proxy.pricing import output_tokens_for, worst_case
@@ -34,7 +33,7 @@ def size(plan: Plan, input_tokens_max: Sequence[int], *, room_nano_usd: int | No
             skipped.append(Skipped(candidate.target, fitted))
         else:
             kept.append(fitted)
-    return replace(plan, candidates=tuple(kept), skipped=tuple(skipped))
+    return plan.narrowed(tuple(kept), tuple(skipped))
 
 
 def hold_of(plan: Plan) -> int:
@@ -60,7 +59,7 @@ def _fit(candidate: Candidate, plan: Plan, *, input_tokens_max: int, room_nano_u
     if prices is None:
         if is_limited:
             return "its price is not known, and a limit in money holds"
-        return replace(candidate, input_tokens_max=input_tokens_max)
+        return candidate.sized(input_tokens_max=input_tokens_max)
     cap, bound = _output_bound(candidate, is_limited=is_limited)
     choices = _choices(candidate.body)
     cost = worst_case(input_tokens_max=input_tokens_max, output_tokens_max=bound * choices, prices=prices)
@@ -70,7 +69,7 @@ def _fit(candidate: Candidate, plan: Plan, *, input_tokens_max: int, room_nano_u
             return "the money left does not buy a useful answer"
         cap = min(bought, _injectable(candidate, bound))
         cost = worst_case(input_tokens_max=input_tokens_max, output_tokens_max=cap * choices, prices=prices)
-    return replace(candidate, input_tokens_max=input_tokens_max, output_tokens_max=cap, worst_case_nano_usd=cost)
+    return candidate.sized(input_tokens_max=input_tokens_max, output_tokens_max=cap, worst_case_nano_usd=cost)
 
 
 def _output_bound(candidate: Candidate, *, is_limited: bool) -> tuple[int | None, int]:

@@ -41,6 +41,12 @@ class Candidate:
         """Give the price this attempt is booked at."""
         return self.target.facts.prices
 
+    def sized(
+        self, *, input_tokens_max: int, output_tokens_max: int | None = None, worst_case_nano_usd: int = 0
+    ) -> Candidate:
+        """Give it with its bounds; spelled out because it is on the way of every request, where `replace` is slow."""
+        return Candidate(self.target, self.body, self.clocks, input_tokens_max, output_tokens_max, worst_case_nano_usd)
+
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
@@ -69,6 +75,19 @@ class Plan:
     def is_limited(self) -> bool:
         """Tell whether a limit in money holds for it."""
         return self.has_budget or self.max_cost_nano_usd is not None
+
+    def narrowed(self, candidates: tuple[Candidate, ...], skipped: tuple[Skipped, ...]) -> Plan:
+        """Give it with these candidates; spelled out as `Candidate.sized` is."""
+        return Plan(
+            self.alias,
+            self.route,
+            candidates,
+            skipped,
+            self.retries,
+            self.total_s,
+            self.max_cost_nano_usd,
+            self.has_budget,
+        )
 
 
 def make_plan(body: Mapping[str, Any], *, principal: Principal, table: Table, facts: Facts) -> Plan:

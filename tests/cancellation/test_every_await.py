@@ -21,6 +21,7 @@ import pytest
 from proxy.clock import SystemClock
 from proxy.edge.auth import Authenticator
 from proxy.edge.chat import ChatEndpoint
+from proxy.edge.protocol import CUT, WHEN_LEFT
 from proxy.gateway import Exchange
 from proxy.ledger.folder import digest_key
 from proxy.ledger.locks import Turnstile
@@ -129,7 +130,7 @@ async def converse(stage: Stage, case: Case, gate: Gate) -> None:
         if answer.body is not None:
             await gate.at("body")
             return
-        async for _ in exchange.stream():
+        while await exchange.next_piece():
             await gate.at("last" if exchange.is_settled else "piece")
 
 
@@ -193,19 +194,23 @@ class Leaver:
     """A client on an ASGI connection that leaves when told; its socket is a place to wait at."""
 
     def __init__(self, body: dict[str, Any], gate: Gate) -> None:
-        self.left = asyncio.Event()
         self.bodies: list[bytes] = []
         self.status: int | None = None
         self.cuts = 0
         self._body: bytes | None = orjson.dumps(body)
         self._gate = gate
+        self._on_left: Callable[[], None] | None = None
 
     async def receive(self) -> Any:
-        if self._body is not None:
-            body, self._body = self._body, None
-            return {"type": "http.request", "body": body, "more_body": False}
-        await self.left.wait()
-        return {"type": "http.disconnect"}
+        body, self._body = self._body, None
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    def leave(self) -> None:
+        if self._on_left is not None:
+            self._on_left()
+
+    def when_left(self, callback: Callable[[], None] | None) -> None:
+        self._on_left = callback
 
     async def send(self, message: Any) -> None:
         if message["type"] == "http.response.start":
@@ -228,7 +233,11 @@ class Leaver:
     @property
     def scope(self) -> dict[str, Any]:
         headers = [(b"authorization", b"Bearer " + CLIENT_KEY.encode())]
-        return {"path": "/v1/chat/completions", "headers": headers, "extensions": {"turnpike.cut": self.cut}}
+        return {
+            "path": "/v1/chat/completions",
+            "headers": headers,
+            "extensions": {CUT: self.cut, WHEN_LEFT: self.when_left},
+        }
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -246,7 +255,7 @@ async def test_a_client_that_leaves_leaves_nothing_open(case: Case) -> None:
     task = asyncio.create_task(endpoint(client.scope, client.receive, client.send))
     async with in_time():
         await gate.reached.wait()
-        client.left.set()
+        client.leave()
         await turns()
         gate.opened.set()
         await task

@@ -14,6 +14,7 @@ import orjson
 
 from proxy.edge.auth import Authenticator
 from proxy.edge.chat import ChatEndpoint
+from proxy.edge.protocol import WHEN_LEFT
 from proxy.ledger.folder import digest_key
 from proxy.ledger.records import KeyRecord
 from proxy.routing.table import Table
@@ -98,7 +99,11 @@ def stream_of(**fields: Any) -> dict[str, Any]:
 
 def a_scope(*headers: tuple[bytes, bytes], path: str = PATH) -> dict[str, Any]:
     """Make what a server hands an app."""
-    return {"path": path, "headers": [(b"authorization", f"Bearer {KEY}".encode()), *headers], "extensions": {}}
+    return {
+        "path": path,
+        "headers": [(b"authorization", f"Bearer {KEY}".encode()), *headers],
+        "extensions": {WHEN_LEFT: lambda _callback: None},
+    }
 
 
 class Receiver:

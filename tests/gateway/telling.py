@@ -47,7 +47,8 @@ async def tell(stage: Stage, asked: Asked) -> Told:
         if told.answer.body is not None:
             told.pieces.append(told.answer.body)
         else:
-            told.pieces += [piece async for piece in exchange.stream()]
+            while piece := await exchange.next_piece():
+                told.pieces.append(piece)
     return told
 
 

@@ -66,7 +66,8 @@ async def run(attempt: Attempt, clock: ManualClock | None = None) -> None:
     async with in_time():
         await attempt.open(clock or ManualClock(), total_left_s=5.0)
         if attempt.candidate.body["stream"]:
-            async for _ in attempt.relay.frames(total_left_s=5.0):
+            attempt.relay.start(total_left_s=5.0)
+            while await attempt.relay.take() is not None:
                 pass
 
 
@@ -213,7 +214,8 @@ async def test_a_client_that_leaves_a_stream_pays_for_what_it_was_sent() -> None
     """And for the prompt."""
     attempt = an_attempt(streamed(*events()[:3], HELD))
     await attempt.open(ManualClock(), total_left_s=5.0)
-    await anext(attempt.relay.frames(total_left_s=5.0))
+    attempt.relay.start(total_left_s=5.0)
+    await attempt.relay.take()
     await attempt.relay.close()
     booking = await attempt.conclude(ManualClock(), error=CLIENT_LEFT)
     assert booking.source is CostSource.ESTIMATED
