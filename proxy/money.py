@@ -88,4 +88,5 @@ def to_usd(nano_usd: int) -> Decimal:
 
 def format_usd(nano_usd: int) -> str:
     """Write nano-USD as a decimal string of nine places, `0.001234567`: the form of our own JSON."""
-    return f"{to_usd(nano_usd):.9f}"
+    usd, nano = divmod(abs(nano_usd), NANO_PER_USD)
+    return f"{'-' if nano_usd < 0 else ''}{usd}.{nano:09d}"

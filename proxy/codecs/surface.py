@@ -15,7 +15,7 @@ import orjson
 
 from proxy.codecs.wire import Frame, JsonObject, Surface
 from proxy.errors import Failure, FailureKind
-from proxy.money import to_nano_usd, to_usd
+from proxy.money import NANO_PER_USD, to_nano_usd
 from proxy.sse import event
 from proxy.usage import CostSource
 
@@ -33,7 +33,7 @@ class Cost:
     @property
     def usd(self) -> float | None:
         """Give the amount as the JSON number OpenRouter's clients expect."""
-        return None if self.nano_usd is None else float(to_usd(self.nano_usd))
+        return None if self.nano_usd is None else self.nano_usd / NANO_PER_USD
 
 
 @dataclass(frozen=True, slots=True)

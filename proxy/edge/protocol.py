@@ -39,6 +39,7 @@ from proxy.edge.framing import (
     write_refusal,
 )
 from proxy.edge.outbox import Outbox
+from proxy.edge.reply import Reply
 
 CUT = "turnpike.cut"
 """ASGI extension: `scope["extensions"][CUT]()` closes the connection once what was written has left, without the
@@ -309,6 +310,8 @@ class EdgeProtocol(HttpToolsProtocol):
         self._running = cycle
         self._outbox.begin()
         cycle.transport = cast("asyncio.Transport", self._outbox)
+        if cycle.scope["method"] == "POST":
+            cycle.send = Reply(cycle, self._outbox).send  # type: ignore[method-assign,assignment]  # the hot path's own
         super()._start_asgi_task(cycle, app)
 
     # ---------------------------------------------------------------- deadlines and limits
