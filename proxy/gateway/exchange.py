@@ -22,7 +22,7 @@ from proxy.gateway.outflow import Outflow
 from proxy.gateway.service import Service
 from proxy.ledger.records import Admission, Admitted, Advance, AttemptEnd, KeyGone, Refused, Settlement
 from proxy.routing.holds import hold_of
-from proxy.routing.plan import Candidate, Plan, make_plan, require_candidate
+from proxy.routing.plan import Plan, make_plan, require_candidate
 from proxy.routing.principal import Principal
 from proxy.routing.steps import GiveUp, Outcome, attempts_of, error_of, next_step
 from proxy.routing.table import Dialect, Table
@@ -332,30 +332,23 @@ class Exchange:
         # OpenAI's way to ask for usage, and OpenRouter's, which its users send through OpenAI's SDKs as well.
         asks = ((body.get("stream_options"), "include_usage"), (body.get("usage"), "include"))
         wants_usage = any(isinstance(options, dict) and options.get(name) is True for options, name in asks)
-        return self._make_view(attempt.candidate, wants_usage=wants_usage)
-
-    def _make_view(self, candidate: Candidate, *, wants_usage: bool) -> View:
-        provider = candidate.target.provider
-        return View(
-            surface=self._asked.surface,
-            provider=provider.name,
-            is_openrouter=provider.dialect is Dialect.OPENROUTER,
-            wants_usage=wants_usage,
-        )
+        provider = attempt.candidate.target.provider
+        is_openrouter = provider.dialect is Dialect.OPENROUTER
+        return View(self._asked.surface, provider.name, is_openrouter=is_openrouter, wants_usage=wants_usage)
 
     # --- small things ---------------------------------------------------------------------------------------------
 
     def _make_attempt(self, plan: Plan, index: int, number: int) -> Attempt:
         """Prepare a call; the first one holds enough for any that may follow, each later one for itself."""
         candidate = plan.candidates[index]
-        view = self._make_view(candidate, wants_usage=False)
         return Attempt(
             number,
             index,
             candidate,
             line=self._service.line(candidate.target.provider),
             hold_nano_usd=hold_of(plan) if number == 1 else candidate.worst_case_nano_usd,
-            parse_all=view.needs_every_chunk,
+            parse_all=self._asked.surface is Surface.OPENROUTER
+            and candidate.target.provider.dialect is not Dialect.OPENROUTER,
         )
 
     def _opened(self) -> Attempt:
