@@ -12,6 +12,7 @@ from proxy.clock import ManualClock
 from proxy.edge.auth import Authenticator
 from proxy.edge.routes import build_routes, handle_failure
 from proxy.edge.services import Services
+from proxy.health import Health
 from proxy.ledger.folder import digest_key
 from proxy.ledger.memory import MemoryLedger
 from proxy.ledger.records import Admission, Admitted, AttemptEnd, AttemptStart, AttemptState, KeyRecord, Settlement
@@ -66,6 +67,7 @@ class Desk:
             routes=self.holder,
             authenticator=Authenticator(self.ledger, pepper=PEPPER, clock=self.clock),
             clock=self.clock,
+            health=Health(),
             started_at_s=NOW_S - 3600,
             version="0.1.0",
             facts=catalogue.find,

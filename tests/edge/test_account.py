@@ -62,10 +62,10 @@ async def test_a_budget_is_shown_as_numbers_and_in_full_as_strings() -> None:
 
 @pytest.mark.parametrize(
     ("period", "reset"),
-    [(Period.HOUR, "hourly"), (Period.WEEK, "weekly"), (Period.MONTH, "monthly"), (Period.TOTAL, None)],
+    [(Period.HOUR, None), (Period.WEEK, "weekly"), (Period.MONTH, "monthly"), (Period.TOTAL, None)],
 )
 async def test_a_budgets_period_has_openrouters_word(period: Period, reset: str | None) -> None:
-    """`total` never resets."""
+    """It has none for an hour, and `total` never resets."""
     desk = Desk()
     await desk.add_key(budget=Budget(50_000_000, period))
     data = (await desk.get("/v1/key")).json()["data"]

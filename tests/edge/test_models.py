@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from proxy.edge import models
+from proxy.edge import offers
 from proxy.routing.table import Route, Target
 from tests.edge.desk import CHEAP, NOW_S, ROUTER, SIM, UNREADY, Desk
 
@@ -40,7 +40,7 @@ async def test_a_key_is_shown_only_what_it_may_ask_for() -> None:
     await desk.add_key(models=("chat", "or/meta/*"))
     assert ids(await desk.get("/v1/models")) == ["chat", "or/meta/llama"]
     refused = await desk.get("/v1/models/free")
-    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "model_not_allowed")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (404, "model_not_found")
 
 
 async def test_an_alias_has_openais_fields_and_ours(desk: Desk) -> None:
@@ -149,7 +149,7 @@ async def test_a_glob_of_a_provider_that_is_not_ready_lets_nothing_through(desk:
 
 async def test_a_list_is_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """The globs of an operator can let through more than any client can show."""
-    monkeypatch.setattr(models, "LISTED_MAX", 4)
+    monkeypatch.setattr(offers, "LISTED_MAX", 4)
     assert len(ids(await desk.get("/v1/models"))) == 4
 
 
