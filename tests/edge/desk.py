@@ -73,6 +73,16 @@ class Desk:
             facts=catalogue.find,
             known_models=catalogue.list_models,
         )
+        self._serve()
+
+    def reopen(self, ledger: MemoryLedger) -> None:
+        """Serve from another owner's view of the books."""
+        self.ledger = ledger
+        authenticator = Authenticator(ledger, pepper=PEPPER, clock=self.clock)
+        self.services = replace(self.services, ledger=ledger, authenticator=authenticator)
+        self._serve()
+
+    def _serve(self) -> None:
         app = Starlette(routes=build_routes(self.services), exception_handlers={Exception: handle_failure})
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
         self.http = httpx.AsyncClient(transport=transport, base_url="http://gateway")
