@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
 
-from proxy.codecs.wire import Surface
+from proxy.codecs.wire import Surface, Thinking
 from proxy.edge.offers import Offer
 from proxy.pricing import ModelFacts, Prices, PriceTier
 from proxy.routing.table import Provider, Target
@@ -111,7 +111,6 @@ def endpoint_entry(name: str, target: Target, *, status: int) -> dict[str, Any]:
     """Give OpenRouter's entry of one target of a model; a context that is not known is 0, as null is refused there."""
     facts = target.facts
     parameters = list_parameters(facts)
-    chooses = "tool_choice" in parameters
     return {
         "name": f"{target.provider.name} | {target.model}",
         "tag": target.provider.name,
@@ -125,7 +124,7 @@ def endpoint_entry(name: str, target: Target, *, status: int) -> dict[str, Any]:
         "quantization": "unknown",
         "supported_parameters": parameters,
         "supports_implicit_caching": False,
-        "supports_tool_choice": dict.fromkeys(("auto", "function", "none", "required"), chooses),
+        "supports_tool_choice": _tool_choices(facts),
         "supports_diarization": False,
         "native_tools": {},
         "service_tier": None,
@@ -181,12 +180,15 @@ def modalities(facts: ModelFacts, side: str) -> list[str]:
 
 def list_parameters(facts: ModelFacts) -> list[str]:
     """List the request fields a model takes: what goes to every upstream, less what it is known to refuse."""
+    known = facts.capabilities
     refused = set(_words(facts, "unsupported"))
-    if facts.capabilities.get("tools") in {False, "none"}:
+    if known.get("tools") is False:
         refused |= _TOOLS
-    if facts.capabilities.get("sampling") in {False, "none"}:
+    if known.get("sampling") is False:
         refused |= _SAMPLING
-    offered = (*PARAMETERS, *_THINKING) if _thinks(facts) else PARAMETERS
+    offered = [*PARAMETERS, *(_THINKING if _thinks(facts) else ())]
+    if known.get("json_schema") is True:
+        offered.append("structured_outputs")
     return [name for name in offered if name not in refused]
 
 
@@ -228,25 +230,32 @@ def _override(base: Prices, tier: PriceTier) -> dict[str, Any]:
     return shown
 
 
+def _tool_choices(facts: ModelFacts) -> dict[str, bool]:
+    """Say which values of `tool_choice` there are; a model may take tools and yet not be made to call one."""
+    chooses = "tool_choice" in list_parameters(facts)
+    is_forced = chooses and facts.capabilities.get("forced_tools") is not False
+    return {"auto": chooses, "none": chooses, "required": is_forced, "function": is_forced}
+
+
 def _thinks(facts: ModelFacts) -> bool:
-    return facts.capabilities.get("thinking") not in {None, False, "none"}
+    return facts.capabilities.get("thinking") not in {None, Thinking.NONE}
 
 
 def _reasoning(facts: ModelFacts) -> dict[str, Any]:
-    """Say how a model's thinking is steered; which efforts it knows, and whether it can be kept from it, is unknown."""
+    """Say how a model's thinking is steered; whether it can be kept from it is not known."""
     return {
         "mandatory": False,
         "default_enabled": False,
         "default_effort": None,
-        "supported_efforts": None,
-        "supports_max_tokens": facts.capabilities.get("thinking") == "budget",
+        "supported_efforts": _words(facts, "efforts") or None,
+        "supports_max_tokens": facts.capabilities.get("thinking") == Thinking.BUDGET,
     }
 
 
 def _words(facts: ModelFacts, name: str) -> list[str]:
-    """Read a capability that is a list of words; anything else says nothing."""
+    """Read a capability that is several words; one that is not known is none."""
     value = facts.capabilities.get(name)
-    return [word for word in value if isinstance(word, str)] if isinstance(value, list | tuple) else []
+    return list(value) if isinstance(value, tuple | frozenset) else []
 
 
 def _per_token(usd_per_million: Decimal) -> str:

@@ -136,8 +136,8 @@ def test_a_provider_has_every_field_of_the_schema() -> None:
     ("capabilities", "inputs", "outputs"),
     [
         ({}, ["text"], ["text"]),
-        ({"input": ["text", "image", "pdf"]}, ["text", "image", "file"], ["text"]),
-        ({"input": ("text", "audio"), "output": ["text", "image"]}, ["text", "audio"], ["text", "image"]),
+        ({"input": ("text", "image", "pdf")}, ["text", "image", "file"], ["text"]),
+        ({"input": ("text", "audio"), "output": ("text", "image")}, ["text", "audio"], ["text", "image"]),
         ({"input": "text", "output": None}, ["text"], ["text"]),
     ],
 )
@@ -171,10 +171,12 @@ def test_the_tokenizer_is_told_from_the_name(model: str, tokenizer: str) -> None
         ({"tools": True, "sampling": True}, set(), set()),
         ({"tools": False}, {"tools", "tool_choice"}, set()),
         ({"sampling": False}, {"temperature", "top_p"}, set()),
-        ({"unsupported": ["seed", "stop"]}, {"seed", "stop"}, set()),
+        ({"unsupported": frozenset({"seed", "stop"})}, {"seed", "stop"}, set()),
+        ({"json_schema": True}, set(), {"structured_outputs"}),
+        ({"json_schema": False}, set(), set()),
         ({"thinking": "adaptive"}, set(), {"reasoning", "include_reasoning", "reasoning_effort"}),
         (
-            {"thinking": "level", "unsupported": ["reasoning_effort"]},
+            {"thinking": "level", "unsupported": frozenset({"reasoning_effort"})},
             set(),
             {"reasoning", "include_reasoning"},
         ),
@@ -185,10 +187,30 @@ def test_parameters_are_those_a_model_takes(capabilities: dict[str, object], gon
     assert set(list_parameters(facts_of(**capabilities))) == set(PARAMETERS) - gone | more
 
 
-def test_a_model_without_tools_chooses_none() -> None:
-    """Of no kind."""
-    entry = endpoint_entry("chat", Target(SIM, "echo", facts_of(tools=False)), status=0)
-    assert set(entry["supports_tool_choice"].values()) == {False}
+@pytest.mark.parametrize(
+    ("capabilities", "chosen"),
+    [
+        ({}, {"auto", "none", "required", "function"}),
+        ({"forced_tools": True}, {"auto", "none", "required", "function"}),
+        ({"forced_tools": False}, {"auto", "none"}),
+        ({"tools": False, "forced_tools": True}, set()),
+    ],
+)
+def test_not_every_model_can_be_made_to_call_a_tool(capabilities: dict[str, object], chosen: set[str]) -> None:
+    """One without tools has no choice at all."""
+    entry = endpoint_entry("chat", Target(SIM, "echo", facts_of(**capabilities)), status=0)
+    choices = entry["supports_tool_choice"]
+    assert choices.keys() == {"auto", "none", "required", "function"}
+    assert {name for name, is_there in choices.items() if is_there} == chosen
+
+
+def test_the_efforts_a_model_knows_are_listed() -> None:
+    """In the order of the file."""
+    entry = openrouter_entry(an_offer(facts_of(thinking="adaptive", efforts=("low", "high"))), created_s=7)
+    assert (entry["reasoning"]["supported_efforts"], entry["reasoning"]["supports_max_tokens"]) == (
+        ["low", "high"],
+        False,
+    )
 
 
 def test_prices_are_strings_of_usd_per_token() -> None:

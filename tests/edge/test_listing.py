@@ -14,9 +14,9 @@ from proxy.pricing import ModelFacts, Prices
 from proxy.routing.table import Target
 from tests.edge.desk import ROUTER, SIM
 
-CLAUDE = ModelFacts(Prices(Decimal(3), Decimal(15)), 200_000, capabilities={"input": ["text", "image"]})
+CLAUDE = ModelFacts(Prices(Decimal(3), Decimal(15)), 200_000, capabilities={"input": ("text", "image")})
 GPT = ModelFacts(Prices(Decimal("0.15"), Decimal("0.6")), 128_000, capabilities={"tools": False})
-PAINTER = ModelFacts(Prices(Decimal(5), Decimal(5)), capabilities={"output": ["image"]})
+PAINTER = ModelFacts(Prices(Decimal(5), Decimal(5)), capabilities={"output": ("image",)})
 
 OFFERS = [
     Offer("anthropic/claude-opus", (Target(ROUTER, "anthropic/claude-opus", CLAUDE),)),
