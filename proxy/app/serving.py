@@ -41,6 +41,7 @@ def build_app(gateway: Gateway, *, started_at_s: float) -> Asgi:
         routes=gateway.routes,
         authenticator=gateway.authenticator,
         clock=gateway.clock,
+        health=gateway.service.health,
         started_at_s=started_at_s,
         version=__version__,
         facts=gateway.service.facts,

@@ -25,7 +25,8 @@ STATS_SPAN_S = 86_400
 CREDITS_WITHOUT_LIMIT_NANO_USD = AMOUNT_NANO_USD_MAX
 """`credits` of a key without a budget: never null, and far above anything a client would warn of."""
 
-_RESETS = {"hour": "hourly", "day": "daily", "week": "weekly", "month": "monthly", "total": None}
+_RESETS = {"day": "daily", "week": "weekly", "month": "monthly"}
+"""OpenRouter's words; it has none for an hour or for all time."""
 
 
 class Account:
@@ -164,7 +165,7 @@ def _limit_fields(budgets: Sequence[BudgetState]) -> dict[str, Any]:
     return {
         "limit": usd_number(budget.limit_nano_usd),
         "limit_remaining": usd_number(_left(budget)),
-        "limit_reset": _RESETS[budget.period],
+        "limit_reset": _RESETS.get(budget.period),
         "budgets": shown,
     }
 
@@ -180,7 +181,7 @@ def _budget_fields(budget: BudgetState) -> dict[str, Any]:
         "resets_at": iso_time(budget.resets_at_s),
         "spend_usd": format_usd(budget.posted_nano_usd),
         "remaining_usd": format_usd(_left(budget)),
-        "reset_interval": _RESETS[budget.period],
+        "reset_interval": _RESETS.get(budget.period),
         "include_byok": True,
         "budget_id": None,
         "guardrail_id": None,

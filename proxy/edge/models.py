@@ -1,14 +1,11 @@
-"""The models a key may ask for (floor 5): aliases of the table, and what its globs let through as far as it is known.
+"""The endpoints that tell which models there are (floor 5): lists, one model, its endpoints, the providers.
 
-Context and price are those of the target that would be tried first. Which target that is, `routing` says; an unknown
-price is never shown as 0.
+`GET /v1/models` has OpenAI's shape, everything else OpenRouter's. A key is shown what it may ask for, and nothing else.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from decimal import Decimal
 from typing import Any
 
 from starlette.requests import Request
@@ -16,35 +13,25 @@ from starlette.responses import Response
 
 from proxy.codecs.wire import Surface
 from proxy.edge.answers import json_response
-from proxy.edge.errors import surface_of
-from proxy.edge.services import Services
-from proxy.errors import ClientError
-from proxy.pricing import ModelFacts, Prices
-from proxy.routing.principal import Principal, fill
-from proxy.routing.resolve import resolve
-from proxy.routing.table import Table, Target
-
-LISTED_MAX = 5_000
-"""Models in one list; the globs of an operator can let through more than any client can show."""
-PAGE_DEFAULT = 500
-PAGE_MAX = 1_000
-UNKNOWN_PRICE = "-1"
-"""What OpenRouter shows for a price that varies."""
-PARAMETERS = (
-    "max_tokens",
-    "temperature",
-    "top_p",
-    "stop",
-    "frequency_penalty",
-    "presence_penalty",
-    "seed",
-    "tools",
-    "tool_choice",
-    "response_format",
+from proxy.edge.entries import (
+    STATUS_DEGRADED,
+    STATUS_OFF,
+    STATUS_OK,
+    architecture_object,
+    describe,
+    endpoint_entry,
+    openai_entry,
+    openrouter_entry,
+    provider_entry,
 )
-"""What is passed on to every upstream; some of it a model may refuse."""
+from proxy.edge.errors import surface_of
+from proxy.edge.listing import cut_page, select
+from proxy.edge.offers import Offer, find_offer, list_offers, list_providers
+from proxy.edge.services import Services
+from proxy.routing.table import Target
 
-_MILLION = Decimal(1_000_000)
+DEGRADED_FAILURES = 3
+"""A target that failed so often in a row is shown as degraded."""
 
 
 class Models:
@@ -56,132 +43,75 @@ class Models:
 
     async def show_list(self, request: Request) -> Response:
         """`GET models`: all the key may ask for."""
-        principal = await self._services.identify(request.scope["headers"])
-        table = self._services.routes.current
-        # In a thread: the first list turns every row of the catalogue that is shown into facts.
-        entries = await asyncio.to_thread(self._entries, principal, table, surface_of(request.scope["path"]))
-        if surface_of(request.scope["path"]) is Surface.OPENAI:
-            return json_response({"object": "list", "data": entries})
-        return json_response(_page(request, entries))
+        if surface_of(request.scope["path"]) is Surface.OPENROUTER:
+            return await self.show_page(request)
+        offers = await self._list(request)
+        data = [openai_entry(offer, created_s=self._created_s) for offer in offers]
+        return json_response({"object": "list", "data": data})
+
+    async def show_page(self, request: Request) -> Response:
+        """`GET models/user`: the same in OpenRouter's shape, filtered, sorted and cut as asked."""
+        offers = select(await self._list(request), request.query_params)
+        shown, following = cut_page(offers, request.query_params, request.scope["path"])
+        data = [openrouter_entry(offer, created_s=self._created_s) for offer in shown]
+        return json_response({"data": data, "total_count": len(offers), "links": {"next": following}})
+
+    async def show_count(self, request: Request) -> Response:
+        """`GET models/count`: how many there are, under the same filters."""
+        return json_response({"data": {"count": len(select(await self._list(request), request.query_params))}})
 
     async def show_one(self, request: Request) -> Response:
-        """`GET models/{id}`: one of them; raises `NotFound` and `PermissionRefused` as a chat request would."""
-        principal = await self._services.identify(request.scope["headers"])
-        table = self._services.routes.current
-        surface = surface_of(request.scope["path"])
-        name = request.path_params["id"]
-        target = self._first_target(name, principal, table)
-        listed = self._openai_entry(name, target)
-        if surface is Surface.OPENROUTER:
-            return json_response({**listed, "data": self._openrouter_entry(name, target)})
+        """`GET models/{id}`: one of them; raises `NotFound` for what the key may not ask for."""
+        offer = await self._find(request)
+        listed = openai_entry(offer, created_s=self._created_s)
+        if surface_of(request.scope["path"]) is Surface.OPENROUTER:
+            return json_response({**listed, "data": openrouter_entry(offer, created_s=self._created_s)})
         return json_response(listed)
 
-    def _entries(self, principal: Principal, table: Table, surface: Surface) -> list[dict[str, Any]]:
-        show = self._openai_entry if surface is Surface.OPENAI else self._openrouter_entry
-        return [show(name, self._first_target(name, principal, table)) for name in self._names(principal, table)]
+    async def show_model(self, request: Request) -> Response:
+        """`GET model/{id}`: one of them in OpenRouter's shape."""
+        return json_response({"data": openrouter_entry(await self._find(request), created_s=self._created_s)})
 
-    def _names(self, principal: Principal, table: Table) -> list[str]:
-        names: dict[str, None] = dict.fromkeys(name for name in table.routes if principal.may_ask(name))
-        for name in self._let_through(table):
-            if len(names) >= LISTED_MAX:
-                break
-            if principal.may_ask(name):
-                names[name] = None
-        return list(names)
-
-    def _let_through(self, table: Table) -> Iterator[str]:
-        """Give the names globs would pass on to models their provider is known to have."""
-        for glob in table.globs:
-            ready = [target for target in glob.targets if target.provider.not_ready is None and "*" in target.model]
-            for target in ready:
-                for model in self._services.known_models(target.provider.name):
-                    star = fill(target.model, model)
-                    if star is not None:
-                        yield glob.name.replace("*", star, 1)
-
-    def _first_target(self, name: str, principal: Principal, table: Table) -> Target | None:
-        targets = resolve(name, principal=principal, table=table, facts=self._services.facts).targets
-        ready = [target for target in targets if target.provider.not_ready is None]
-        return next(iter(ready or targets), None)
-
-    def _openai_entry(self, name: str, target: Target | None) -> dict[str, Any]:
-        facts = target.facts if target is not None else ModelFacts()
-        return {
-            "id": name,
-            "object": "model",
-            "created": int(self._services.started_at_s),
-            "owned_by": target.provider.name if target is not None else "turnpike",
-            "ready": target is not None and target.provider.not_ready is None,
-            "context_length": facts.context_tokens,
-            "max_output_tokens": facts.output_tokens_max,
-            "pricing": _pricing(facts.prices) if facts.prices is not None else None,
+    async def show_endpoints(self, request: Request) -> Response:
+        """`GET models/{id}/endpoints`: the targets behind a model, in the order to try, each at its own price."""
+        offer = await self._find(request)
+        data = {
+            "id": offer.name,
+            "name": offer.name,
+            "created": self._created_s,
+            "description": describe(offer),
+            "architecture": architecture_object(offer),
+            "endpoints": [
+                endpoint_entry(offer.name, target, status=self._status_of(target)) for target in offer.targets
+            ],
         }
+        return json_response({"data": data})
 
-    def _openrouter_entry(self, name: str, target: Target | None) -> dict[str, Any]:
-        facts = target.facts if target is not None else ModelFacts()
-        unknown = {"prompt": UNKNOWN_PRICE, "completion": UNKNOWN_PRICE}
-        return {
-            "id": name,
-            "canonical_slug": name,
-            "name": name,
-            "created": int(self._services.started_at_s),
-            "description": f"Served by {target.name}." if target is not None else "",
-            "context_length": facts.context_tokens,
-            "architecture": {
-                "modality": "text->text",
-                "input_modalities": ["text"],
-                "output_modalities": ["text"],
-                "tokenizer": "Other",
-                "instruct_type": None,
-            },
-            "pricing": _pricing(facts.prices) if facts.prices is not None else unknown,
-            "top_provider": {
-                "context_length": facts.context_tokens,
-                "max_completion_tokens": facts.output_tokens_max,
-                "is_moderated": False,
-            },
-            "per_request_limits": None,
-            "supported_parameters": list(PARAMETERS),
-            "default_parameters": None,
-            "supported_voices": None,
-            "links": {"details": f"{Surface.OPENROUTER.value}/models/{name}"},
-        }
+    async def show_providers(self, request: Request) -> Response:
+        """`GET providers`: those that are ready and that the key's models lead to."""
+        principal = await self._services.identify(request.scope["headers"])
+        providers = list_providers(principal, self._services.routes.current)
+        return json_response({"data": [provider_entry(provider) for provider in providers]})
 
+    @property
+    def _created_s(self) -> int:
+        """When models came into being is not known; a client that sorts by it gets the table's order."""
+        return int(self._services.started_at_s)
 
-def _pricing(prices: Prices) -> dict[str, str]:
-    """Give prices as OpenRouter does: decimal strings, USD per token, and per request."""
-    given = {
-        "prompt": prices.input,
-        "completion": prices.output,
-        "input_cache_read": prices.cache_read,
-        "input_cache_write": prices.cache_write,
-        "input_cache_write_1h": prices.cache_write_1h,
-        "audio": prices.audio_input,
-        "audio_output": prices.audio_output,
-    }
-    shown = {name: _plain(price / _MILLION) for name, price in given.items() if price is not None}
-    return {**shown, "request": _plain(prices.request)}
+    async def _list(self, request: Request) -> list[Offer]:
+        principal = await self._services.identify(request.scope["headers"])
+        # In a thread: the first list turns every row of the catalogue that is shown into facts.
+        return await asyncio.to_thread(list_offers, principal, self._services.routes.current, self._services)
 
+    async def _find(self, request: Request) -> Offer:
+        principal = await self._services.identify(request.scope["headers"])
+        name: Any = request.path_params["id"]
+        return find_offer(name, principal, self._services.routes.current, self._services)
 
-def _plain(price: Decimal) -> str:
-    text = f"{price:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def _page(request: Request, entries: list[dict[str, Any]]) -> dict[str, Any]:
-    """Cut a page when one is asked for; without `offset` and `limit` the list is whole, as OpenRouter has it."""
-    links: dict[str, str | None] = {"next": None}
-    shown = entries
-    if {"offset", "limit"} & request.query_params.keys():
-        offset, limit = _count(request, "offset", 0), min(_count(request, "limit", PAGE_DEFAULT), PAGE_MAX)
-        shown = entries[offset : offset + limit]
-        if offset + limit < len(entries):
-            links["next"] = f"{Surface.OPENROUTER.value}/models?offset={offset + limit}&limit={limit}"
-    return {"data": shown, "total_count": len(entries), "links": links}
-
-
-def _count(request: Request, name: str, default: int) -> int:
-    text = request.query_params.get(name, str(default))
-    if not text.isascii() or not text.isdigit() or len(text) > 9:
-        raise ClientError(f"`{name}` must be a whole number of at most nine digits.", param=name)
-    return int(text)
+    def _status_of(self, target: Target) -> int:
+        """Tell how a target does, as far as this process has seen it."""
+        if target.provider.not_ready is not None:
+            return STATUS_OFF
+        health = self._services.health.find(target.name)
+        is_failing = health is not None and health.consecutive_failures >= DEGRADED_FAILURES
+        return STATUS_DEGRADED if is_failing else STATUS_OK

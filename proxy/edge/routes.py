@@ -19,6 +19,7 @@ from proxy.edge.account import Account
 from proxy.edge.chat import wished_id
 from proxy.edge.errors import error_reply, surface_of
 from proxy.edge.health import Health
+from proxy.edge.history import History
 from proxy.edge.models import Models
 from proxy.edge.services import Services
 from proxy.errors import ClientError, NotFound, RequestError
@@ -27,6 +28,9 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 PATH_SHOWN_CHARS = 200
 CHAT = "chat/completions"
+
+_SHOWN = ("models", "providers", "key", "credits", "generation", "activity", "usage", "stats")
+"""Where a path may begin, as a lost client is told."""
 
 
 class MethodNotAllowed(ClientError):
@@ -59,14 +63,21 @@ def _health_routes(health: Health) -> list[Route]:
 
 
 def _surface_routes(prefix: str, services: Services) -> list[Route]:
-    models, account = Models(services), Account(services)
+    models, account, history = Models(services), Account(services), History(services)
     handlers: dict[str, Handler] = {
         "models": models.show_list,
         "models/": models.show_list,
+        "models/user": models.show_page,
+        "models/count": models.show_count,
+        "models/{id:path}/endpoints": models.show_endpoints,
         "models/{id:path}": models.show_one,
+        "model/{id:path}": models.show_model,
+        "providers": models.show_providers,
         "key": account.show_key,
         "auth/key": account.show_key,
         "credits": account.show_credits,
+        "generation": history.show_generation,
+        "activity": history.show_activity,
         "usage": account.show_usage,
         "stats": account.show_stats,
     }
@@ -138,13 +149,13 @@ class _Nowhere(BaseRoute):
 
 def _hint(path: str) -> str:
     """Say what is wrong with a path, in terms of the base_url that leads to it."""
-    there_are = f"there are {CHAT}, models, key, credits, usage and stats under /v1 and /api/v1, and /health"
+    there_are = f"there are {CHAT}, {', '.join(_SHOWN)} under /v1 and /api/v1, and /health"
     for surface in (Surface.OPENROUTER, Surface.OPENAI):
         doubled = surface.value + Surface.OPENAI.value
         if path.startswith(doubled + "/"):
             return f"{_shown(path)} has /v1 twice: the base_url must end with one {surface.value}; {there_are}."
     first = path.strip("/").partition("/")[0]
-    if first in {"chat", "models", "key", "credits", "usage", "stats", "completions"}:
+    if first in {"chat", "completions", *_SHOWN}:
         return f"{_shown(path)} lacks its prefix: the base_url must end with /v1 or /api/v1; {there_are}."
     return f"{_shown(path)} does not exist; {there_are}."
 

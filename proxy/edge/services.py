@@ -8,6 +8,7 @@ from typing import Protocol
 
 from proxy.clock import Clock
 from proxy.edge.auth import Authenticator
+from proxy.health import Health
 from proxy.ledger.records import Ledger
 from proxy.routing.principal import Principal
 from proxy.routing.resolve import Facts
@@ -41,6 +42,8 @@ class Services:
     routes: Routes
     authenticator: Authenticator
     clock: Clock
+    health: Health
+    """How each target has been doing in this process."""
     started_at_s: float
     """Seconds since the epoch."""
     version: str

@@ -25,6 +25,7 @@ from proxy.ledger.admission import (
     pair_ends,
 )
 from proxy.ledger.records import (
+    GENERATIONS_SEARCHED_MAX,
     Admission,
     Admitted,
     Advance,
@@ -241,6 +242,14 @@ class MemoryLedger:
         self._check_open()
         entries = self._books.requests.get(request_id, [])
         return sorted((entry.row for entry in entries), key=lambda row: row.attempt)
+
+    async def find_generation(self, generation_id: str, *, key_name: str) -> Sequence[AttemptRow]:
+        """Give the attempts of a key's newest request in which an upstream gave a reply this id, empty when unknown."""
+        self._check_open()
+        mine = sorted((row for row in self._books.rows if row.key == key_name), key=lambda row: (row.at_s, row.seq))
+        newest = reversed(mine[-GENERATIONS_SEARCHED_MAX:])
+        found = next((row for row in newest if row.generation_id == generation_id), None)
+        return [] if found is None else await self.find_request(found.request_id)
 
     async def resolve_dead_owners(self, now_s: float) -> int:
         """Post in full, source `held`, what owners that no longer live left pending; gives how many attempts."""

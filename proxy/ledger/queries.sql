@@ -187,6 +187,16 @@ SELECT seq, request_id, number, state, at_s, key_name, tenant, app, route, provi
   audio_input_tokens, reasoning_tokens, audio_output_tokens, reported_nano_usd, is_byok, anomalies
 FROM attempts WHERE request_id = ? ORDER BY number
 
+-- name: find_generation
+-- The newest request of a key to which an upstream gave a reply of this id, among so many of the key's newest attempts:
+-- the index gives them in this order, and the first hit ends the search.
+-- Parameters: key name, generation id, key name, how many less one.
+SELECT request_id FROM attempts
+WHERE key_name = ? AND generation_id = ? AND at_s >= coalesce(
+  (SELECT oldest.at_s FROM attempts AS oldest WHERE oldest.key_name = ? ORDER BY oldest.at_s DESC LIMIT 1 OFFSET ?), 0
+)
+ORDER BY at_s DESC, seq DESC LIMIT 1
+
 -- ---------------------------------------------------------------- parts of sum_usage
 -- Conditions are left out rather than switched off, so that each question finds the index that answers it.
 

@@ -15,6 +15,9 @@ from typing import Any, Protocol
 from proxy.money import Budget
 from proxy.usage import CostSource, Usage
 
+GENERATIONS_SEARCHED_MAX = 50_000
+"""Attempts of a key looked through for an upstream's id: clients ask soon, and there is no index for it to keep up."""
+
 
 class AttemptState(StrEnum):
     """Where an attempt's hold stands; a hold ends exactly once."""
@@ -293,6 +296,13 @@ class Ledger(Protocol):
 
     async def find_request(self, request_id: str) -> Sequence[AttemptRow]:
         """Give one request's attempts in order, empty when unknown."""
+        ...
+
+    async def find_generation(self, generation_id: str, *, key_name: str) -> Sequence[AttemptRow]:
+        """Give the attempts of a key's newest request in which an upstream gave a reply this id, empty when unknown.
+
+        Only `GENERATIONS_SEARCHED_MAX` of the key's newest attempts are looked through.
+        """
         ...
 
     async def resolve_dead_owners(self, now_s: float) -> int:

@@ -17,7 +17,15 @@ from proxy.errors import LedgerUnavailable
 from proxy.ledger import rows
 from proxy.ledger.admission import name_scope
 from proxy.ledger.books import FOREVER_S
-from proxy.ledger.records import AttemptRow, BudgetState, KeyRecord, ProviderStats, UsageQuery, UsageSum
+from proxy.ledger.records import (
+    GENERATIONS_SEARCHED_MAX,
+    AttemptRow,
+    BudgetState,
+    KeyRecord,
+    ProviderStats,
+    UsageQuery,
+    UsageSum,
+)
 from proxy.ledger.schema import connect, explain
 from proxy.ledger.sql import STATEMENTS
 from proxy.policy.limits import Window, find_window
@@ -72,6 +80,12 @@ class Reports:
     async def find_request(self, request_id: str) -> list[AttemptRow]:
         """Give one request's attempts in order."""
         return [rows.read_attempt(row) for row in await self._ask(self._look_ups, "find_request", (request_id,))]
+
+    async def find_generation(self, generation_id: str, key_name: str) -> list[AttemptRow]:
+        """Give the attempts of the newest request with this upstream id; too long a search for a look-up."""
+        place = (key_name, generation_id, key_name, GENERATIONS_SEARCHED_MAX - 1)
+        found = await self._ask(self._sums, "find_generation", place)
+        return await self.find_request(found[0][0]) if found else []
 
     async def list_pending_owners(self) -> list[str]:
         """List the owners of open holds."""

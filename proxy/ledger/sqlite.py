@@ -124,6 +124,10 @@ class SqliteLedger:
         """Give one request's attempts in order, empty when unknown."""
         return await self._reports.find_request(request_id)
 
+    async def find_generation(self, generation_id: str, *, key_name: str) -> Sequence[AttemptRow]:
+        """Give the attempts of a key's newest request in which an upstream gave a reply this id, empty when unknown."""
+        return await self._reports.find_generation(generation_id, key_name)
+
     async def resolve_dead_owners(self, now_s: float) -> int:
         """Post in full what dead processes left pending; two indexed look-ups when there is nothing to do."""
         pending = await self._reports.list_pending_owners()

@@ -12,6 +12,7 @@ from proxy.clock import ManualClock
 from proxy.edge.auth import Authenticator
 from proxy.edge.routes import build_routes, handle_failure
 from proxy.edge.services import Services
+from proxy.health import Health
 from proxy.ledger.folder import digest_key
 from proxy.ledger.memory import MemoryLedger
 from proxy.ledger.records import Admission, Admitted, AttemptEnd, AttemptStart, AttemptState, KeyRecord, Settlement
@@ -66,11 +67,22 @@ class Desk:
             routes=self.holder,
             authenticator=Authenticator(self.ledger, pepper=PEPPER, clock=self.clock),
             clock=self.clock,
+            health=Health(),
             started_at_s=NOW_S - 3600,
             version="0.1.0",
             facts=catalogue.find,
             known_models=catalogue.list_models,
         )
+        self._serve()
+
+    def reopen(self, ledger: MemoryLedger) -> None:
+        """Serve from another owner's view of the books."""
+        self.ledger = ledger
+        authenticator = Authenticator(ledger, pepper=PEPPER, clock=self.clock)
+        self.services = replace(self.services, ledger=ledger, authenticator=authenticator)
+        self._serve()
+
+    def _serve(self) -> None:
         app = Starlette(routes=build_routes(self.services), exception_handlers={Exception: handle_failure})
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
         self.http = httpx.AsyncClient(transport=transport, base_url="http://gateway")

@@ -11,6 +11,50 @@ from proxy.money import Budget, Period
 from tests.edge.desk import NOW_S, Desk
 
 PREFIXES = ["/v1", "/api/v1"]
+PATHS = [
+    "models",
+    "models/chat",
+    "models/user",
+    "models/count",
+    "models/chat/endpoints",
+    "model/chat",
+    "providers",
+    "key",
+    "credits",
+    "generation?id=x",
+    "activity",
+    "usage",
+    "stats",
+]
+KEY_FIELDS = {
+    "label",
+    "limit",
+    "limit_remaining",
+    "limit_reset",
+    "include_byok_in_limit",
+    "usage",
+    "usage_daily",
+    "usage_weekly",
+    "usage_monthly",
+    "byok_usage",
+    "byok_usage_daily",
+    "byok_usage_weekly",
+    "byok_usage_monthly",
+    "is_free_tier",
+    "is_management_key",
+    "is_provisioning_key",
+    "expires_at",
+    "creator_user_id",
+    "organization_id",
+    "workspace_id",
+    "allowed_data_regions",
+    "effective_budget",
+    "free_model_daily_requests",
+    "rate_limit",
+    "budgets",
+    "rate",
+    "parallel",
+}
 
 
 @pytest.fixture
@@ -32,6 +76,16 @@ async def test_a_key_sees_what_it_used_per_period(desk: Desk, prefix: str) -> No
     assert data["label"] == "mobile"
     assert (data["limit"], data["limit_remaining"], data["limit_reset"], data["budgets"]) == (None, None, None, [])
     assert data["rate_limit"]["requests"] == -1
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+async def test_a_key_has_every_field_of_the_schema(desk: Desk, prefix: str) -> None:
+    """With a budget and without, and three of ours."""
+    await desk.add_key("poor", budget=Budget(50_000_000, Period.DAY))
+    for key in ("sk-tp-mobile", "sk-tp-poor"):
+        data = (await desk.get(f"{prefix}/key", key)).json()["data"]
+        assert data.keys() == KEY_FIELDS
+        assert data["rate_limit"].keys() == {"requests", "interval", "note"}
 
 
 async def test_the_old_path_of_key_still_works(desk: Desk) -> None:
@@ -62,10 +116,10 @@ async def test_a_budget_is_shown_as_numbers_and_in_full_as_strings() -> None:
 
 @pytest.mark.parametrize(
     ("period", "reset"),
-    [(Period.HOUR, "hourly"), (Period.WEEK, "weekly"), (Period.MONTH, "monthly"), (Period.TOTAL, None)],
+    [(Period.HOUR, None), (Period.WEEK, "weekly"), (Period.MONTH, "monthly"), (Period.TOTAL, None)],
 )
 async def test_a_budgets_period_has_openrouters_word(period: Period, reset: str | None) -> None:
-    """`total` never resets."""
+    """It has none for an hour, and `total` never resets."""
     desk = Desk()
     await desk.add_key(budget=Budget(50_000_000, period))
     data = (await desk.get("/v1/key")).json()["data"]
@@ -234,7 +288,7 @@ async def test_stats_are_of_the_last_day_by_provider(desk: Desk) -> None:
 # ---------------------------------------------------------------- who asks
 
 
-@pytest.mark.parametrize("path", ["models", "models/chat", "key", "credits", "usage", "stats"])
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("prefix", PREFIXES)
 async def test_nothing_is_told_without_a_valid_key(desk: Desk, prefix: str, path: str) -> None:
     """401 in the dialect of the prefix, with the header that says how to do better."""

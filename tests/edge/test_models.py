@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from proxy.edge import models
+from proxy.edge import offers
+from proxy.errors import FailureKind
 from proxy.routing.table import Route, Target
 from tests.edge.desk import CHEAP, NOW_S, ROUTER, SIM, UNREADY, Desk
 
@@ -40,7 +41,7 @@ async def test_a_key_is_shown_only_what_it_may_ask_for() -> None:
     await desk.add_key(models=("chat", "or/meta/*"))
     assert ids(await desk.get("/v1/models")) == ["chat", "or/meta/llama"]
     refused = await desk.get("/v1/models/free")
-    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "model_not_allowed")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (404, "model_not_found")
 
 
 async def test_an_alias_has_openais_fields_and_ours(desk: Desk) -> None:
@@ -149,7 +150,7 @@ async def test_a_glob_of_a_provider_that_is_not_ready_lets_nothing_through(desk:
 
 async def test_a_list_is_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """The globs of an operator can let through more than any client can show."""
-    monkeypatch.setattr(models, "LISTED_MAX", 4)
+    monkeypatch.setattr(offers, "LISTED_MAX", 4)
     assert len(ids(await desk.get("/v1/models"))) == 4
 
 
@@ -161,3 +162,96 @@ async def test_a_large_price_is_written_out(desk: Desk) -> None:
     desk.holder.current = replace(desk.holder.current, routes={"big": route})
     pricing = (await desk.get("/v1/models/big")).json()["pricing"]
     assert (pricing["prompt"], pricing["completion"]) == ("0.0003", "0")
+
+
+# ---------------------------------------------------------------- one model, its endpoints, its providers
+
+
+@pytest.mark.parametrize("prefix", ["/v1", "/api/v1"])
+async def test_a_model_has_one_endpoint_per_target(desk: Desk, prefix: str) -> None:
+    """In the order to try, each at its own price; one that is not ready is off."""
+    data = (await desk.get(f"{prefix}/models/chat/endpoints")).json()["data"]
+    assert data.keys() == {"id", "name", "created", "description", "architecture", "endpoints"}
+    assert (data["id"], data["architecture"]["modality"]) == ("chat", "text->text")
+    openai, sim = data["endpoints"]
+    assert (openai["provider_name"], openai["status"], openai["pricing"]["prompt"]) == ("openai", -10, "-1")
+    assert (sim["provider_name"], sim["status"], sim["pricing"]["prompt"]) == ("sim", 0, "0.00000015")
+    assert (sim["context_length"], sim["max_completion_tokens"]) == (128_000, 16_384)
+
+
+async def test_a_model_of_an_author_has_endpoints_too(desk: Desk) -> None:
+    """A name with slashes, known to a glob only."""
+    data = (await desk.get("/api/v1/models/or/meta/llama/endpoints")).json()["data"]
+    assert (data["id"], data["endpoints"][0]["model_id"]) == ("or/meta/llama", "meta/llama")
+
+
+async def test_an_endpoint_that_keeps_failing_is_degraded(desk: Desk) -> None:
+    """Until it answers again."""
+    health = desk.services.health
+
+    async def status() -> int:
+        endpoints = (await desk.get("/v1/models/free/endpoints")).json()["data"]["endpoints"]
+        return int(endpoints[0]["status"])
+
+    for failures in range(1, 4):
+        health.record_failure("sim/echo", FailureKind.TIMEOUT, at_s=NOW_S)
+        assert await status() == (0 if failures < 3 else -2)
+    health.record_success("sim/echo", first_token_ms=1)
+    assert await status() == 0
+
+
+@pytest.mark.parametrize("prefix", ["/v1", "/api/v1"])
+async def test_a_single_model_is_the_lists_entry(desk: Desk, prefix: str) -> None:
+    """Under OpenRouter's own path for it."""
+    listed = (await desk.get("/api/v1/models")).json()["data"]
+    assert (await desk.get(f"{prefix}/model/chat")).json() == {"data": listed[0]}
+    assert (await desk.get(f"{prefix}/model/or/meta/llama")).json() == {"data": listed[3]}
+
+
+@pytest.mark.parametrize("prefix", ["/v1", "/api/v1"])
+async def test_a_users_list_and_its_length(desk: Desk, prefix: str) -> None:
+    """OpenRouter's shapes on both prefixes, under the same filters."""
+    assert ids(await desk.get(f"{prefix}/models/user?q=or/")) == ["or/meta/llama", "or/x/y:free"]
+    page = (await desk.get(f"{prefix}/models/user?limit=1")).json()
+    assert (page["total_count"], page["links"]["next"]) == (5, f"{prefix}/models/user?offset=1&limit=1")
+    assert (await desk.get(f"{prefix}/models/count")).json() == {"data": {"count": 5}}
+    assert (await desk.get(f"{prefix}/models/count?output_modalities=image")).json() == {"data": {"count": 0}}
+
+
+@pytest.mark.parametrize("path", ["models/{}", "model/{}", "models/{}/endpoints"])
+async def test_what_a_key_may_not_ask_for_is_not_there(path: str) -> None:
+    """404 in the words for a model that never was, with the nearest names it may ask for."""
+    desk = Desk()
+    await desk.add_key(models=("free", "or/meta/*"))
+    hidden = await desk.get(f"/api/v1/{path.format('chat')}")
+    unknown = await desk.get(f"/api/v1/{path.format('chut')}")
+    assert (hidden.status_code, unknown.status_code) == (404, 404)
+    assert hidden.json()["error"] == {
+        **unknown.json()["error"],
+        "message": unknown.json()["error"]["message"].replace("chut", "chat"),
+    }
+    assert (await desk.get(f"/api/v1/{path.format('or/meta/any')}")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("allowed", "expected"),
+    [
+        (None, ["sim", "openrouter"]),
+        (("*",), ["sim", "openrouter"]),
+        (("chat",), ["sim"]),
+        (("direct",), []),
+        (("or/meta/llama",), ["openrouter"]),
+        (("or/meta/*",), ["openrouter"]),
+        (("o*",), ["openrouter"]),
+        (("orr/*",), []),
+        (("else/*", "free"), ["sim"]),
+        ((), []),
+    ],
+)
+async def test_providers_are_those_the_keys_models_lead_to(
+    allowed: tuple[str, ...] | None, expected: list[str]
+) -> None:
+    """And that are ready."""
+    desk = Desk()
+    await desk.add_key(models=allowed)
+    assert [one["slug"] for one in (await desk.get("/api/v1/providers")).json()["data"]] == expected

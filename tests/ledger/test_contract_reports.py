@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from proxy.ledger import memory, reports
 from proxy.ledger.records import Ledger, ProviderStats, UsageQuery, UsageSum
 from proxy.money import Budget, Period
 from proxy.usage import Usage
@@ -95,6 +96,46 @@ async def test_rows_come_in_pages(ledger: Ledger) -> None:
     assert await page(0, 9, NOON_S + 3) == [(4, "r3", 1), (5, "r4", 1), (6, "r1", 2)]
     assert await page(0, 1, NOON_S + 3) == [(4, "r3", 1)]
     assert await ledger.find_request("unknown") == []
+
+
+async def reply(ledger: Ledger, request_id: str, generation_id: str, *, key_name: str = "a", at_s: float) -> None:
+    """Book a request whose second upstream gave a reply of this id."""
+    await ledger.admit(ask(request_id, key_name=key_name, at_s=at_s))
+    await ledger.advance(onward(request_id, voided(1), start(2, provider="other"), at_s=at_s))
+    await ledger.settle(over(request_id, replace(posted(2), generation_id=generation_id), at_s=at_s))
+
+
+async def test_a_request_is_found_by_its_upstreams_id(ledger: Ledger) -> None:
+    """All its attempts, of the newest request when the id came twice, and of that key only."""
+    await ledger.declare_keys([key("a", None), key("b", None)])
+    await reply(ledger, "newer", "twice", at_s=NOON_S + 9)
+    await reply(ledger, "older", "twice", at_s=NOON_S)
+    await reply(ledger, "once", "once", at_s=NOON_S + 20)
+    await reply(ledger, "foreign", "twice", key_name="b", at_s=NOON_S + 30)
+
+    async def find(generation_id: str, key_name: str = "a") -> list[tuple[str, int]]:
+        rows = await ledger.find_generation(generation_id, key_name=key_name)
+        return [(row.request_id, row.attempt) for row in rows]
+
+    assert await find("twice") == [("newer", 1), ("newer", 2)]
+    assert await find("once") == [("once", 1), ("once", 2)]
+    assert await find("twice", "b") == [("foreign", 1), ("foreign", 2)]
+    assert await find("once", "b") == []
+    assert await find("newer") == []
+    assert await find("twice", "nobody") == []
+
+
+async def test_only_so_many_attempts_are_looked_through(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the key's newest: no client can make a look-up go through all of the books."""
+    for module in (memory, reports):
+        monkeypatch.setattr(module, "GENERATIONS_SEARCHED_MAX", 3)
+    await ledger.declare_keys([key("a", None), key("b", None)])
+    for number in range(4):
+        await ledger.admit(ask(f"r{number}", key_name="a", at_s=NOON_S + number))
+        await ledger.settle(over(f"r{number}", replace(posted(), generation_id=f"gen-{number}")))
+        await ledger.admit(ask(f"other{number}", key_name="b", at_s=NOON_S + number + 10))
+    found = [bool(await ledger.find_generation(f"gen-{number}", key_name="a")) for number in range(4)]
+    assert found == [False, True, True, True]
 
 
 async def spend(ledger: Ledger) -> None:
