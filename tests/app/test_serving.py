@@ -27,6 +27,7 @@ from proxy.files import load_table
 from proxy.routing.table import Catalogue
 from proxy.telemetry import Telemetry
 from tests.app.house import KEY, ROUTES, opened, settle_in
+from tests.edge.connection import served
 from tests.gateway.stage import in_time
 
 ASKED = {"model": "chat", "messages": [{"role": "user", "content": "Hello!"}]}
@@ -47,11 +48,12 @@ def collector() -> Iterator[None]:
 
 @asynccontextmanager
 async def client_of(gateway: Gateway) -> AsyncIterator[httpx.AsyncClient]:
-    """Ask the app without a socket."""
-    transport = httpx.ASGITransport(app=build_app(gateway, started_at_s=gateway.clock.now_s()))
+    """Ask the app over a socket."""
     headers = {"authorization": f"Bearer {KEY}"}
-    async with httpx.AsyncClient(transport=transport, base_url="http://gateway", headers=headers) as client:
-        yield client
+    async with served(build_app(gateway, started_at_s=gateway.clock.now_s())) as server:
+        base_url = f"http://127.0.0.1:{server.port}"
+        async with httpx.AsyncClient(base_url=base_url, headers=headers) as client:
+            yield client
 
 
 @pytest.mark.parametrize("prefix", ["/v1", "/api/v1"])
