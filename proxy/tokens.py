@@ -160,6 +160,13 @@ def estimate_input(body: JsonObject, model: str) -> int:
     return count(text_of_request(body), family_of(model)) + template + references
 
 
+def estimate_message(message: JsonObject, model: str) -> int:
+    """Count the tokens of one message, its share of the chat template included; slow, see the module."""
+    references = sum(_estimate_part(kind, part, model) for kind, part in _parts({"messages": [message]}))
+    text = "\n".join(_message_text(message))
+    return count(text, family_of(model)) + MESSAGE_TOKENS + bool(message.get("name")) + references
+
+
 def count(text: str, family: Family) -> int:
     """Count the tokens of a text in a family's vocabulary, rounding up; slow, see the module.
 
