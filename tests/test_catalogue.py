@@ -14,10 +14,10 @@ from typing import Any
 import orjson
 import pytest
 
-from proxy import catalogue
-from proxy.catalogue import ProviderRows, find_config_dir, load_catalogue
+from proxy.catalogue import ProviderRows, find_config_dir, load_catalogue, read_corrections, shipped as shipping
 from proxy.errors import ConfigError
 from proxy.pricing import ModelFacts, Prices
+from proxy.routing.principal import matches
 from proxy.routing.table import Catalogue
 
 ROOT = Path(__file__).parent.parent
@@ -63,7 +63,7 @@ providers:
     models:
       one: {context: 2000, output_max: 500}
       two-20250101: {output_max: 100}
-      new: {input: "5", output: "6", capabilities: {vision: true}}
+      new: {input: "5", output: "6", capabilities: {sampling: false}}
   house:
     models:
       local: {input: "0", output: "0"}
@@ -185,18 +185,38 @@ def test_an_hour_long_cache_write_at_openrouter_has_its_price(shipped: Catalogue
     assert prices.tiers[0].prices.cache_write_1h == 2 * prices.tiers[0].prices.input
 
 
-def test_every_correction_and_every_direct_name_meets_a_model() -> None:
-    """A row that no longer corrects anything, or a name that is nobody's, is a leftover."""
-    corrections, direct = catalogue._read_corrections(ROOT / "config" / "models.yaml")  # noqa: SLF001 -- its own file
-    for provider, rows in corrections.items():
+def test_every_correction_meets_a_model() -> None:
+    """A row that no longer corrects anything, or a family without members, is a leftover."""
+    corrections = read_corrections(ROOT / "config" / "models.yaml")
+    for provider, rows in corrections.rows.items():
         shipped_rows = rows_of(provider)
         assert [model for model in rows if not shipped_rows[model].prices] == []
+    for provider, families in corrections.families.items():
+        ids = [*rows_of(provider), *(model for name in rows_of(provider).fallbacks for model in rows_of(name))]
+        assert [family for family in families if not any(family.has(model) for model in ids)] == []
+
+
+def test_every_direct_name_is_one_of_the_maker_s() -> None:
+    """Of each id OpenRouter lists: its maker's (or hosts') id stands in their price list, or there is none."""
+    corrections = read_corrections(ROOT / "config" / "models.yaml")
     openrouter = rows_of("openrouter")
-    for model, name in direct.items():
-        provider, _, maker_model = name.partition("/")
-        assert model in openrouter
-        assert maker_model in rows_of(provider)
-        assert openrouter[model].capabilities["direct"] == name
+    named = {model: openrouter[model].capabilities.get("direct", ()) for model in openrouter}
+    for model, direct in named.items():
+        assert isinstance(direct, tuple)
+        assert not direct or ":" not in model
+        for name in direct:
+            provider, _, maker_model = name.partition("/")
+            assert maker_model.lower() in rows_of(provider).rows, model
+            assert rows_of(provider)[maker_model].prices is not None, model
+    assert all(model in openrouter for model in (*corrections.direct.models, *corrections.direct.hosts))
+    for model, maker in corrections.direct.models.items():
+        assert named[model] == (() if maker == "none" else (maker,))
+    for model, hosts in corrections.direct.hosts.items():
+        assert named[model] == hosts
+    for rule in corrections.direct.rules:
+        assert [model for model in openrouter if rule.apply(model) in named[model]], rule
+        for pattern in rule.excepted:
+            assert [model for model in openrouter if matches(pattern, model)], pattern
 
 
 def test_prices_are_what_the_script_makes_of_the_installed_package(
@@ -277,7 +297,7 @@ def test_corrections_lie_over_the_shipped_row(small: Catalogue) -> None:
     assert small.find("maker", "two-20250101").output_tokens_max == 100
     new = small.find("maker", "new")
     assert new.prices == Prices(Decimal(5), Decimal(6), source="https://maker.example", as_of="2026-10-01")
-    assert new.capabilities == {"vision": True}
+    assert new.capabilities == {"sampling": False}
 
 
 def test_a_tier_takes_from_its_row_what_it_does_not_name(small: Catalogue) -> None:
@@ -294,7 +314,7 @@ def test_limits_unknown_at_openrouter_come_from_the_maker(small: Catalogue) -> N
     """What OpenRouter says itself stands; a maker we do not know changes nothing."""
     one = small.find("openrouter", "maker/one")
     assert (one.context_tokens, one.output_tokens_max) == (1_000, 500)
-    assert one.capabilities == {"direct": "maker/one"}
+    assert one.capabilities == {"direct": ("maker/one",)}
     assert small.find("openrouter", "maker/varies").capabilities == {}
 
 
@@ -379,5 +399,5 @@ def test_the_config_folder_is_found_in_a_checkout_and_in_a_wheel(
     package = tmp_path / "proxy"
     (package / "config").mkdir(parents=True)
     (tmp_path / "config").mkdir()
-    monkeypatch.setattr(catalogue, "__file__", str(package / "catalogue.py"))
+    monkeypatch.setattr(shipping, "__file__", str(package / "catalogue" / "shipped.py"))
     assert find_config_dir() == package / "config"

@@ -4,7 +4,7 @@ An alias may name other aliases. They are taken in an order that puts every alia
 long chain of names costs no recursion and whatever is left over stands in, or leads to, a cycle.
 
 On the way down options add up: timeouts and ceilings only ever tighten, an outer alias's params win over an inner
-one's, and the price nearest to the concrete target counts.
+one's, the price nearest to the concrete target counts, and of transforms and direct backups the outermost word does.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any, TypeVar
 
 from proxy.files.document import Node
 from proxy.files.problems import Problems
-from proxy.files.providers import build_prices
-from proxy.files.schema import ModelOptions, TargetOptions, TimeoutOptions
-from proxy.pricing import ModelFacts, Prices
-from proxy.routing.table import Catalogue, Provider, Route, Target, Timeouts
+from proxy.files.providers import STATIC, build_prices, build_static
+from proxy.files.schema import ModelOptions, StaticOptions, TargetOptions, TimeoutOptions
+from proxy.pricing import Prices
+from proxy.routing.table import Provider, Timeouts
 
 TARGETS_MAX = 8
 """Concrete targets of one alias once names are followed."""
@@ -30,6 +30,7 @@ Limit = TypeVar("Limit", int, float)
 
 BUILT_IN = "simulated"
 """The known provider that may share its name with an alias: without a slash the name is the alias."""
+_FORMS = "`target: PROVIDER/MODEL`, `model: NAME` and `static: {content: TEXT}`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,17 @@ class Leg:
     context_tokens: int | None
     timeouts: Timeouts
     params: Mapping[str, Any]
+    direct_backup: bool | None = None
+    """What the outermost alias that speaks of it says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transforms:
+    """What an alias says of `transforms`."""
+
+    words: tuple[str, ...]
+    depth: int = 0
+    """References between it and who said so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +63,8 @@ class Chain:
 
     legs: tuple[Leg, ...] = ()
     max_cost_nano_usd: int | None = None
+    transforms: Transforms | None = None
+    prefers_larger: bool = False
     depth: int = 0
     """References followed below it."""
     is_broken: bool = False
@@ -133,25 +147,42 @@ class ChainBuilder:
             message = f"`{name}` names models more than {REFERENCES_DEEP_MAX} deep; name the targets themselves"
             self._problems.add(node, message)
             is_broken = True
-        ceilings = [part.max_cost_nano_usd for part in parts] + [options.max_cost]
-        return Chain(tuple(legs[:TARGETS_MAX]), _lowest(ceilings), depth, is_broken)
+        return Chain(
+            legs=tuple(legs[:TARGETS_MAX]),
+            max_cost_nano_usd=_lowest([part.max_cost_nano_usd for part in parts] + [options.max_cost]),
+            transforms=_outermost(options, parts),
+            prefers_larger=options.prefer is not None or any(part.prefers_larger for part in parts),
+            depth=depth,
+            is_broken=is_broken,
+        )
 
     def _flatten_entry(self, name: str, index: int) -> Chain:
         entry, place = self._models[name].targets[index], self._node.at(name, "targets", index)
-        if (entry.target is None) == (entry.model is None):
+        if [entry.target, entry.model, entry.static].count(None) != 2:
             if not place.is_wounded:
-                self._problems.add(place, "a target names one of `target: PROVIDER/MODEL` and `model: NAME`")
+                self._problems.add(place, f"a target names one of {_FORMS}")
             return Chain(is_broken=True)
+        if entry.static is not None:
+            return self._static(entry, entry.static, place)
         reference = self._reference(entry)
         inner = self._concrete(name, entry, place) if reference is None else self._named(reference, place)
         legs = tuple(_with_entry(leg, entry) for leg in inner.legs)
         return replace(inner, legs=legs)
 
+    def _static(self, entry: TargetOptions, static: StaticOptions, place: Node) -> Chain:
+        """Give a fixed answer its provider; nothing else can be said of it."""
+        idle = sorted(entry.model_fields_set - {"static"})
+        for member in idle:
+            self._problems.add(place.at(member), f"`{member}` means nothing to a fixed answer; leave it out")
+        leg = Leg(place, build_static(static.content), STATIC, None, None, Timeouts(), {})
+        return Chain((leg,), is_broken=bool(idle))
+
     def _named(self, reference: str, place: Node) -> Chain:
         """Follow a name to another alias."""
         if reference in self._models and "*" not in reference:
             inner = self._chains[reference]
-            return replace(inner, depth=inner.depth + 1)
+            said = inner.transforms and replace(inner.transforms, depth=inner.transforms.depth + 1)
+            return replace(inner, depth=inner.depth + 1, transforms=said)
         if reference not in self._names.models:
             self._problems.add(place, self._say_unknown(reference))
         elif "*" in reference:
@@ -160,6 +191,8 @@ class ChainBuilder:
 
     def _say_unknown(self, reference: str) -> str:
         provider, slash, _ = reference.partition("/")
+        if provider == STATIC:
+            return f"there is no model `{reference}`; a fixed answer is written {{static: {{content: TEXT}}}}"
         if not slash:
             near = self._problems.suggest(reference, (name for name in self._names.models if "*" not in name))
             return (
@@ -191,6 +224,7 @@ class ChainBuilder:
             prices=leg.prices or build_prices(options.price),
             timeouts=tighten(leg.timeouts, build_timeouts(options.timeouts)),
             params={**leg.params, **(options.params or {})},
+            direct_backup=leg.direct_backup if options.direct_backup is None else options.direct_backup,
         )
 
     def _note_cycles(self, waiting: list[str]) -> None:
@@ -216,26 +250,6 @@ class ChainBuilder:
         return [self._reference(entry) for entry in self._models[name].targets]
 
 
-def build_routes(
-    chains: Mapping[str, Chain], *, catalogue: Catalogue, aliases: Mapping[str, str], params: Mapping[str, Any]
-) -> tuple[dict[str, Route], tuple[Route, ...]]:
-    """Freeze chains as exact routes and globs, globs with the longest literal prefix first.
-
-    `aliases` gives the name the catalogue knows a provider by, `params` are the defaults under every alias.
-    """
-    routes = {
-        name: Route(
-            name=name,
-            targets=tuple(_build_target(leg, catalogue, aliases, params) for leg in chain.legs),
-            max_cost_nano_usd=chain.max_cost_nano_usd,
-        )
-        for name, chain in chains.items()
-    }
-    globs = [route for route in routes.values() if route.is_glob]
-    globs.sort(key=lambda route: (len(route.name.partition("*")[0]), len(route.name)), reverse=True)
-    return {name: route for name, route in routes.items() if not route.is_glob}, tuple(globs)
-
-
 def build_timeouts(options: TimeoutOptions | None) -> Timeouts:
     """Turn a `timeouts:` into clocks."""
     if options is None:
@@ -257,6 +271,14 @@ def _lowest(limits: list[Limit | None]) -> Limit | None:
     return min((limit for limit in limits if limit is not None), default=None)
 
 
+def _outermost(options: ModelOptions, parts: list[Chain]) -> Transforms | None:
+    """Give the word on transforms said nearest to the client: the alias's own, else of those it names the first."""
+    if options.transforms is not None:
+        return Transforms(tuple(dict.fromkeys(options.transforms)))
+    said = [part.transforms for part in parts if part.transforms is not None]
+    return min(said, key=lambda transforms: transforms.depth, default=None)
+
+
 def _with_entry(leg: Leg, entry: TargetOptions) -> Leg:
     return replace(
         leg,
@@ -264,15 +286,3 @@ def _with_entry(leg: Leg, entry: TargetOptions) -> Leg:
         context_tokens=leg.context_tokens or entry.context,
         timeouts=tighten(leg.timeouts, build_timeouts(entry.timeouts)),
     )
-
-
-def _build_target(leg: Leg, catalogue: Catalogue, aliases: Mapping[str, str], params: Mapping[str, Any]) -> Target:
-    known = ModelFacts()
-    if "*" not in leg.model:
-        known = catalogue.find(aliases.get(leg.provider.name, leg.provider.name), leg.model)
-    facts = replace(
-        known,
-        prices=leg.prices or leg.provider.price or known.prices,
-        context_tokens=leg.context_tokens or known.context_tokens,
-    )
-    return Target(leg.provider, leg.model, facts, leg.timeouts, {**params, **leg.params})

@@ -77,7 +77,8 @@ def check_prices(
         asking = everything or exact.get(name) or next((patterns[p] for p in patterns if matches(p, name)), None)
         if asking is None:
             continue
-        for leg, target in zip(chains[name].legs, route.targets, strict=True):
+        written = [target for target in route.targets if not target.is_backup]
+        for leg, target in zip(chains[name].legs, written, strict=True):
             if target.facts.prices is None and "*" not in target.model:
                 problems.add(leg.place, _say_no_price(target, asking))
 

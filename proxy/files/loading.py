@@ -10,13 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from proxy.files.chains import ChainBuilder, Names, build_routes, build_timeouts
+from proxy.files.chains import ChainBuilder, Names, build_timeouts
 from proxy.files.document import FILE_BYTES_MAX, Node, compose, decode
 from proxy.files.environment import Environment, read_dotenv
 from proxy.files.keys import build_keys, build_tenants, check_askable, check_prices
+from proxy.files.known import KnownProvider, KnownProviders
 from proxy.files.problems import Problems
 from proxy.files.providers import build_providers
-from proxy.files.schema import DefaultOptions, KnownProvider, KnownProviders, RoutesOptions
+from proxy.files.routes import Setting, build_routes, find_without_maker
+from proxy.files.schema import DefaultOptions, RoutesOptions
 from proxy.files.validation import check
 from proxy.files.values import Surroundings
 from proxy.routing.table import Catalogue, Provider, Retry, Route, Table
@@ -135,7 +137,6 @@ class _Draft:
     root: Node
     names: Names
     providers: Mapping[str, Provider]
-    known: Mapping[str, KnownProvider]
     problems: Problems
 
 
@@ -151,7 +152,7 @@ def _draft(root: Node, environment: Environment, problems: Problems) -> _Draft:
         problems.hide(secret)
     entries, node = options.providers or {}, _section(root, "providers")
     providers = build_providers(entries, known, environment, node=node, problems=problems)
-    return _Draft(options, root, replace(names, tenants=tenants), providers, known, problems)
+    return _Draft(options, root, replace(names, tenants=tenants), providers, problems)
 
 
 def _section(root: Node, name: str) -> Node:
@@ -166,9 +167,8 @@ def _freeze(draft: _Draft, catalogue: Catalogue, *, table_id: str, notes: tuple[
         options.models, draft.providers, draft.names, node=_section(root, "models"), problems=problems
     )
     chains = builder.build()
-    routes, globs = build_routes(
-        chains, catalogue=catalogue, aliases=_catalogue_names(draft), params=defaults.params or {}
-    )
+    setting = Setting(catalogue, draft.providers, defaults)
+    routes, globs = build_routes(chains, setting, node=_section(root, "models"), problems=problems)
     tenants = build_tenants(
         options.tenants or {}, draft.names.models, node=_section(root, "tenants"), problems=problems
     )
@@ -186,15 +186,8 @@ def _freeze(draft: _Draft, catalogue: Catalogue, *, table_id: str, notes: tuple[
         default_model=defaults.default_model,
         retry=Retry(defaults.retry.attempts) if defaults.retry else Retry(),
         timeouts=build_timeouts(defaults.timeouts),
-        notes=(*notes, *_note_not_ready([*routes.values(), *globs])),
+        notes=(*notes, *_note_not_ready([*routes.values(), *globs]), *_note_without_maker([*routes.values(), *globs])),
     )
-
-
-def _catalogue_names(draft: _Draft) -> dict[str, str]:
-    """Give the known provider that another account of the same address is priced as."""
-    by_url = {entry.base_url: name for name, entry in draft.known.items() if entry.base_url}
-    others = [provider for name, provider in draft.providers.items() if name not in draft.known]
-    return {provider.name: by_url[provider.base_url] for provider in others if provider.base_url in by_url}
 
 
 def _note_not_ready(routes: Sequence[Route]) -> list[str]:
@@ -208,6 +201,13 @@ def _note_not_ready(routes: Sequence[Route]) -> list[str]:
     notes = [f"{reason}: skipped in {_list(names)}" for reason, names in skipped.items()]
     silent = [route.name for route in routes if all(target.provider.not_ready for target in route.targets)]
     return [*notes, *([f"no target is ready for {_list(silent)}"] if silent else [])]
+
+
+def _note_without_maker(routes: Sequence[Route]) -> list[str]:
+    """Say for which targets `direct_backup` can do nothing."""
+    names = find_without_maker(routes)
+    what = "direct_backup: no maker's name is known for"
+    return [f"{what} {_list(names)}; write the target yourself"] if names else []
 
 
 def _list(names: Sequence[str]) -> str:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any
 
 from proxy.files.document import Node
 from proxy.files.environment import Credential, Environment
+from proxy.files.known import KnownProvider, build_flags
 from proxy.files.problems import Problems
-from proxy.files.schema import KnownProvider, PriceOptions, ProviderOptions
+from proxy.files.schema import PriceOptions, ProviderOptions
 from proxy.pricing import Prices
-from proxy.routing.table import Dialect, Provider, ProviderFlags, Simulation
+from proxy.routing.table import Dialect, Provider, Simulation
 
-COMES_NEXT = "comes with the next release"
-DIALECTS_TO_COME = frozenset({Dialect.ANTHROPIC, Dialect.GOOGLE})
+STATIC = "static"
+"""The provider behind `static:`; nobody else may have its name."""
 KNOBS = ("first_token", "speed", "length", "seed", "fail", "fail_after", "fail_rate")
 _NETWORKED = ("base_url", "api_key", "headers", "verify", "site_url", "site_name")
 _DIALECTS = ", ".join(Dialect)
@@ -45,11 +48,26 @@ def build_providers(
 ) -> dict[str, Provider]:
     """Give every provider, declared ones and known ones; what cannot be built is noted and left out."""
     built: dict[str, Provider] = {}
+    names_by_url = {entry.base_url: name for name, entry in known.items() if entry.base_url}
     for name in [*known, *(name for name in entries if name not in known)]:
         entry = _merge(name, entries.get(name), known, node.at(name))
         if _is_sound(entry, problems):
-            built[name] = _build(entry, environment)
+            provider = _build(entry, environment)
+            catalogue_name = None if name in known else names_by_url.get(provider.base_url)
+            built[name] = replace(provider, catalogue_name=catalogue_name)
     return built
+
+
+def build_static(content: str) -> Provider:
+    """Give the built-in provider of one fixed answer: at once, free, and kept nowhere."""
+    return Provider(
+        name=STATIC,
+        dialect=Dialect.SIMULATED,
+        price=Prices(Decimal(0), Decimal(0)),
+        simulation=Simulation(first_token_s=0.0, speed_per_s=math.inf, content=content),
+        zdr=True,
+        data_collection="deny",
+    )
 
 
 def build_prices(options: PriceOptions | None) -> Prices | None:
@@ -85,6 +103,8 @@ def _is_sound(entry: _Entry, problems: Problems) -> bool:
 
 def _find_wrong(entry: _Entry) -> list[tuple[str, str]]:
     options, dialect = entry.options, entry.options.dialect
+    if entry.name == STATIC:
+        return [("", f"`{STATIC}` is the provider of fixed answers; call yours something else")]
     if dialect is None:
         return [("dialect", f"`dialect` is missing for a provider that is not a known one; one of {_DIALECTS}")]
     if dialect is Dialect.SIMULATED:
@@ -116,9 +136,11 @@ def _build(entry: _Entry, environment: Environment) -> Provider:
         on_disconnect=options.on_disconnect,
         verify=options.verify,
         price=build_prices(options.price),
-        flags=_flags(entry.known),
+        flags=build_flags(entry.known),
         simulation=_simulation(options) if is_simulated else None,
         not_ready=_find_not_ready(options, credential),
+        zdr=options.zdr,
+        data_collection="deny" if options.zdr else options.data_collection or "allow",
     )
 
 
@@ -130,8 +152,6 @@ def _find_credential(entry: _Entry, environment: Environment) -> Credential:
 
 
 def _find_not_ready(options: ProviderOptions, credential: Credential) -> str | None:
-    if options.dialect in DIALECTS_TO_COME:
-        return COMES_NEXT
     if credential.missing:
         return credential.missing
     needs_url = options.dialect is not Dialect.SIMULATED and not options.base_url
@@ -159,14 +179,3 @@ def _simulation(options: ProviderOptions) -> Simulation:
     }
     given: dict[str, Any] = {name: value for name, value in knobs.items() if value is not None}
     return Simulation(**given)
-
-
-def _flags(known: KnownProvider | None) -> ProviderFlags:
-    if known is None:
-        return ProviderFlags()
-    return ProviderFlags(
-        stream_usage=known.flags.stream_usage,
-        max_tokens_field=known.flags.max_tokens_field,
-        billed_when_cut=known.flags.billed_when_cut,
-        key_header=known.flags.key_header,
-    )

@@ -2,11 +2,12 @@
 
 This is the one place that says which words exist; config/routes.schema.json is generated from it. Classes check the
 form of each member alone; what members say about each other (names, cycles, prices) is checked in `providers`,
-`chains` and `keys`.
+`chains`, `routes` and `keys`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
@@ -27,6 +28,7 @@ FAILURES = (
     "no_usage",
     "empty_choices",
 )
+Transforms = list[Literal["middle-out"]]
 STRATEGIES = ("two_tier", "ensemble", "hedge", "cheapest", "fastest", "weighted", "when", "strategy", "custom")
 _LIMITS = ("rate", "parallel")
 
@@ -37,6 +39,8 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
     later: ClassVar[tuple[str, ...]] = ()
     """Words of a later release, refused by name."""
+    elsewhere: ClassVar[Mapping[str, str]] = {}
+    """Words that mean something in another mapping, and where they belong."""
 
 
 class PriceOptions(Options):
@@ -92,6 +96,12 @@ class ProviderOptions(Options):
     )
     verify: bool = Field(default=True, description="Check the TLS certificate.")
     price: PriceOptions | None = Field(None, description="Price of every model here; beats the catalogue.")
+    zdr: bool = Field(
+        default=False, description="It stores nothing of what it is sent: requests with `provider.zdr` may go there."
+    )
+    data_collection: Literal["allow", "deny"] | None = Field(
+        None, description="`deny`: it neither stores nor trains; requests that ask for that may go there."
+    )
     first_token: values.Duration | None = Field(None, description="Simulated only: wait before the first token.")
     speed: values.Speed | None = Field(None, description="Simulated only: tokens a second.")
     length: values.PositiveCount | None = Field(
@@ -109,10 +119,20 @@ class ProviderOptions(Options):
     fail_rate: values.Share | None = Field(None, description="Simulated only: share of requests that fail.")
 
 
-class TargetOptions(Options):
-    """One place to try: a provider's model or another model of this file."""
+class StaticOptions(Options):
+    """A fixed answer, made here: no provider, no price."""
 
-    later: ClassVar[tuple[str, ...]] = (*STRATEGIES, "static", "on", "weight", "transforms", "direct_backup", *_LIMITS)
+    content: values.Content = Field(description="What clients get.", examples=["Please try again later."])
+
+
+class TargetOptions(Options):
+    """One place to try: a provider's model, another model of this file, or a fixed answer."""
+
+    later: ClassVar[tuple[str, ...]] = (*STRATEGIES, "on", "weight", *_LIMITS)
+    elsewhere: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("direct_backup", "transforms", "prefer", "max_cost", "params"),
+        "an option of the model; put it beside `targets`",
+    )
 
     target: values.ModelText | None = Field(
         None,
@@ -121,6 +141,9 @@ class TargetOptions(Options):
     )
     model: values.ModelText | None = Field(
         None, description="Another model of this file, even when its name looks like a provider's.", examples=["chat"]
+    )
+    static: StaticOptions | None = Field(
+        None, description="A last resort: this text is the answer.", examples=[{"content": "Please try again later."}]
     )
     price: PriceOptions | None = Field(None, description="Price of this target; beats model, provider and catalogue.")
     timeouts: TimeoutOptions | None = Field(None, description="Clocks of this target.")
@@ -144,9 +167,7 @@ class TargetOptions(Options):
 class ModelOptions(Options):
     """A name clients ask for: targets in the order to try, and options for all of them."""
 
-    later: ClassVar[tuple[str, ...]] = (
-        *STRATEGIES, "static", "on", "weight", "transforms", "direct_backup", "cache", *_LIMITS
-    )  # fmt: skip
+    later: ClassVar[tuple[str, ...]] = (*STRATEGIES, "on", "weight", "cache", *_LIMITS)
 
     targets: list[TargetOptions] = Field(
         description="What to try, in this order.", examples=[["openrouter/openai/gpt-4o", "openai/gpt-4o"]]
@@ -157,6 +178,19 @@ class ModelOptions(Options):
         None, description="Defaults for request fields; the request wins.", examples=[{"temperature": 0.2}]
     )
     price: PriceOptions | None = Field(None, description="Price of every target here that names none.")
+    direct_backup: bool | None = Field(
+        None, description="Behind each OpenRouter target try the same model at its maker.", examples=[True]
+    )
+    transforms: Transforms | None = Field(
+        None,
+        description="What may be done to a request that is too long; `[]` forbids it.",
+        examples=[["middle-out"]],
+    )
+    prefer: Literal["larger_context"] | None = Field(
+        None,
+        description="A request that is too long goes to a target with a larger context before anything is cut.",
+        examples=["larger_context"],
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -165,7 +199,7 @@ class ModelOptions(Options):
             return {"targets": value}
         if not isinstance(value, dict):
             return {"targets": [_short(value)]}
-        if "targets" not in value and ("target" in value or "model" in value):
+        if "targets" not in value and not {"target", "model", "static"}.isdisjoint(value):
             return {"targets": [value]}
         targets = value.get("targets")
         return {**value, "targets": [targets]} if isinstance(targets, (str, dict)) else value
@@ -242,8 +276,7 @@ class DefaultOptions(Options):
     """What holds where nothing nearer is said."""
 
     later: ClassVar[tuple[str, ...]] = (
-        *_LIMITS, "budget", "key_budget", "max_cost", "cache", "timezone", "transforms", "direct_backup",
-        "on_disconnect",
+        *_LIMITS, "budget", "key_budget", "max_cost", "cache", "timezone", "on_disconnect"
     )  # fmt: skip
 
     default_model: values.ModelText | None = Field(
@@ -255,6 +288,10 @@ class DefaultOptions(Options):
     )
     timeouts: TimeoutOptions | None = Field(
         None, description="Clocks where neither target nor model sets one.", examples=[{"total": "15m"}]
+    )
+    direct_backup: bool = Field(default=False, description="For models that do not say themselves.")
+    transforms: Transforms | None = Field(
+        None, description="For models that do not say themselves.", examples=[["middle-out"]]
     )
 
 
@@ -282,28 +319,6 @@ class RoutesOptions(Options):
         description="Client keys; more can be minted with `turnpike keys create`.",
         examples=[[{"name": "mobile", "key": "${MOBILE_KEY}", "budget": "$5/day"}]],
     )
-
-
-class FlagOptions(Options):
-    """How a known provider differs from the plain OpenAI dialect (config/providers.yaml)."""
-
-    stream_usage: bool = True
-    max_tokens_field: values.Text = "max_tokens"
-    billed_when_cut: bool = True
-    key_header: values.Text = "authorization"
-
-
-class KnownProvider(ProviderOptions):
-    """One entry of config/providers.yaml."""
-
-    key_variables: list[values.Text] = []
-    flags: FlagOptions = FlagOptions()
-
-
-class KnownProviders(Options):
-    """config/providers.yaml."""
-
-    providers: dict[values.ProviderName, KnownProvider]
 
 
 _TARGET_TEXT = {

@@ -110,6 +110,8 @@ def _say_unknown(options: type[Options] | None, word: str, problems: Problems) -
     assert options is not None  # only a mapping of ours can refuse a member
     if word in options.later:
         return f"`{word}` is not available yet; leave it out until a later release"
+    if word in options.elsewhere:
+        return f"`{word}` is {options.elsewhere[word]}"
     known = options.model_fields
     remedy = problems.suggest(word, known) or f"; known here: {', '.join(known)}"
     return f"`{word}` is unknown here{remedy}"

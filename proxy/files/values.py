@@ -30,6 +30,7 @@ NAME_CHARACTERS_MAX = 64
 MODEL_CHARACTERS_MAX = 256
 URL_CHARACTERS_MAX = 2048
 HEADER_CHARACTERS_MAX = 4096
+CONTENT_CHARACTERS_MAX = 32_768
 KEY_CHARACTERS_MIN = 8
 KEY_CHARACTERS_MAX = 256
 
@@ -120,6 +121,14 @@ def _read_model_name(text: str) -> str:
         raise ValueError(f"a model's name has 1 to {MODEL_CHARACTERS_MAX} characters and no blanks")
     if text.count("*") > 1:
         raise ValueError("a name may hold one * only")
+    return text
+
+
+def _read_content(text: str) -> str:
+    if not text.strip():
+        raise ValueError("the answer is empty; write the text that clients get")
+    if len(text) > CONTENT_CHARACTERS_MAX:
+        raise ValueError(f"an answer has at most {CONTENT_CHARACTERS_MAX} characters")
     return text
 
 
@@ -218,6 +227,7 @@ Name = Annotated[Text, AfterValidator(_read_name)]
 ProviderName = Annotated[str, AfterValidator(_read_provider_name)]
 ModelName = Annotated[str, AfterValidator(_read_model_name)]
 ModelText = Annotated[Text, AfterValidator(_read_model_name)]
+Content = Annotated[Text, AfterValidator(_read_content)]
 OnDisconnect = Annotated[Text, AfterValidator(_read_on_disconnect), WithJsonSchema({"enum": ["cancel"]})]
 
 Url = Annotated[str, PlainValidator(_read_url), _schema(r"^(https?://|\$\{|os\.environ/)", "https://api.openai.com/v1")]

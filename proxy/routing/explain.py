@@ -28,7 +28,7 @@ def explain(plan: Plan) -> tuple[Explained, ...]:
         Explained(
             target=candidate.target.name,
             included=True,
-            reason="tried first" if index == 0 else f"tried when {plan.candidates[index - 1].target.name} fails",
+            reason=_say_when(plan, index),
             price=candidate.prices,
             worst_case_nano_usd=candidate.worst_case_nano_usd if candidate.prices is not None else None,
             context_tokens=candidate.target.facts.context_tokens,
@@ -40,6 +40,13 @@ def explain(plan: Plan) -> tuple[Explained, ...]:
         for skip in plan.skipped
     )
     return tried + left_out
+
+
+def _say_when(plan: Plan, index: int) -> str:
+    if index == 0:
+        return "tried first"
+    backup = "direct backup, " if plan.candidates[index].target.is_backup else ""
+    return f"{backup}tried when {plan.candidates[index - 1].target.name} fails"
 
 
 def as_json(plan: Plan) -> dict[str, Any]:

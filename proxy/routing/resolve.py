@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import difflib
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from proxy.errors import ClientError, NotFound, PermissionRefused
 from proxy.pricing import ModelFacts
 from proxy.routing.principal import Principal, fill
-from proxy.routing.table import Dialect, Route, Table, Target
+from proxy.routing.table import Dialect, Provider, Route, Table, Target
 
 SUFFIXES = ("free", "nitro", "floor", "exacto", "online", "extended", "thinking", "batch")
 """Known variants of OpenRouter ids; any other colon belongs to the name."""
@@ -58,7 +58,21 @@ def resolve(model: str | None, *, principal: Principal, table: Table, facts: Fac
         near = near_names(asked, principal, table)
         msg = f"This key may not ask for the model '{shown(asked)}'.{near_text(near)}"
         raise PermissionRefused(msg, param="model")
-    return _apply(asked, route, suffix=suffix, star=star, facts=facts)
+    if not suffix and not route.is_glob:
+        return Resolved(asked, route, route.targets)
+    filled = _fill(route, star, table, facts) if route.is_glob else tuple((target, suffix) for target in route.targets)
+    return _apply(asked, route, filled, suffix=suffix, facts=facts)
+
+
+def with_backups(targets: Sequence[Target], providers: Mapping[str, Provider], facts: Facts) -> Iterator[Target]:
+    """Give a chain, behind each target that wants one the same model at its maker, unless the chain names that too."""
+    named = {target.name.lower() for target in targets}
+    for target in targets:
+        yield target
+        backup = _find_backup(target, providers, facts) if target.wants_backup else None
+        if backup is not None and backup.name.lower() not in named:
+            named.add(backup.name.lower())
+            yield backup
 
 
 def near_names(asked: str, principal: Principal, table: Table) -> list[str]:
@@ -99,19 +113,55 @@ def _find(asked: str, table: Table) -> tuple[Route | None, str, str]:
     return None, "", ""
 
 
-def _apply(asked: str, route: Route, *, suffix: str, star: str, facts: Facts) -> Resolved:
-    if not suffix and not route.is_glob:
-        return Resolved(asked, route, route.targets)
+def _fill(route: Route, star: str, table: Table, facts: Facts) -> tuple[tuple[Target, str], ...]:
+    """Put what the `*` stood for into a glob's targets; gives each with the suffix that came in with it."""
+    filled = [_fill_star(target, star, facts) if "*" in target.model else target for target in route.targets]
+    fixed = {id(target) for target in route.targets}
+    pairs: list[tuple[Target, str]] = []
+    carried = ""
+    for target in with_backups(filled, table.providers, facts):
+        if not target.is_backup:  # a backup carries what the target before it does
+            carried = "" if id(target) in fixed else _suffix_of(star)
+        pairs.append((target, carried))
+    return tuple(pairs)
+
+
+def _apply(asked: str, route: Route, filled: tuple[tuple[Target, str], ...], *, suffix: str, facts: Facts) -> Resolved:
+    """Apply to each target the suffix it came with; `suffix` is one split off the alias."""
     targets: list[Target] = []
     skipped: list[tuple[Target, str]] = []
-    for target in route.targets:
-        filled = _fill_star(target, star, facts) if "*" in target.model else target
-        carried = suffix or (_suffix_of(star) if filled is not target else "")
-        if carried and filled.provider.dialect is not Dialect.OPENROUTER and carried not in DROPPED_SUFFIXES:
-            skipped.append((filled, f"`:{carried}` exists only at OpenRouter"))
+    for target, carried in filled:
+        is_direct = target.provider.dialect is not Dialect.OPENROUTER and not target.provider.is_static
+        if carried and is_direct and carried not in DROPPED_SUFFIXES:
+            skipped.append((target, f"`:{carried}` exists only at OpenRouter"))
         else:
-            targets.append(_with_suffix(filled, suffix, carried, facts))
+            targets.append(_with_suffix(target, suffix, carried, facts))
     return Resolved(asked, route, tuple(targets), tuple(skipped))
+
+
+def _find_backup(target: Target, providers: Mapping[str, Provider], facts: Facts) -> Target | None:
+    """Find the same model at its maker: of several who serve it the first that is ready, else the first."""
+    direct = target.facts.capabilities.get("direct", ())
+    assert isinstance(direct, tuple)
+    named = [
+        (providers[name], model) for name, _, model in (text.partition("/") for text in direct) if name in providers
+    ]
+    if not named:
+        return None
+    provider, model = next((pair for pair in named if pair[0].not_ready is None), named[0])
+    found = _look_up(provider, model, facts)
+    return replace(
+        target,
+        provider=provider,
+        model=model,
+        facts=replace(found, prices=provider.price or found.prices),
+        wants_backup=False,
+        is_backup=True,
+    )
+
+
+def _look_up(provider: Provider, model: str, facts: Facts) -> ModelFacts:
+    return facts(provider.catalogue_name or provider.name, model)
 
 
 def _suffix_of(name: str) -> str:
@@ -128,14 +178,14 @@ def _with_suffix(target: Target, suffix: str, carried: str, facts: Facts) -> Tar
     if model == target.model:
         return target
     priced_here = target.facts.prices is not None and target.facts.prices.source == "routes.yaml"
-    found = facts(target.provider.name, model)
+    found = _look_up(target.provider, model, facts)
     return replace(target, model=model, facts=target.facts if priced_here else merge_facts(found, target.facts))
 
 
 def _fill_star(target: Target, star: str, facts: Facts) -> Target:
     """Put the matched text in the target's `*`; what the file says of it wins over the catalogue, field by field."""
     model = target.model.replace("*", star, 1)
-    return replace(target, model=model, facts=merge_facts(target.facts, facts(target.provider.name, model)))
+    return replace(target, model=model, facts=merge_facts(target.facts, _look_up(target.provider, model, facts)))
 
 
 def merge_facts(first: ModelFacts, then: ModelFacts) -> ModelFacts:

@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from proxy.codecs.wire import UNKNOWN_ABILITIES, Abilities, Thinking
 from proxy.money import Budget
 from proxy.pricing import ModelFacts, Prices
 
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
 """Names of headers that hold a credential (Azure: `api-key`), with or without a scheme before it."""
+_NONE: frozenset[str] = frozenset()
 
 
 class Secret:
@@ -83,6 +85,8 @@ class Simulation:
     fail_after_events: int = 0
     fail_rate: float = 1.0
     """Share of requests that fail, 0 to 1, decided by the seed."""
+    content: str | None = None
+    """The one answer to whatever is asked, at once and whole (`static:`); None: it makes one up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,10 @@ class ProviderFlags:
     """A stream that ends in error is charged for; OpenRouter insures against that."""
     key_header: str = "authorization"
     """Where the credential goes; in `authorization` it stands behind `Bearer`, elsewhere alone."""
+    unsupported: frozenset[str] = frozenset()
+    """Request fields none of its models takes."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """Request fields it knows by another name, ours to its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +126,17 @@ class Provider:
     simulation: Simulation | None = None
     not_ready: str | None = None
     """Why its targets are skipped (`OPENAI_API_KEY is not set`), None when it can be called."""
+    zdr: bool = False
+    """It stores nothing of what it is sent (zero data retention), as the operator says."""
+    data_collection: str = "allow"
+    """`deny`: it neither stores what it is sent nor trains on it, as the operator says."""
+    catalogue_name: str | None = None
+    """The known provider it is another account of; the catalogue knows its models by that name. None: by its own."""
+
+    @property
+    def is_static(self) -> bool:
+        """Tell whether it gives one fixed answer to everything."""
+        return self.simulation is not None and self.simulation.content is not None
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -139,11 +158,46 @@ class Target:
     """Already the tightest of target, route and the aliases on the way."""
     params: Mapping[str, Any] = field(default_factory=dict)
     """Defaults of the aliases on the way, outer ones winning; the request wins over them."""
+    wants_backup: bool = False
+    """The same model at its maker is to be tried behind it (`direct_backup`); of OpenRouter's targets only."""
+    is_backup: bool = False
+    """It stands in the chain for no other reason than `direct_backup`."""
 
     @property
     def name(self) -> str:
         """Give `provider/model`, the form of routes.yaml."""
         return f"{self.provider.name}/{self.model}"
+
+    @property
+    def abilities(self) -> Abilities:
+        """Give what a codec must know of the model to write a call; what is not known is given the benefit."""
+        known = self.facts.capabilities
+        if not known and self.facts.output_tokens_max is None:
+            return UNKNOWN_ABILITIES
+        thinking = known.get("thinking")
+        return Abilities(
+            output_tokens_max=self.facts.output_tokens_max,
+            thinking=thinking if isinstance(thinking, Thinking) else None,
+            sampling=known.get("sampling") is not False,
+            forced_tools=known.get("forced_tools") is not False,
+            prefill=known.get("prefill") is not False,
+            json_schema=known.get("json_schema") is not False,
+        )
+
+    @property
+    def unsupported(self) -> frozenset[str]:
+        """Give the request fields that the provider, or this model of it, does not take."""
+        of_model = self.facts.capabilities.get("unsupported", _NONE)
+        assert isinstance(of_model, frozenset)
+        return self.provider.flags.unsupported | of_model if of_model else self.provider.flags.unsupported
+
+    @property
+    def renamed(self) -> Mapping[str, str]:
+        """Give the request fields that go by another name here, ours to its own."""
+        of_model = self.facts.capabilities.get("renamed")
+        if not isinstance(of_model, dict):
+            return self.provider.flags.renamed
+        return {**self.provider.flags.renamed, **of_model}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +209,10 @@ class Route:
     targets: tuple[Target, ...]
     max_cost_nano_usd: int | None = None
     """Ceiling of one request, all attempts together; the lowest on the way of nested aliases."""
+    transforms: tuple[str, ...] | None = None
+    """What may be done to a request that is too long (`middle-out`), () forbids it; None: nothing is said."""
+    prefers_larger: bool = False
+    """An overlong request goes to a target with a larger context before anything of it is cut."""
 
     @property
     def is_glob(self) -> bool:

@@ -62,6 +62,11 @@ def compose(ask: Ask, *, seed: int, length_tokens: int) -> tuple[Choice, ...]:
     return tuple(_write_prose(chance, length_tokens, limit) for _ in range(ask.choices))
 
 
+def quote(content: str) -> tuple[Choice, ...]:
+    """Say this text, whatever was asked."""
+    return (Choice(_split(content, None), "stop"),)
+
+
 def _write_prose(chance: Random, length_tokens: int, limit: int) -> Choice:
     words = write_words(chance, min(length_tokens, OUTPUT_TOKENS_MAX))
     return Choice(tuple(words[:limit]), "length" if len(words) > limit else "stop")
@@ -111,7 +116,7 @@ def _choose_tool(ask: Ask) -> Tool | None:
     return next(iter([*named, *spoken, *required]), None)
 
 
-def _split(text: str, pieces_max: int) -> tuple[str, ...]:
+def _split(text: str, pieces_max: int | None) -> tuple[str, ...]:
     return tuple(match.group() for match in islice(_PIECES.finditer(text), pieces_max))
 
 

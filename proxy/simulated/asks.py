@@ -85,6 +85,28 @@ def read_ask(body: bytes) -> Ask:
     )
 
 
+def read_any(body: bytes) -> Ask:
+    """Read what can be read of a body; nothing is wrong with any."""
+    try:
+        fields = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        fields = {}
+    fields = fields if isinstance(fields, dict) else {}
+    messages = fields.get("messages")
+    options = fields.get("stream_options")
+    return Ask(
+        model=str(fields.get("model", "")),
+        messages=[message for message in messages if isinstance(message, dict)] if isinstance(messages, list) else [],
+        choices=1,
+        output_tokens_max=None,
+        is_stream=fields.get("stream") is True,
+        wants_usage=isinstance(options, dict) and options.get("include_usage") is True,
+        tools=(),
+        tool_choice="none",
+        response_format={},
+    )
+
+
 def text_of(message: JsonObject) -> str:
     """Give a message's text, its parts joined; what is no text counts for nothing."""
     content = message.get("content")

@@ -13,8 +13,8 @@ from proxy.clock import Clock, SystemClock
 from proxy.codecs.wire import Call, say_nothing
 from proxy.errors import Failure, FailureKind, UpstreamError
 from proxy.routing.table import Provider, Simulation
-from proxy.simulated.answers import compose
-from proxy.simulated.asks import AskError, read_ask
+from proxy.simulated.answers import compose, quote
+from proxy.simulated.asks import AskError, read_any, read_ask
 from proxy.simulated.scripts import NEVER_S, Ending, Script, Stamp, Writer, refuse_ask
 
 TICK_S: Final = 0.01
@@ -63,6 +63,8 @@ class SimulatedUpstream:
 
     def _write(self, provider: Provider, call: Call) -> Script:
         simulation = provider.simulation or Simulation()
+        if simulation.content is not None:
+            return Writer(read_any(call.body), quote(simulation.content), simulation, self._stamp()).write(None)
         number = self._calls.get(provider.name, 0)
         self._calls[provider.name] = number + 1
         fault = simulation.fail if is_failing(simulation, number) else None
@@ -75,9 +77,11 @@ class SimulatedUpstream:
         except AskError as error:
             return refuse_ask(str(error), error.param)
         choices = compose(ask, seed=simulation.seed, length_tokens=simulation.length_tokens)
+        return Writer(ask, choices, simulation, self._stamp()).write(fault)
+
+    def _stamp(self) -> Stamp:
         self._answers += 1
-        stamp = Stamp(f"chatcmpl-{self._run}{self._answers:012x}", int(self._clock.now_s()))
-        return Writer(ask, choices, simulation, stamp).write(fault)
+        return Stamp(f"chatcmpl-{self._run}{self._answers:012x}", int(self._clock.now_s()))
 
 
 class SimulatedReply:

@@ -43,11 +43,8 @@ def test_a_known_provider_needs_no_entry(tmp_path: Path, name: str) -> None:
     for variable in variables:
         provider = load(tmp_path, CHAT, {variable: "k-123456"}).providers[name]
         assert provider.api_key == Secret("k-123456")
-        if provider.dialect in {Dialect.ANTHROPIC, Dialect.GOOGLE}:
-            assert provider.not_ready == "comes with the next release"
-        else:
-            assert without.not_ready == f"{' or '.join(variables)} is not set"
-            assert provider.not_ready == (None if base_url else "its base_url is not set")
+        assert without.not_ready == f"{' or '.join(variables)} is not set"
+        assert provider.not_ready == (None if base_url else "its base_url is not set")
 
 
 def test_the_built_in_simulated_provider_is_always_ready(tmp_path: Path) -> None:

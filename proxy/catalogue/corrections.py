@@ -1,0 +1,190 @@
+"""config/models.yaml: rows, families, makers' names (part of `catalogue`, floor 2); people edit it, so all is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from proxy.catalogue.capabilities import read_capabilities
+from proxy.catalogue.faults import make_fault, read_text
+from proxy.routing.principal import fill, matches
+
+PRICES = ("input", "output", "cache_read", "cache_write", "cache_write_1h", "audio_input", "audio_output", "request")
+NOBODY = "none"
+
+_LIMITS = ("context", "output_max")
+_FIELDS = frozenset((*PRICES, *_LIMITS, "tiers", "source", "as_of", "capabilities"))
+_FAMILY_FIELDS = frozenset({"match", "capabilities", "source", "as_of"})
+_RULE_FIELDS = frozenset({"match", "maker", "dots", "except"})
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Models of one kind and what they share."""
+
+    match: tuple[str, ...]
+    """Ids, each with at most one `*`."""
+    capabilities: Mapping[str, object]
+
+    def has(self, model: str) -> bool:
+        """Tell whether this id is one of them."""
+        return any(matches(pattern, model) for pattern in self.match)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How a maker names what OpenRouter lists under its author: a glob and what its `*` becomes."""
+
+    match: str
+    maker: str
+    dashes: bool = False
+    """Dots of the name are dashes at the maker."""
+    excepted: tuple[str, ...] = ()
+
+    def apply(self, model: str) -> str | None:
+        """Give the maker's `provider/id`, None when the rule has nothing to say."""
+        star = fill(self.match, model)
+        if star is None or any(matches(pattern, model) for pattern in self.excepted):
+            return None
+        return self.maker.replace("*", star.replace(".", "-") if self.dashes else star, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Direct:
+    """Where OpenRouter's models are to be had without it, as `provider/id`."""
+
+    models: Mapping[str, str] = field(default_factory=dict)
+    """At their makers; `none` when the maker does not sell it, or nobody is sure."""
+    rules: tuple[Rule, ...] = ()
+    hosts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Open weights, at others who serve them."""
+
+    def find_maker(self, model: str, is_sold: Callable[[str], bool]) -> str | None:
+        """Give the same model at its maker: as written, else by the first rule whose answer is sold; else None."""
+        if (written := self.models.get(model)) is not None:
+            return written if written != NOBODY and is_sold(written) else None
+        if ":" in model:  # a variant of OpenRouter's
+            return None
+        named = (rule.apply(model) for rule in self.rules)
+        return next((text for text in named if text is not None and is_sold(text)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Corrections:
+    """All of models.yaml."""
+
+    rows: Mapping[str, Mapping[str, Row]]
+    """By provider and lower-case id."""
+    families: Mapping[str, tuple[Family, ...]]
+    direct: Direct
+
+
+def read_corrections(path: Path) -> Corrections:
+    """Read models.yaml; raises `ConfigError` naming file, place and remedy."""
+    text = read_text(path, "restore the file that came with this version")
+    try:
+        document = yaml.load(text, Loader=yaml.CSafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        raise make_fault(path, str(error.problem), line=line, column=column) from error
+    document = {} if document is None else document
+    providers = _section(path, document, "providers")
+    sections = {name: (f"providers.{name}", _section(path, providers, name)) for name in providers}
+    return Corrections(
+        rows={name: _read_rows(path, place, section) for name, (place, section) in sections.items()},
+        families={name: _read_families(path, place, section) for name, (place, section) in sections.items()},
+        direct=_read_direct(path, _section(path, document, "direct")),
+    )
+
+
+def _read_rows(path: Path, place: str, section: Row) -> dict[str, Row]:
+    """Read one provider's rows; a price among them brings the section's source and date with it."""
+    rows: dict[str, Row] = {}
+    for model, row in _section(path, section, "models").items():
+        where = f"{place}.models.{model}"
+        if not isinstance(row, dict):
+            raise make_fault(path, "a row is a mapping, as {context: 128000}", where)
+        _refuse_unknown(path, row, _FIELDS, where)
+        for name in _LIMITS:
+            if name in row and (not isinstance(row[name], int) or row[name] < 1):
+                raise make_fault(path, f"{name} is a whole number of tokens above 0", where)
+        capabilities = {"capabilities": _capabilities(path, row, where)} if "capabilities" in row else {}
+        origin = {"source": section.get("source", path.name), "as_of": str(section.get("as_of", ""))}
+        rows[str(model).lower()] = {**(origin if row.keys() & set(PRICES) else {}), **row, **capabilities}
+    return rows
+
+
+def _read_families(path: Path, place: str, section: Row) -> tuple[Family, ...]:
+    families = []
+    for number, family in enumerate(_entries(path, section, "families", place)):
+        where = f"{place}.families.{number}"
+        _refuse_unknown(path, family, _FAMILY_FIELDS, where)
+        match = _patterns(path, family, "match", where)
+        if not match:
+            raise make_fault(path, "match is missing; list the ids, as [gpt-5*]", where)
+        families.append(Family(match, _capabilities(path, family, where)))
+    return tuple(families)
+
+
+def _read_direct(path: Path, section: Row) -> Direct:
+    rules = []
+    for number, rule in enumerate(_entries(path, section, "rules", "direct")):
+        where = f"direct.rules.{number}"
+        _refuse_unknown(path, rule, _RULE_FIELDS, where)
+        match, maker = str(rule.get("match", "")), str(rule.get("maker", ""))
+        if match.count("*") != 1 or maker.count("*") != 1:
+            raise make_fault(path, "match and maker are ids with one * each, as openai/gpt-*", where)
+        if rule.get("dots", "dashes") != "dashes":
+            raise make_fault(path, "dots is `dashes`, or left out", where)
+        rules.append(Rule(match, maker, "dots" in rule, _patterns(path, rule, "except", where)))
+    hosts = _section(path, section, "hosts")
+    for model, named in hosts.items():
+        if not isinstance(named, list):
+            raise make_fault(path, "a list is wanted, as [groq/openai/gpt-oss-20b]", f"direct.hosts.{model}")
+    return Direct(
+        models={str(model).lower(): str(maker) for model, maker in _section(path, section, "models").items()},
+        rules=tuple(rules),
+        hosts={str(model).lower(): tuple(map(str, named)) for model, named in hosts.items()},
+    )
+
+
+def _capabilities(path: Path, row: Row, where: str) -> dict[str, object]:
+    try:
+        return read_capabilities(row.get("capabilities"))
+    except ValueError as error:
+        raise make_fault(path, str(error), where) from error
+
+
+def _patterns(path: Path, row: Row, name: str, where: str) -> tuple[str, ...]:
+    patterns = row.get(name, [])
+    if not isinstance(patterns, list) or not all(isinstance(text, str) and text.count("*") < 2 for text in patterns):
+        raise make_fault(path, f"{name} is a list of ids, each with at most one *", where)
+    return tuple(patterns)
+
+
+def _refuse_unknown(path: Path, row: Row, known: frozenset[str], where: str) -> None:
+    if unknown := sorted(map(str, row.keys() - known)):
+        raise make_fault(path, f"unknown field {unknown[0]!r}; there are {', '.join(sorted(known))}", where)
+
+
+def _entries(path: Path, section: Row, name: str, place: str) -> list[Row]:
+    """Give a list of mappings in a section, empty when it is not there."""
+    entries = section.get(name, [])
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise make_fault(path, f"{name} must be a list of mappings", f"{place}.{name}")
+    return entries
+
+
+def _section(path: Path, document: object, name: str) -> Row:
+    """Give a mapping in a mapping, empty when it is not there."""
+    section = document.get(name, {}) if isinstance(document, dict) else None
+    if not isinstance(section, dict):
+        raise make_fault(path, f"{name} must be a mapping", name)
+    return section

@@ -1,0 +1,47 @@
+"""The members of config/providers.yaml, which ships with Turnpike (part of `files`, floor 2)."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from proxy.files import values
+from proxy.files.schema import Options, ProviderOptions
+from proxy.routing.table import ProviderFlags
+
+
+class FlagOptions(Options):
+    """How a known provider differs from the plain OpenAI dialect (config/providers.yaml)."""
+
+    stream_usage: bool = True
+    max_tokens_field: values.Text = "max_tokens"
+    billed_when_cut: bool = True
+    key_header: values.Text = "authorization"
+    unsupported: list[values.Text] = Field(default_factory=list)
+    renamed: dict[values.Text, values.Text] = Field(default_factory=dict)
+
+
+class KnownProvider(ProviderOptions):
+    """One entry of config/providers.yaml."""
+
+    key_variables: list[values.Text] = Field(default_factory=list)
+    flags: FlagOptions = FlagOptions()
+
+
+class KnownProviders(Options):
+    """config/providers.yaml."""
+
+    providers: dict[values.ProviderName, KnownProvider]
+
+
+def build_flags(known: KnownProvider | None) -> ProviderFlags:
+    """Turn the `flags:` of a known provider into its differences; one that is not known has none."""
+    if known is None:
+        return ProviderFlags()
+    return ProviderFlags(
+        stream_usage=known.flags.stream_usage,
+        max_tokens_field=known.flags.max_tokens_field,
+        billed_when_cut=known.flags.billed_when_cut,
+        key_header=known.flags.key_header,
+        unsupported=frozenset(known.flags.unsupported),
+        renamed=known.flags.renamed,
+    )
