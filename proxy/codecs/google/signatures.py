@@ -9,6 +9,7 @@ Google's own OpenAI-compatible clients keep a tool call's signature in `extra_co
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 import orjson
@@ -22,6 +23,7 @@ SKIP_VALIDATION = "c2tpcF90aG91Z2h0X3NpZ25hdHVyZV92YWxpZGF0b3I="
 SERVER_CALLS = frozenset({"executableCode", "toolCall"})
 SERVER_RESULTS = frozenset({"codeExecutionResult", "toolResponse"})
 """Parts about tools that Google runs itself: nobody here calls them, but they belong to the conversation."""
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +44,11 @@ def read_details(details: object) -> Kept:
     kept = Kept()
     entries = [entry for entry in objects_of(details) if entry.get("format") == FORMAT]
     for entry in entries:
-        signature = text_of(entry.get("data"))
+        signature = _signature_of(entry.get("data"))
         if entry.get("type") == "reasoning.encrypted" and signature:
             _keep(kept, entry.get("id"), signature)
     for entry in entries:
-        signature = text_of(entry.get("signature"))
+        signature = _signature_of(entry.get("signature"))
         if entry.get("type") == "reasoning.text" and signature:
             thought = {"text": text_of(entry.get("text")), "thought": True, "thoughtSignature": signature}
             kept.thoughts.append(thought)
@@ -58,7 +60,7 @@ def read_details(details: object) -> Kept:
 def signature_beside(call: JsonObject) -> str | None:
     """Find the signature that Google's own compatible clients keep beside a tool call."""
     google = object_of(object_of(call.get("extra_content")).get("google"))
-    return text_of(google.get("thought_signature")) or None
+    return _signature_of(google.get("thought_signature")) or None
 
 
 def sign(part: JsonObject, signature: str | None) -> JsonObject:
@@ -83,6 +85,12 @@ def write_server(part: JsonObject, identifier: str) -> JsonObject | None:
     return None
 
 
+def _signature_of(value: object) -> str:
+    """Give what can be a signature; Gemini refuses a request for one that is no base64."""
+    text = text_of(value)
+    return text if _BASE64.fullmatch(text) else ""
+
+
 def _keep(kept: Kept, identifier: object, signature: str) -> None:
     if isinstance(identifier, str):
         kept.by_id.setdefault(identifier, signature)
@@ -91,7 +99,7 @@ def _keep(kept: Kept, identifier: object, signature: str) -> None:
 
 
 def _read_server(entry: JsonObject) -> JsonObject:
-    name = entry.get("tool_name")
+    name = text_of(entry.get("tool_name"))
     if name not in SERVER_CALLS | SERVER_RESULTS:
         return {}
     try:
