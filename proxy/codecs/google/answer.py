@@ -91,25 +91,23 @@ class Answer:
 
     def _think(self, text: str, signature: str, delta: JsonObject) -> None:
         """Take a piece of thought; pieces that follow each other are one detail, by their index."""
+        if not (text or signature):
+            return
         if text:
             delta["reasoning"] = delta.get("reasoning", "") + text
-        last = delta["reasoning_details"][-1] if "reasoning_details" in delta and self._is_thinking else None
-        if last is not None:
-            last["text"] += text
-        elif self._is_thinking and (text or signature):
-            last = self._detail(delta, index=self._details - 1, type="reasoning.text", text=text, id=None)
-        elif text or signature:
-            last = self._detail(delta, type="reasoning.text", text=text, id=None)
-            self._is_thinking = True
-        if signature and last is not None:
-            last["signature"] = signature
-            self._is_thinking = False
+        if self._is_thinking and "reasoning_details" in delta:
+            detail = delta["reasoning_details"][-1]
+            detail["text"] += text
+        else:
+            self._details -= self._is_thinking
+            detail = self._detail(delta, type="reasoning.text", text=text, id=None)
+        if signature:
+            detail["signature"] = signature
+        self._is_thinking = not signature
 
     def _detail(self, delta: JsonObject, **fields: Any) -> JsonObject:
-        detail = {**fields, "format": FORMAT}
-        if "index" not in detail:
-            detail["index"] = self._details
-            self._details += 1
+        detail = {**fields, "format": FORMAT, "index": self._details}
+        self._details += 1
         self._is_thinking = False
         delta.setdefault("reasoning_details", []).append(detail)
         return detail

@@ -9,7 +9,6 @@ import orjson
 import pytest
 
 from proxy.codecs.failures import find_fault
-from proxy.codecs.google.usage import read_usage, write_usage
 from proxy.codecs.intake import Batch, Intake
 from proxy.codecs.wire import Call, JsonObject, Reading
 from proxy.errors import FailureKind, UpstreamError
@@ -116,7 +115,14 @@ def test_thoughts_calls_and_signatures() -> None:
         "refusal": None,
         "reasoning": "why somore",
         "reasoning_details": [
-            {"type": "reasoning.text", "text": "why so", "signature": "AA==", "id": None, "format": "google-gemini-v1", "index": 0},
+            {
+                "type": "reasoning.text",
+                "text": "why so",
+                "signature": "AA==",
+                "id": None,
+                "format": "google-gemini-v1",
+                "index": 0,
+            },
             {"type": "reasoning.encrypted", "data": "BB==", "id": None, "format": "google-gemini-v1", "index": 1},
             {"type": "reasoning.encrypted", "data": "CC==", "id": first, "format": "google-gemini-v1", "index": 2},
             {"type": "reasoning.text", "text": "more", "id": None, "format": "google-gemini-v1", "index": 3},
@@ -131,7 +137,7 @@ def test_thoughts_calls_and_signatures() -> None:
             {"id": "own", "type": "function", "function": {"name": "g", "arguments": "{}"}},
             {"id": third, "type": "function", "function": {"name": "h", "arguments": "{}"}},
         ],
-    }  # fmt: skip
+    }
 
 
 def test_calls_alone_leave_the_content_empty() -> None:
@@ -193,13 +199,31 @@ ENDINGS = {
     "STOP": "stop",
     "MAX_TOKENS": "length",
     **dict.fromkeys(
-        "SAFETY RECITATION LANGUAGE BLOCKLIST PROHIBITED_CONTENT SPII IMAGE_SAFETY IMAGE_PROHIBITED_CONTENT "
-        "IMAGE_OTHER IMAGE_RECITATION MODEL_ARMOR OTHER X_NEW".split(),
+        [
+            "SAFETY",
+            "RECITATION",
+            "LANGUAGE",
+            "BLOCKLIST",
+            "PROHIBITED_CONTENT",
+            "SPII",
+            "IMAGE_SAFETY",
+            "IMAGE_PROHIBITED_CONTENT",
+            "IMAGE_OTHER",
+            "IMAGE_RECITATION",
+            "MODEL_ARMOR",
+            "OTHER",
+            "X_NEW",
+        ],
         "content_filter",
     ),
     **dict.fromkeys(
-        "MALFORMED_FUNCTION_CALL UNEXPECTED_TOOL_CALL TOO_MANY_TOOL_CALLS MISSING_THOUGHT_SIGNATURE "
-        "MALFORMED_RESPONSE".split(),
+        [
+            "MALFORMED_FUNCTION_CALL",
+            "UNEXPECTED_TOOL_CALL",
+            "TOO_MANY_TOOL_CALLS",
+            "MISSING_THOUGHT_SIGNATURE",
+            "MALFORMED_RESPONSE",
+        ],
         "error",
     ),
 }
@@ -253,7 +277,7 @@ def test_a_blocked_prompt_is_an_empty_filtered_answer() -> None:
         assert batch.is_end
         assert chunks[0]["choices"][0]["finish_reason"] == "content_filter"
         assert usage == Usage(5)
-    feedback = {"promptFeedback": {"blockReason": "SAFETY"}}
+    feedback: JsonObject = {"promptFeedback": {"blockReason": "SAFETY"}}
     assert reply(candidate({"text": "x"}), **feedback)["choices"][0]["finish_reason"] == "stop"
 
 
@@ -355,109 +379,3 @@ def test_a_stream_without_a_finish_reason_is_broken(choices: int) -> None:
 def test_fewer_answers_than_asked_for_are_whole_when_the_stream_says_so() -> None:
     """Google may leave one out."""
     assert stream({"candidates": [candidate({"text": "a"}, index=0)]}, choices=2)[1].is_end
-
-
-@pytest.mark.parametrize(
-    ("counts", "is_grounded", "expected"),
-    [
-        (COUNTS, False, Usage(5, 3)),
-        ({**COUNTS, "cachedContentTokenCount": 4}, False, Usage(5, 3, cached_tokens=4)),
-        # thoughts beside the candidates, and inside them
-        ({**COUNTS, "thoughtsTokenCount": 2, "totalTokenCount": 10}, False, Usage(5, 5, reasoning_tokens=2)),
-        ({**COUNTS, "thoughtsTokenCount": 2}, False, Usage(5, 3, reasoning_tokens=2)),
-        # tools that ran at Google: paid like the prompt, but for a search
-        ({**COUNTS, "toolUsePromptTokenCount": 100, "totalTokenCount": 108}, False, Usage(105, 3)),
-        ({**COUNTS, "toolUsePromptTokenCount": 100, "totalTokenCount": 108}, True, Usage(5, 3)),
-        (
-            {
-                "promptTokenCount": 10,
-                "candidatesTokenCount": 9,
-                "totalTokenCount": 19,
-                "promptTokensDetails": [{"modality": "AUDIO", "tokenCount": 4}, {"modality": "TEXT", "tokenCount": 6}],
-                "candidatesTokensDetails": [{"modality": "AUDIO", "tokenCount": 2}, {"modality": "IMAGE", "tokenCount": 7}],
-            },
-            False,
-            Usage(10, 9, audio_input_tokens=4, audio_output_tokens=2),
-        ),
-        ({"promptTokenCount": 5, "candidatesTokenCount": 3}, False, Usage(5, 3)),
-        ({**COUNTS, "totalTokenCount": 99}, False, Usage(5, 3, anomalies=("total_tokens_differ",))),
-        ({"promptTokenCount": -1, "candidatesTokenCount": True, "thoughtsTokenCount": 10**13}, False, Usage()),
-        ({"promptTokenCount": "5", "totalTokenCount": 5}, False, Usage(anomalies=("total_tokens_differ",))),
-    ],
-)  # fmt: skip
-def test_counts(counts: JsonObject, is_grounded: bool, expected: Usage) -> None:
-    """openrouter.md 7.2 and 7.3, and figures that cannot be true."""
-    written = write_usage(counts, is_grounded=is_grounded)
-    assert read_usage({"usage": written}) == expected
-    pictures = sum(one["tokenCount"] for one in counts.get("candidatesTokensDetails", []) if one["modality"] == "IMAGE")
-    assert written["completion_tokens_details"]["image_tokens"] == pictures
-
-
-@pytest.mark.parametrize("reply", [{}, {"usage": None}, {"usage": {}}, {"usage": 5}])
-def test_no_usage(reply: JsonObject) -> None:
-    """None is not nothing."""
-    assert CODEC.read_usage(reply) is None
-
-
-def error(status: str, code: int, message: str = "m", **more: Any) -> bytes:
-    """Write one of Google's errors."""
-    return orjson.dumps({"error": {"code": code, "message": message, "status": status, **more}})
-
-
-LONG = "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576)."
-WAIT = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.5s"}
-BAD_KEY = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}
-
-
-@pytest.mark.parametrize(
-    ("code", "body", "kind"),
-    [
-        (400, error("INVALID_ARGUMENT", 400), FailureKind.BAD_REQUEST),
-        (400, error("INVALID_ARGUMENT", 400, LONG), FailureKind.CONTEXT_LENGTH),
-        (400, error("INVALID_ARGUMENT", 400, "Token count 5 exceeds 4"), FailureKind.CONTEXT_LENGTH),
-        (400, error("INVALID_ARGUMENT", 400, "Bad token count"), FailureKind.BAD_REQUEST),
-        (400, error("INVALID_ARGUMENT", 400, "API key not valid. Please pass one."), FailureKind.CREDENTIALS),
-        (400, error("INVALID_ARGUMENT", 400, details=[BAD_KEY]), FailureKind.CREDENTIALS),
-        (400, error("FAILED_PRECONDITION", 400, "User location is not supported"), FailureKind.CREDENTIALS),
-        (401, error("UNAUTHENTICATED", 401), FailureKind.CREDENTIALS),
-        (403, error("PERMISSION_DENIED", 403), FailureKind.CREDENTIALS),
-        (404, error("NOT_FOUND", 404), FailureKind.NOT_FOUND),
-        (429, error("RESOURCE_EXHAUSTED", 429), FailureKind.RATE_LIMITED),
-        (500, error("INTERNAL", 500), FailureKind.SERVER_ERROR),
-        (503, error("UNAVAILABLE", 503), FailureKind.SERVER_ERROR),
-        (504, error("DEADLINE_EXCEEDED", 504), FailureKind.TIMEOUT),
-        (429, b"[" + error("RESOURCE_EXHAUSTED", 429) + b"]", FailureKind.RATE_LIMITED),
-        (400, b"[" + error("INVALID_ARGUMENT", 400, LONG) + b"]", FailureKind.CONTEXT_LENGTH),
-    ],
-)
-def test_errors(code: int, body: bytes, kind: FailureKind) -> None:
-    """Each status of Google's, plain or in a list; a 400 only where the client can mend it."""
-    failure = CODEC.read_failure(code, {}, body, asked=b"")
-    parsed = orjson.loads(body)
-    status = (parsed[0] if isinstance(parsed, list) else parsed)["error"]["status"]
-    assert (failure.kind, failure.status, failure.code, failure.retry_after_s) == (kind, code, status, None)
-
-
-@pytest.mark.parametrize(
-    ("headers", "details", "expected"),
-    [
-        ({}, [BAD_KEY, WAIT], 34.5),
-        ({"retry-after": "3"}, [WAIT], 3),
-        ({}, [{**WAIT, "retryDelay": ""}, {**WAIT, "retryDelay": "7s"}], 7),
-        ({}, [{**WAIT, "retryDelay": "soon"}], None),
-        ({}, [{**WAIT, "retryDelay": "9999s"}], 60),
-        ({}, ["x"], None),
-        ({}, None, None),
-    ],
-)
-def test_when_to_come_back(headers: dict[str, str], details: Any, expected: float | None) -> None:
-    """By header, else by the error's details."""
-    body = error("RESOURCE_EXHAUSTED", 429, details=details)
-    assert CODEC.read_failure(429, headers, body, asked=b"").retry_after_s == expected
-
-
-@pytest.mark.parametrize("body", [b"", b"[]", b"<html>", b"5", b'{"error":"x"}'])
-def test_errors_in_no_known_shape(body: bytes) -> None:
-    """The status alone tells."""
-    failure = CODEC.read_failure(503, {}, body, asked=b"")
-    assert (failure.kind, failure.code) == (FailureKind.SERVER_ERROR, None)

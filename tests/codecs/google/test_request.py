@@ -37,13 +37,30 @@ def test_a_plain_request_holds_nothing_but_its_turn() -> None:
 
 def test_what_is_harmless_to_leave_out_is_left_out_silently() -> None:
     """Fields about caller, books, caches and other layers do not change the answer."""
-    harmless = {
-        name: "x"
-        for name in (
-            "metadata store user safety_identifier stream_options usage service_tier prompt_cache_key cache_control "
-            "turnpike models route provider plugins transforms preset session_id trace debug"
-        ).split()
-    }
+    harmless: JsonObject = dict.fromkeys(
+        [
+            "metadata",
+            "store",
+            "user",
+            "safety_identifier",
+            "stream_options",
+            "usage",
+            "service_tier",
+            "prompt_cache_key",
+            "cache_control",
+            "turnpike",
+            "models",
+            "route",
+            "provider",
+            "plugins",
+            "transforms",
+            "preset",
+            "session_id",
+            "trace",
+            "debug",
+        ],
+        "x",
+    )
     call, written = encode(**harmless)
     assert (written, call.dropped) == ({"contents": [HI_TURN]}, ())
 
@@ -159,10 +176,16 @@ def test_tools_that_cannot_be_read_are_refused(fields: JsonObject, param: str) -
 @pytest.mark.parametrize(
     ("schema", "expected"),
     [
-        ({"$schema": "x", "type": "object", "additionalProperties": False}, {"type": "object", "additionalProperties": False}),
+        (
+            {"$schema": "x", "type": "object", "additionalProperties": False},
+            {"type": "object", "additionalProperties": False},
+        ),
         ({"const": 1}, {"enum": [1]}),
         ({"$ref": "#/$defs/A", "description": "d", "$comment": "c"}, {"$ref": "#/$defs/A", "$comment": "c"}),
-        ({"type": "integer", "exclusiveMinimum": 0, "exclusiveMaximum": 9}, {"type": "integer", "minimum": 1, "maximum": 8}),
+        (
+            {"type": "integer", "exclusiveMinimum": 0, "exclusiveMaximum": 9},
+            {"type": "integer", "minimum": 1, "maximum": 8},
+        ),
         ({"type": "number", "exclusiveMinimum": 0.5}, {"type": "number", "minimum": 0.5}),
         ({"exclusiveMinimum": True, "minimum": 3}, {"minimum": 3}),
         ({"exclusiveMinimum": 1, "minimum": 3}, {"minimum": 3}),
@@ -170,10 +193,13 @@ def test_tools_that_cannot_be_read_are_refused(fields: JsonObject, param: str) -
             {"properties": {"const": {"const": "a"}, "$schema": {"type": "string"}}},
             {"properties": {"const": {"enum": ["a"]}, "$schema": {"type": "string"}}},
         ),
-        ({"anyOf": [{"const": 1}, True], "items": {"const": 2}}, {"anyOf": [{"enum": [1]}, True], "items": {"enum": [2]}}),
+        (
+            {"anyOf": [{"const": 1}, True], "items": {"const": 2}},
+            {"anyOf": [{"enum": [1]}, True], "items": {"enum": [2]}},
+        ),
         ({"properties": 5, "anyOf": 6, "enum": [{"const": 1}]}, {"properties": 5, "anyOf": 6, "enum": [{"const": 1}]}),
     ],
-)  # fmt: skip
+)
 def test_schemas_are_mended_where_gemini_differs(schema: JsonObject, expected: JsonObject) -> None:
     """Words are changed where they are schema words, never where they are names or values; the given one stays."""
     before = repr(schema)

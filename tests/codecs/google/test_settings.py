@@ -182,13 +182,16 @@ SHOWN = {"includeThoughts": True}
         ({"reasoning_effort": "none"}, NONE, None),
         # Google's own words win
         (
-            {"google": {"thinking_config": {"thinking_level": "low", "includeThoughts": False}}, "reasoning_effort": "high"},
+            {
+                "google": {"thinking_config": {"thinking_level": "low", "includeThoughts": False}},
+                "reasoning_effort": "high",
+            },
             LEVEL,
             {"thinkingLevel": "low", "includeThoughts": False},
         ),
         ({"extra_body": {"google": {"thinking_config": {"thinking_budget": 9}}}}, UNKNOWN, {"thinkingBudget": 9}),
     ],
-)  # fmt: skip
+)
 def test_thinking(fields: JsonObject, abilities: Abilities, expected: JsonObject | None) -> None:
     """A level or a budget, never both, and thoughts shown unless the client would rather not."""
     call, written = encode(abilities=abilities, **fields)

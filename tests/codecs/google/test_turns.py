@@ -52,11 +52,14 @@ def test_system_texts_stand_apart_wherever_they_came() -> None:
         ([HI, HI], [{"role": "user", "parts": [{"text": "Hi"}, {"text": "Hi"}]}]),
         ([HI, {"role": "assistant", "content": ""}, HI], [{"role": "user", "parts": [{"text": "Hi"}] * 2}]),
         ([HI, {"role": "assistant", "refusal": "no", "content": None}], [HI_TURN, said({"text": "no"})]),
-        ([HI, {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]}], [HI_TURN, said({"text": "no"})]),
+        (
+            [HI, {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]}],
+            [HI_TURN, said({"text": "no"})],
+        ),
         ([{**HI, "name": "Bob"}], [{"role": "user", "parts": [{"text": "Bob: Hi"}]}]),
         ([{"role": "user", "name": "Bob", "content": ""}, HI], [HI_TURN]),
     ],
-)  # fmt: skip
+)
 def test_turns_alternate_and_the_user_begins(messages: list[JsonObject], expected: list[JsonObject]) -> None:
     """Same roles are merged, empty texts left out, and a missing first turn filled in."""
     assert contents(*messages) == expected
@@ -86,12 +89,18 @@ def test_a_model_that_does_not_go_on_from_its_own_text_gets_the_user_s_last_word
             {"type": "image_url", "image_url": {"url": "data:image/jpg;base64,QUJD", "detail": "low"}},
             {"inlineData": {"mimeType": "image/jpeg", "data": "QUJD"}},
         ),
-        ({"type": "image_url", "image_url": "DATA:image/png;base64,QQ=="}, {"inlineData": {"mimeType": "image/png", "data": "QQ=="}}),
+        (
+            {"type": "image_url", "image_url": "DATA:image/png;base64,QQ=="},
+            {"inlineData": {"mimeType": "image/png", "data": "QQ=="}},
+        ),
         (
             {"type": "image_url", "image_url": {"url": "https://x.test/a.PNG?b=c.pdf#d"}},
             {"fileData": {"fileUri": "https://x.test/a.PNG?b=c.pdf#d", "mimeType": "image/png"}},
         ),
-        ({"type": "video_url", "video_url": {"url": "https://you.test/watch"}}, {"fileData": {"fileUri": "https://you.test/watch"}}),
+        (
+            {"type": "video_url", "video_url": {"url": "https://you.test/watch"}},
+            {"fileData": {"fileUri": "https://you.test/watch"}},
+        ),
         (
             {"type": "video_url", "video_url": {"url": "data:video/mp4;codecs=a;base64,QQ=="}},
             {"inlineData": {"mimeType": "video/mp4", "data": "QQ=="}},
@@ -121,7 +130,7 @@ def test_a_model_that_does_not_go_on_from_its_own_text_gets_the_user_s_last_word
             {"inlineData": {"mimeType": "text/plain", "data": "QQ=="}},
         ),
     ],
-)  # fmt: skip
+)
 def test_content_parts(part: JsonObject, expected: JsonObject) -> None:
     """Bytes go inline under their media type, links as links."""
     assert part_of(part) == expected
@@ -140,13 +149,19 @@ def test_content_parts(part: JsonObject, expected: JsonObject) -> None:
         ([{"type": "image_url", "image_url": {"url": "data:image/png,abc"}}], "messages[0].content[0].image_url"),
         ([{"type": "image_url", "image_url": {"url": "data:;base64,QQ=="}}], "messages[0].content[0].image_url"),
         ([{"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}], "messages[0].content[0].image_url"),
-        ([{"type": "input_audio", "input_audio": {"data": "QQ==", "format": "pcm24"}}], "messages[0].content[0].input_audio.format"),
+        (
+            [{"type": "input_audio", "input_audio": {"data": "QQ==", "format": "pcm24"}}],
+            "messages[0].content[0].input_audio.format",
+        ),
         ([{"type": "input_audio", "input_audio": {"format": "mp3"}}], "messages[0].content[0].input_audio.data"),
         ([{"type": "file", "file": {"file_id": "file-1"}}], "messages[0].content[0].file.file_id"),
         ([{"type": "file", "file": {}}], "messages[0].content[0].file.file_data"),
-        ([{"type": "file", "file": {"file_data": "QQ==", "filename": "a.exe"}}], "messages[0].content[0].file.file_data"),
+        (
+            [{"type": "file", "file": {"file_data": "QQ==", "filename": "a.exe"}}],
+            "messages[0].content[0].file.file_data",
+        ),
     ],
-)  # fmt: skip
+)
 def test_content_gemini_cannot_be_given_is_refused(content: Any, param: str) -> None:
     """Nothing of a message is dropped silently: the client is told the place."""
     with pytest.raises(ClientError) as refused:
@@ -276,7 +291,7 @@ def signatures(parts: list[JsonObject]) -> list[str | None]:
 )
 def test_calls_are_signed_as_they_were(details: Any, beside: str | None, expected: list[str | None]) -> None:
     """By id from the details, else by what stands beside the call; without any the first skips the check."""
-    extra = {"extra_content": {"google": {"thought_signature": beside}}} if beside else {}
+    extra: JsonObject = {"extra_content": {"google": {"thought_signature": beside}}} if beside else {}
     parts = answer(tool_calls=[call_of("a", **extra), call_of("b")], reasoning_details=details)
     assert signatures(parts) == expected
 
@@ -314,15 +329,27 @@ def test_thoughts_pictures_and_steps_of_server_tools_come_back() -> None:
     details = [
         {"type": "reasoning.text", "text": "summary", **ours},
         {"type": "reasoning.text", "text": "deep", "signature": "AA==", **ours},
-        {"type": "reasoning.server_tool_call", "tool_name": "executableCode", "arguments": '{"code":"1"}', "id": "server_0", **ours},
+        {
+            "type": "reasoning.server_tool_call",
+            "tool_name": "executableCode",
+            "arguments": '{"code":"1"}',
+            "id": "server_0",
+            **ours,
+        },
         encrypted("BB==", "server_0"),
-        {"type": "reasoning.server_tool_call", "tool_name": "codeExecutionResult", "result": '{"output":"1"}', "id": "server_1", **ours},
+        {
+            "type": "reasoning.server_tool_call",
+            "tool_name": "codeExecutionResult",
+            "result": '{"output":"1"}',
+            "id": "server_1",
+            **ours,
+        },
         {"type": "reasoning.server_tool_call", "tool_name": "functionResponse", "arguments": "{}", **ours},
         {"type": "reasoning.server_tool_call", "tool_name": "toolCall", "arguments": "{", **ours},
         {"type": "reasoning.server_tool_call", "tool_name": "toolCall", "arguments": "[]", **ours},
         {"type": "reasoning.server_tool_call", "tool_name": ["x"], "arguments": "[]", **ours},
         encrypted("CC==", "image_0"),
-    ]  # fmt: skip
+    ]
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,QQ=="}}
     parts = answer(content="t", images=[image], reasoning_details=details, tool_calls=[call_of("c")])
     assert parts == [
