@@ -99,7 +99,8 @@ class Answer:
             detail = delta["reasoning_details"][-1]
             detail["text"] += text
         else:
-            self._details -= self._is_thinking
+            if self._is_thinking:
+                self._details -= 1  # it goes on from an earlier chunk's, under that one's index
             detail = self._detail(delta, type="reasoning.text", text=text, id=None)
         if signature:
             detail["signature"] = signature

@@ -73,7 +73,7 @@ def _level(wish: Wish, thinking: Thinking | None, dropped: list[str]) -> JsonObj
     """Say an effort as a level; none is no level: unknown models are told a budget of 0, known ones think a little."""
     if wish.effort != OFF:
         return {"thinkingLevel": _LEVELS[wish.effort or "medium"]}
-    if thinking is None:
+    if thinking is not Thinking.LEVEL:
         return {"thinkingBudget": 0}
     dropped.append(wish.asked or "reasoning")
     return {"thinkingLevel": "minimal"}
