@@ -1,0 +1,1 @@
+"""Tests of `proxy.codecs.google`: tables, properties, and recorded answers."""
