@@ -17,7 +17,7 @@ reason.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -102,7 +102,7 @@ def middle_out(
     whole = Cut(list(messages), sum(prompt.messages), fits=False)
     goal = _Goal(room_tokens, messages_max)
     kept = _choose(units, goal)
-    if not goal.is_met(kept) and any(unit.is_marked for unit in units):
+    if _has_marked(units) and not (goal.is_met(kept) and _has_marked(kept)):
         kept = _choose([unit._replace(is_marked=False) for unit in units], goal)
     if not goal.allows(_size(kept)):
         return whole
@@ -173,6 +173,10 @@ def _has_mark(message: JsonObject) -> bool:
     return any(isinstance(part, dict) and part.get("cache_control") for part in (message, *parts))
 
 
+def _has_marked(units: Sequence[_Unit]) -> bool:
+    return any(unit.is_marked for unit in units)
+
+
 def _size(units: Sequence[_Unit]) -> int:
     return sum(unit.end - unit.start for unit in units)
 
@@ -227,9 +231,10 @@ def _cut_by_tokens(units: list[_Unit], room_tokens: int) -> list[_Unit]:
 
 
 def _centre(sums: Sequence[int], size: int, need: int) -> range:
-    """Find the fewest of the first `size` items that weigh as much as needed, all when none do.
+    """Find which of the first `size` items must go to weigh as much as needed, all when they do not.
 
-    They go from the centre outwards, of two as far from it the older first; `sums` are the weights summed up.
+    They go from the centre outwards, of two as far from it the older first. When a heavy one has gone last, those at
+    either edge may have gone in vain: they come back, the older first. `sums` are the weights summed up.
     """
 
     def weigh(length: int) -> int:
@@ -238,7 +243,9 @@ def _centre(sums: Sequence[int], size: int, need: int) -> range:
 
     length = bisect_left(range(size), need, key=weigh)
     start = (size - length) // 2
-    return range(start, start + length)
+    end = start + length
+    start = max(start, bisect_right(sums, sums[end] - need, hi=end + 1) - 1)
+    return range(start, min(end, bisect_left(sums, sums[start] + need, lo=start)))
 
 
 def _without(units: list[_Unit], free: list[_Unit], cut: range) -> list[_Unit]:
@@ -254,11 +261,8 @@ def _last_asked(units: Sequence[_Unit]) -> int:
 def _repair(units: list[_Unit], kept: list[_Unit]) -> list[_Unit]:
     """Let what is kept begin as the whole did: a user message first, if it was; never a reply (Anthropic, Gemini)."""
     first = next((unit.role for unit in units if unit.role not in _SYSTEM), None)
-    last = kept[_last_asked(kept)].start
     misfits = set()
-    for unit in kept:
-        if unit.start >= last:
-            break
+    for unit in kept[: _last_asked(kept)]:
         if unit.role in _SYSTEM:
             continue
         if unit.role not in _REPLIES and (first != "user" or unit.role == "user"):
