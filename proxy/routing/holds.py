@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from proxy.pricing import output_tokens_for, worst_case
-from proxy.routing.plan import Candidate, Plan, Skipped
+from proxy.routing.eligibility import Skipped
+from proxy.routing.plan import Candidate, Plan
 from proxy.routing.principal import OUTPUT_CAPS
 
 OUTPUT_TOKENS_FLOOR = 64

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import accumulate
 
 import pytest
 from hypothesis import assume, given
@@ -85,7 +86,7 @@ def test_the_middle_goes_first(letters: str, room: int, left: str) -> None:
         ("uactau", 50, "u0 a1 a4 u5"),
         ("ucttuau", 60, "u0 u4 a5 u6"),
         ("uctuctctu", 80, "u0 c4 t5 c6 t7 u8"),
-        # The old form of calls, whose replies have no id, and a reply nobody waits for.
+        # A reply without an id, and one nobody waits for.
         ("ucfuau", 50, "u0 u3 a4 u5"),
         ("uatuau", 55, "u0 u3 a4 u5"),
     ],
@@ -113,6 +114,33 @@ def test_calls_and_replies_find_each_other() -> None:
     messages[1]["tool_calls"] = [call("x")]
     done = middle_out(messages, weigh(messages), room_tokens=89)
     assert shown(done) == "u0 s1 c4 t5 t6 t7 u8"
+
+
+def test_a_second_reply_belongs_to_what_it_follows() -> None:
+    """The call has its reply; what stands between the two replies is no part of it."""
+    messages = spell("uctauautau")
+    messages[7]["tool_call_id"] = messages[2]["tool_call_id"]
+    assert shown(middle_out(messages, weigh(messages), room_tokens=99)) == "u0 c1 t2 a3 u6 t7 a8 u9"
+
+
+def test_the_old_form_of_a_call_goes_with_its_reply() -> None:
+    """`function_call` has no id: its reply is what follows."""
+    messages = spell("uafuau")
+    messages[1]["function_call"] = {"name": "look", "arguments": "{}"}
+    messages[2] = {"role": "function", "name": "look", "content": "f2"}
+    assert shown(middle_out(messages, weigh(messages), room_tokens=59)) == "u0 u3 a4 u5"
+
+
+@pytest.mark.parametrize(
+    ("tokens", "left"),
+    [
+        ([10, 60, 10, 10, 10, 10, 30], "u0 u2 a3 u4 a5 u6"),
+        ([10, 10, 10, 10, 60, 10, 30], "u0 a1 u2 a3 a5 u6"),
+    ],
+)
+def test_nothing_goes_in_vain(tokens: list[int], left: str) -> None:
+    """Where a heavy message off the centre has to go, those between may stay."""
+    assert kept("uauauau", 120, tokens=tokens) == left
 
 
 @pytest.mark.parametrize(
@@ -281,8 +309,8 @@ def test_the_next_turns_reuse_the_cut(messages: list[Message], percent: int, lat
     now = cut(messages, room=room)
     assume(now.fits and not now.truncated and keeps_its_front(now, messages))
     more = number([without_marks(message) for turn in later for message in turn], len(messages))
-    while now.tokens + tokens_of(more) > room:
-        more.pop()
+    lengths = accumulate(count_prompt({"messages": more}, MODEL).messages, initial=now.tokens)
+    more = more[: sum(length <= room for length in lengths) - 1]
     then = cut(messages + more, room=room)
     assert then.messages == now.messages + more
     assert then.dropped == now.dropped

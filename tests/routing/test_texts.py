@@ -128,7 +128,7 @@ def test_a_text_whose_ends_weigh_most_is_cut_until_it_fits() -> None:
 
 
 def test_the_rounds_of_an_agent_reuse_the_cut() -> None:
-    """All of them follow one wish, so nothing may go; the texts are shortened in blocks, alike for many rounds: 60 change it twice."""
+    """All follow one wish, so nothing may go; texts are shortened in blocks: in 60 rounds that changes twice."""
     messages = [say("Find it.")]
     shown: list[tuple[str, ...]] = []
     for index in range(60):
