@@ -23,7 +23,7 @@ from openrouter import VERSION, components
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, alias_generators
 from pydantic_core import SchemaValidator
 
-FINDINGS_MAX: Final = 8
+FINDINGS_MAX: Final = 50
 TAGS: Final = frozenset({"type", "role"})
 """Members that tell the kinds of a union apart."""
 URL_SAFE: Final = str.maketrans("+/", "-_")

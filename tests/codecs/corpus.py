@@ -291,7 +291,7 @@ def make_corpus(size: int = SIZE) -> list[JsonObject]:
 
     @seed(SEED)
     @settings(
-        max_examples=3 * size,
+        max_examples=2 * size,
         phases=[Phase.generate],
         database=None,
         deadline=None,
