@@ -13,13 +13,13 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-import anthropic
-import openai
-from anthropic.types import message_create_params
-from google import genai
-from google.genai import types
-from openai.types.chat import completion_create_params
-from openrouter import VERSION, components
+import anthropic  # type: ignore[import-not-found]  # these stand in .clients/, not in .venv/
+import openai  # type: ignore[import-not-found]
+from anthropic.types import message_create_params  # type: ignore[import-not-found]
+from google import genai  # type: ignore[import-not-found]
+from google.genai import types  # type: ignore[import-not-found]
+from openai.types.chat import completion_create_params  # type: ignore[import-not-found]
+from openrouter import VERSION, components  # type: ignore[import-not-found]
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, alias_generators
 from pydantic_core import SchemaValidator
 

@@ -97,7 +97,7 @@ FILES: Final = (
 @st.composite
 def text_parts(draw: Draw) -> JsonObject:
     """Make a text part, now and then with a cache breakpoint."""
-    part = {"type": "text", "text": draw(texts)}
+    part: JsonObject = {"type": "text", "text": draw(texts)}
     return part | {"cache_control": draw(one_of(*CACHE))} if draw(once_in(5)) else part
 
 
@@ -134,12 +134,13 @@ def users(draw: Draw) -> JsonObject:
 @st.composite
 def assistants(draw: Draw) -> JsonObject:
     """Make an answer: a text, parts of text or a refusal, sometimes with the reasoning that led to it."""
-    said = {"content": draw(texts)}
+    said: JsonObject = {"role": "assistant", "content": draw(texts)}
     if draw(once_in(8)):
-        said = {"content": [{"type": "text", "text": draw(texts)}]}
+        said["content"] = [{"type": "text", "text": draw(texts)}]
     elif draw(once_in(12)):
-        said = {"content": None, "refusal": "I cannot help with that."}
-    return {"role": "assistant"} | said | draw(thoughts())
+        said |= {"content": None, "refusal": "I cannot help with that."}
+    said |= draw(thoughts())
+    return said
 
 
 @st.composite
@@ -175,7 +176,7 @@ def tool_contents() -> st.SearchStrategy[Any]:
 @st.composite
 def conversations(draw: Draw) -> list[JsonObject]:
     """Make the messages: instructions, turns, tool loops, and an end that asks for an answer."""
-    messages = draw(st.lists(systems(), max_size=2))
+    messages: list[JsonObject] = draw(st.lists(systems(), max_size=2))
     for number in range(draw(st.integers(0, 3))):
         messages.append(draw(users()))
         if draw(once_in(2)):
