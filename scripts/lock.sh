@@ -19,6 +19,8 @@ source=pyproject.toml
 compile requirements.lock "$@" pyproject.toml
 compile requirements-dev.lock "$@" --group dev --constraint requirements.lock pyproject.toml
 compile requirements-pip.lock "$@" --group pyproject.toml:pip
+compile requirements-build.lock "$@" --group pyproject.toml:build --constraint requirements-dev.lock \
+    --constraint requirements-pip.lock
 compile requirements-mutants.lock "$@" --group pyproject.toml:mutants --constraint requirements-dev.lock
 
 for source in tests/clients/requirements-*.in; do
