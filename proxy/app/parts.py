@@ -12,8 +12,10 @@ from pathlib import Path
 
 from proxy.catalogue import load_catalogue
 from proxy.clock import Clock, SystemClock
+from proxy.codecs.anthropic import AnthropicCodec
+from proxy.codecs.google import GoogleCodec
 from proxy.codecs.openai import OpenAICodec
-from proxy.codecs.wire import Upstream
+from proxy.codecs.wire import Codec, Upstream
 from proxy.edge.auth import Authenticator
 from proxy.errors import LedgerUnavailable
 from proxy.files import RoutesFile
@@ -75,15 +77,22 @@ class Lines:
         known = self._lines.get(provider.name)
         if known is not None and known[0] is provider:
             return known[1]
-        flags = provider.flags
-        codec = OpenAICodec(
-            is_openrouter=provider.dialect is Dialect.OPENROUTER,
-            asks_usage=flags.stream_usage,
-            cap_field=flags.max_tokens_field,
-        )
-        line = Line(self._simulated if provider.dialect is Dialect.SIMULATED else self._http, codec)
+        line = Line(self._simulated if provider.dialect is Dialect.SIMULATED else self._http, make_codec(provider))
         self._lines[provider.name] = (provider, line)
         return line
+
+
+def make_codec(provider: Provider) -> Codec:
+    """Make the codec of a provider's dialect."""
+    if provider.dialect is Dialect.ANTHROPIC:
+        return AnthropicCodec()
+    if provider.dialect is Dialect.GOOGLE:
+        return GoogleCodec()
+    return OpenAICodec(
+        is_openrouter=provider.dialect is Dialect.OPENROUTER,
+        asks_usage=provider.flags.stream_usage,
+        cap_field=provider.flags.max_tokens_field,
+    )
 
 
 @asynccontextmanager

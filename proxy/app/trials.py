@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
-from proxy.app.parts import OPERATOR_KEY, Gateway, Settings, open_gateway
+from proxy.app.parts import OPERATOR_KEY, Gateway, Settings, make_codec, open_gateway
 from proxy.catalogue import load_catalogue
 from proxy.codecs.wire import Surface
 from proxy.edge.auth import build_principal, mint_key
 from proxy.edge.chat import new_id
 from proxy.errors import RequestError
 from proxy.files import load_table
-from proxy.gateway import Asked, Exchange, bound_cheaply
+from proxy.gateway import Asked, Exchange, cap_bounds, fit_plan
 from proxy.ledger.folder import digest_key
 from proxy.ledger.records import KeyRecord
 from proxy.routing.explain import as_json
@@ -30,8 +31,8 @@ def explain(settings: Settings, model: str, environ: Mapping[str, str] | None = 
     table = load_table(settings.config, environ=os.environ if environ is None else environ, catalogue=catalogue)
     body = {"model": model, "messages": [{"role": "user", "content": "Hello!"}]}
     plan = make_plan(body, principal=Principal(OPERATOR_KEY), table=table, facts=catalogue.find)
-    bounds = bound_cheaply(plan, len(orjson.dumps(body)))
-    return as_json(size(plan, bounds, room_nano_usd=plan.max_cost_nano_usd))
+    plan, bounds = asyncio.run(fit_plan(plan, body_bytes=len(orjson.dumps(body)), codec_of=make_codec))
+    return as_json(size(plan, cap_bounds(plan, bounds), room_nano_usd=plan.max_cost_nano_usd))
 
 
 async def test_model(settings: Settings, model: str) -> dict[str, Any]:

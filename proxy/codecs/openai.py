@@ -15,6 +15,7 @@ import orjson
 
 from proxy.codecs import failures
 from proxy.codecs.objects import parse_event, parse_object
+from proxy.codecs.plainness import plain_messages, say_effort
 from proxy.codecs.wire import UNKNOWN_ABILITIES, Abilities, Call, Frame, JsonObject, Reading
 from proxy.errors import Failure, FailureKind, UpstreamError
 from proxy.money import NANO_PER_USD, to_nano_usd
@@ -53,11 +54,12 @@ _TOTALS = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
 class OpenAICodec:
     """The codec of one provider that answers in OpenAI's shape."""
 
-    __slots__ = ("_asks_usage", "_cap_field", "_dropped")
+    __slots__ = ("_asks_usage", "_cap_field", "_dropped", "_is_openrouter")
 
     def __init__(self, *, is_openrouter: bool, asks_usage: bool = True, cap_field: str = "max_tokens") -> None:
         """Fix how this provider differs: the fields it knows, `stream_options.include_usage`, where a cap goes."""
         self._dropped = OWN_FIELDS if is_openrouter else OWN_FIELDS | OPENROUTER_FIELDS
+        self._is_openrouter = is_openrouter
         self._asks_usage = asks_usage
         self._cap_field = cap_field
 
@@ -68,6 +70,10 @@ class OpenAICodec:
         is_stream = body.get("stream") is True
         written = {name: value for name, value in body.items() if name not in self._dropped}
         written["model"] = model
+        dropped: tuple[str, ...] = ()
+        if not self._is_openrouter:
+            written["messages"] = plain_messages(body["messages"])
+            dropped = say_effort(body, written, abilities)
         if not self._asks_usage:
             written.pop("stream_options", None)
         elif is_stream:
@@ -75,7 +81,7 @@ class OpenAICodec:
             written["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
         if output_tokens_max is not None:
             self._cap(written, output_tokens_max)
-        return Call(path="/chat/completions", body=orjson.dumps(written), is_stream=is_stream)
+        return Call(path="/chat/completions", body=orjson.dumps(written), is_stream=is_stream, dropped=dropped)
 
     def stream(self, reading: Reading) -> OpenAIStream:
         """Begin to read one streamed reply."""

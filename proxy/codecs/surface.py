@@ -47,6 +47,8 @@ class View:
     """The upstream speaks OpenRouter's dialect already."""
     wants_usage: bool
     """The client asked for `stream_options.include_usage`."""
+    metadata: JsonObject | None = None
+    """What goes out as `openrouter_metadata`, with the reply or with the last chunk; None when it was not asked for."""
 
     @property
     def needs_every_chunk(self) -> bool:
@@ -71,6 +73,9 @@ def show_frame(frame: Frame, view: View, *, cost: Cost | None, is_first: bool) -
     if view.hides(chunk):
         return b""
     changed = _add_cost(chunk, cost)
+    if view.metadata is not None and not chunk.get("choices"):
+        chunk["openrouter_metadata"] = view.metadata
+        changed = True
     if view.needs_every_chunk:
         changed = _fill_chunk(chunk, view, is_first=is_first) or changed
     return event(orjson.dumps(chunk)) if changed else frame.raw
@@ -85,6 +90,8 @@ def show_reply(reply: JsonObject, view: View, *, cost: Cost | None) -> bytes:
             reply.setdefault("provider", view.provider)
             for choice in _choices(reply):
                 choice.setdefault("finish_reason", None)
+    if view.metadata is not None:
+        reply["openrouter_metadata"] = view.metadata
     return orjson.dumps(reply)
 
 

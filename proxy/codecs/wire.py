@@ -52,6 +52,8 @@ class Abilities:
     """It goes on from an assistant message at the end."""
     json_schema: bool = True
     """It has structured output of its own."""
+    efforts: tuple[str, ...] = ()
+    """Values of `reasoning_effort` it is known to take."""
 
 
 @dataclass(frozen=True, slots=True)

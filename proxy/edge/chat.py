@@ -22,7 +22,7 @@ from proxy.edge.body import ClientLeft, RawHeaders, parse_body, read_body
 from proxy.edge.errors import Headers, error_reply, error_status, send_reply, surface_of
 from proxy.edge.protocol import CUT, WHEN_LEFT
 from proxy.errors import ClientError, RequestError, Unauthenticated
-from proxy.gateway import Answer, Asked, Exchange, KeyChanged, Service
+from proxy.gateway import FORWARDED, VALUE_CHARS_MAX, Answer, Asked, Exchange, KeyChanged, Service
 from proxy.routing.table import Table
 from proxy.telemetry import Telemetry
 
@@ -87,6 +87,7 @@ class ChatEndpoint:
                 request_id=request_id,
                 app=_app_of(headers),
                 received_s=received_s,
+                forwarded=_forwarded(headers),
             )
             try:
                 await _Turn(Exchange(asked, self._service), asked.surface, send, scope, self._telemetry).run()
@@ -132,7 +133,8 @@ class _Turn:
         except RequestError as error:
             self._is_over = True
             self._status = error_status(error, self._surface)
-            reply = error_reply(error, self._surface, request_id=self._exchange.request_id)
+            routing = self._exchange.routing()
+            reply = error_reply(error, self._surface, request_id=self._exchange.request_id, routing=routing)
             reply.headers.extend(_encoded(self._exchange.failure_headers()))
             await send_reply(self._send, reply)
             self._exchange.error = error.code
@@ -198,6 +200,16 @@ def wished_id(headers: RawHeaders) -> str:
 def new_id() -> str:
     """Make a request id nobody has had, later ones sorting behind: the ledger's index then grows at its end only."""
     return f"req_{time.time_ns() // 1_000_000:011x}{_IDS.getrandbits(52):013x}"
+
+
+def _forwarded(headers: RawHeaders) -> dict[str, str]:
+    """Take the headers some providers are told too, printable, of bounded length and never the client's key."""
+    found = {
+        name.decode(): value.decode("latin-1")
+        for name, value in headers
+        if name in FORWARDED and len(value) <= VALUE_CHARS_MAX and not holds_key(headers, value)
+    }
+    return {name: value for name, value in found.items() if value.isascii() and value.isprintable()} if found else found
 
 
 def _app_of(headers: RawHeaders) -> str | None:

@@ -25,6 +25,32 @@ OVERLOAD_RETRY_AFTER_S = 1
 RETRY_AFTER_S_MAX = 31 * 86_400
 """Longest wait ever asked for: nothing here is refused for longer than a month's budget."""
 
+_ERROR_TYPES = {
+    "invalid_json": "invalid_request",
+    "invalid_value": "invalid_request",
+    "unknown_parameter": "invalid_request",
+    "price_unknown": "invalid_request",
+    "unsupported_media_type": "invalid_request",
+    "context_length_exceeded": "context_length_exceeded",
+    "missing_api_key": "authentication",
+    "invalid_api_key": "authentication",
+    "model_not_allowed": "permission_denied",
+    "content_policy": "content_policy_violation",
+    "budget_exceeded": "payment_required",
+    "max_cost_exceeded": "payment_required",
+    "upstream_credits": "payment_required",
+    "upstream_credentials": "payment_required",
+    "model_not_found": "not_found",
+    "no_endpoints": "not_found",
+    "not_found": "not_found",
+    "payload_too_large": "payload_too_large",
+    "rate_limit_exceeded": "rate_limit_exceeded",
+    "upstream_error": "provider_unavailable",
+    "overloaded": "provider_overloaded",
+    "upstream_timeout": "timeout",
+}
+"""OpenRouter's stable words for our codes (openrouter.md 4.4); its clients tell errors apart by them."""
+
 _INTERNAL = RequestError("The gateway met an internal error; its log names it under this request id.")
 
 
@@ -64,6 +90,7 @@ def error_object(error: BaseException, surface: Surface, attempts: Attempts = ()
     code: str | int = shown.code
     if surface is Surface.OPENROUTER:
         metadata["error_code"] = shown.code
+        metadata.setdefault("error_type", _ERROR_TYPES.get(shown.code, "server"))
         code = error_status(error, surface)
     fields: JsonObject = {"message": shown.message, "type": shown.type, "param": shown.param, "code": code}
     if metadata:
@@ -93,10 +120,16 @@ def error_headers(error: BaseException, *, request_id: str | None = None) -> Hea
 
 
 def error_reply(
-    error: BaseException, surface: Surface, attempts: Attempts = (), *, request_id: str | None = None
+    error: BaseException,
+    surface: Surface,
+    attempts: Attempts = (),
+    *,
+    request_id: str | None = None,
+    routing: JsonObject | None = None,
 ) -> ErrorReply:
-    """Give the whole HTTP answer for an error."""
-    body = error_body(error, surface, attempts)
+    """Give the whole HTTP answer for an error; `routing` goes out beside it as `openrouter_metadata`."""
+    beside = {} if routing is None else {"openrouter_metadata": routing}
+    body = orjson.dumps({"error": error_object(error, surface, attempts), **beside}, default=_name_type)
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     headers += error_headers(error, request_id=request_id)
     return ErrorReply(error_status(error, surface), headers, body)

@@ -6,9 +6,23 @@
 
 from __future__ import annotations
 
-from proxy.gateway.admission import KeyChanged, bound_cheaply
+from proxy.gateway.admission import KeyChanged, cap_bounds
 from proxy.gateway.attempt import Line
-from proxy.gateway.exchange import Answer, Asked, Exchange
+from proxy.gateway.errands import Asked
+from proxy.gateway.exchange import Answer, Exchange
+from proxy.gateway.fitting import fit_plan
+from proxy.gateway.forwarding import FORWARDED, VALUE_CHARS_MAX
 from proxy.gateway.service import Service
 
-__all__ = ["Answer", "Asked", "Exchange", "KeyChanged", "Line", "Service", "bound_cheaply"]
+__all__ = [
+    "FORWARDED",
+    "VALUE_CHARS_MAX",
+    "Answer",
+    "Asked",
+    "Exchange",
+    "KeyChanged",
+    "Line",
+    "Service",
+    "cap_bounds",
+    "fit_plan",
+]

@@ -7,7 +7,7 @@ fit either is the output clamped; and what is left below a useful answer is refu
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
 from proxy.errors import PolicyRefusal, PriceUnknown, RequestError, Unauthenticated
@@ -33,13 +33,14 @@ class KeyChanged(Unauthenticated):
     """
 
 
-async def admit(plan: Plan, ask: Ask, *, body_bytes: int) -> tuple[Plan, Admitted]:
+async def admit(plan: Plan, ask: Ask, *, input_bounds: Sequence[int]) -> tuple[Plan, Admitted]:
     """Get the plan admitted; gives it as admitted, with its caps and worst cases.
 
-    `ask` puts a sized plan to the ledger. Raises `PolicyRefusal`, `PriceUnknown` or `KeyChanged`.
+    `ask` puts a sized plan to the ledger; `input_bounds` are those of `bound_cheaply`. Raises `PolicyRefusal`,
+    `PriceUnknown` or `KeyChanged`.
     """
     room = plan.max_cost_nano_usd
-    sized = size(plan, bound_cheaply(plan, body_bytes), room_nano_usd=None)
+    sized = size(plan, cap_bounds(plan, input_bounds), room_nano_usd=None)
     _refuse_unpriced(sized)
     refused: Refused | None = None
     if room is None or hold_of(sized) <= room:
@@ -105,12 +106,18 @@ async def _ask(ask: Ask, plan: Plan) -> Admitted | Refused:
 
 
 def bound_cheaply(plan: Plan, body_bytes: int) -> list[int]:
-    """Bound the input by the bytes of the body; never more than the model can read, which it would refuse itself."""
-    bounds = []
-    for candidate in plan.candidates:
-        bound = input_bound(dict(candidate.body), body_bytes, model=candidate.target.model)
-        bounds.append(min(bound, candidate.target.facts.context_tokens or bound))
-    return bounds
+    """Bound the input of each candidate by the bytes of the body."""
+    return [
+        input_bound(dict(candidate.body), body_bytes, model=candidate.target.model) for candidate in plan.candidates
+    ]
+
+
+def cap_bounds(plan: Plan, input_bounds: Sequence[int]) -> list[int]:
+    """Cap bounds at what each model can read: beyond that it would refuse."""
+    return [
+        min(bound, candidate.target.facts.context_tokens or bound)
+        for candidate, bound in zip(plan.candidates, input_bounds, strict=True)
+    ]
 
 
 async def _bound_tightly(sized: Plan) -> list[int]:

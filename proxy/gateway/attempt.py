@@ -35,9 +35,9 @@ class Attempt:
     """One call of one candidate, from its hold to its end."""
 
     def __init__(
-        self, number: int, index: int, candidate: Candidate, *, line: Line, hold_nano_usd: int, parse_all: bool
+        self, number: int, index: int, candidate: Candidate, *, line: Line, errand: Errand, hold_nano_usd: int
     ) -> None:
-        """Write the call; nothing is sent before `open`."""
+        """Prepare; nothing is sent before `open`."""
         self.number = number
         self.index = index
         self.candidate = candidate
@@ -48,16 +48,8 @@ class Attempt:
         self._codec = line.codec
         self._started_s = 0.0
         self._counting: asyncio.Future[Usage] | None = None
-        body = dict(candidate.body)
-        call = line.codec.encode(body, model=candidate.target.model, output_tokens_max=candidate.output_tokens_max)
-        n = body.get("n")
-        errand = Errand(
-            provider=candidate.target.provider,
-            call=call,
-            clocks=candidate.clocks,
-            choices=n if isinstance(n, int) else 1,
-            parse_all=parse_all,
-        )
+        self.dropped = (*candidate.dropped, *errand.call.dropped)
+        """Fields of the request this target was not sent."""
         self.relay = Relay(errand, upstream=line.upstream, codec=line.codec)
 
     def start(self) -> AttemptStart:

@@ -13,37 +13,25 @@ from types import TracebackType
 from typing import Self
 
 from proxy.codecs.surface import Cost, View, show_reply
-from proxy.codecs.wire import JsonObject, Surface
+from proxy.codecs.wire import Codec, JsonObject
 from proxy.errors import Failure, LedgerUnavailable, UpstreamError
 from proxy.gateway.admission import admit, refusal
 from proxy.gateway.attempt import CLIENT_LEFT, Attempt, failure_of
+from proxy.gateway.errands import Asked, write_errand
+from proxy.gateway.fitting import fit_plan
+from proxy.gateway.forwarding import wants_metadata
 from proxy.gateway.headers import cost_headers, reply_headers, tried_headers
 from proxy.gateway.outflow import Outflow
 from proxy.gateway.service import Service
 from proxy.ledger.records import Admission, Admitted, Advance, AttemptEnd, KeyGone, Refused, Settlement
 from proxy.routing.holds import hold_of
-from proxy.routing.plan import Plan, make_plan, require_candidate
-from proxy.routing.principal import Principal
+from proxy.routing.metadata import describe_routing
+from proxy.routing.plan import Plan, make_plan
+from proxy.routing.refusals import require_candidate
 from proxy.routing.steps import GiveUp, Outcome, attempts_of, error_of, next_step
-from proxy.routing.table import Dialect, Table
+from proxy.routing.table import Dialect, Provider
 from proxy.telemetry import FinishedRequest
 from proxy.usage import CostSource
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """One client request, parsed at the door."""
-
-    body: JsonObject
-    body_bytes: int
-    surface: Surface
-    principal: Principal
-    table: Table
-    request_id: str
-    """As wished by the client, or ours."""
-    app: str | None
-    received_s: float
-    """Monotonic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +107,9 @@ class Exchange:
         plan = make_plan(
             self._asked.body, principal=self._asked.principal, table=self._asked.table, facts=self._service.facts
         )
+        plan, bounds = await fit_plan(plan, body_bytes=self._asked.body_bytes, codec_of=self._codec_of)
         require_candidate(plan, principal=self._asked.principal, table=self._asked.table)
-        self._plan, admitted = await admit(plan, self._ask_ledger, body_bytes=self._asked.body_bytes)
+        self._plan, admitted = await admit(plan, self._ask_ledger, input_bounds=bounds)
         self.request_id = admitted.request_id
         attempt = await self._run_chain(self._plan)
         if self._asked.body.get("stream") is True:
@@ -334,22 +323,32 @@ class Exchange:
         wants_usage = any(isinstance(options, dict) and options.get(name) is True for options, name in asks)
         provider = attempt.candidate.target.provider
         is_openrouter = provider.dialect is Dialect.OPENROUTER
-        return View(self._asked.surface, provider.name, is_openrouter=is_openrouter, wants_usage=wants_usage)
+        return View(
+            self._asked.surface,
+            provider.name,
+            is_openrouter=is_openrouter,
+            wants_usage=wants_usage,
+            metadata=None if is_openrouter else self.routing(attempt.index),
+        )
+
+    def routing(self, served: int | None = None) -> JsonObject | None:
+        """Describe the routing when the client asked for it (`X-OpenRouter-Metadata`) and there is a plan."""
+        if self._plan is None or not wants_metadata(self._asked.forwarded):
+            return None
+        return describe_routing(self._plan, self._outcomes, served)
 
     # --- small things ---------------------------------------------------------------------------------------------
 
     def _make_attempt(self, plan: Plan, index: int, number: int) -> Attempt:
         """Prepare a call; the first one holds enough for any that may follow, each later one for itself."""
         candidate = plan.candidates[index]
-        return Attempt(
-            number,
-            index,
-            candidate,
-            line=self._service.line(candidate.target.provider),
-            hold_nano_usd=hold_of(plan) if number == 1 else candidate.worst_case_nano_usd,
-            parse_all=self._asked.surface is Surface.OPENROUTER
-            and candidate.target.provider.dialect is not Dialect.OPENROUTER,
-        )
+        line = self._service.line(candidate.target.provider)
+        hold_nano_usd = hold_of(plan) if number == 1 else candidate.worst_case_nano_usd
+        errand = write_errand(candidate, self._asked, line.codec, created_s=int(self._clock.now_s()))
+        return Attempt(number, index, candidate, line=line, errand=errand, hold_nano_usd=hold_nano_usd)
+
+    def _codec_of(self, provider: Provider) -> Codec:
+        return self._service.line(provider).codec
 
     def _opened(self) -> Attempt:
         assert self._attempt is not None, "an admitted exchange has an attempt"

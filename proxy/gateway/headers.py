@@ -23,6 +23,10 @@ def reply_headers(request_id: str, alias: str, attempt: Attempt, *, overhead_s: 
     }
     if attempt.candidate.output_tokens_max is not None:
         headers["x-turnpike-clamped"] = f"max_tokens={attempt.candidate.output_tokens_max}"
+    if attempt.candidate.transforms is not None:
+        headers["x-turnpike-transforms"] = attempt.candidate.transforms
+    if attempt.dropped:
+        headers["x-turnpike-dropped"] = header_text(", ".join(dict.fromkeys(attempt.dropped)))
     return headers
 
 

@@ -161,13 +161,11 @@ def _matches(target: Target, slug: str) -> bool:
 
 def max_price_of(prices: Prices, wanted: MaxPrice | None) -> dict[str, float]:
     """Give the `max_price` that keeps OpenRouter to what is held, or lower where the client says so."""
-    pairs = {
-        "prompt": (prices.input, wanted and wanted.prompt),
-        "completion": (prices.output, wanted and wanted.completion),
-    }
-    if prices.request or (wanted and wanted.request is not None):
-        pairs["request"] = (prices.request, wanted and wanted.request)
-    return {name: float(_lower(own, theirs)) for name, (own, theirs) in pairs.items()}
+    wanted = wanted or MaxPrice()
+    most = {"prompt": _lower(prices.input, wanted.prompt), "completion": _lower(prices.output, wanted.completion)}
+    if prices.request or wanted.request is not None:
+        most["request"] = _lower(prices.request, wanted.request)
+    return {name: float(price) for name, price in most.items()}
 
 
 def _lower(own: Decimal, theirs: Decimal | None) -> Decimal:

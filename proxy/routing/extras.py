@@ -167,7 +167,7 @@ def _names(value: object, param: str) -> tuple[str, ...]:
     if value is None:
         return ()
     is_good = isinstance(value, list) and len(value) <= ENTRIES_MAX
-    if not is_good or not all(isinstance(name, str) and 0 < len(name) <= NAME_CHARS_MAX for name in value):  # type: ignore[union-attr,attr-defined]
+    if not is_good or not all(isinstance(name, str) and 0 < len(name) <= NAME_CHARS_MAX for name in value):  # type: ignore[attr-defined]
         raise ClientError(f"`{param}` must be a list of at most {ENTRIES_MAX} names.", param=param.partition(".")[0])
     return tuple(dict.fromkeys(value))  # type: ignore[call-overload]
 

@@ -17,6 +17,7 @@ from proxy.routing.middle_out import middle_out
 from proxy.routing.plan import MIDDLE_OUT, Candidate, Plan
 from proxy.routing.table import Dialect
 from proxy.routing.transforms import PromptTokens, overflow_message, room_of
+from proxy.tokens import surplus_percent
 
 CLAUDE_MESSAGES_MAX = 1_000
 """What OpenRouter holds Anthropic's models to when it cuts (openrouter.md 2.1); when we cut for it, so do we."""
@@ -47,6 +48,8 @@ def fit_contexts(plan: Plan, counts: Mapping[int, PromptTokens]) -> Plan:
             fitted.append((candidate, False))
         elif (cut := _cut(candidate, counted, context)) is not None:
             fitted.append((cut, True))
+        elif not _is_surely_too_long(candidate, counted, context):
+            fitted.append((candidate, False))
         else:
             told = _tell(candidate, counted, context)
             overflows.append((context, told))
@@ -75,6 +78,12 @@ def _is_too_long(candidate: Candidate, counted: PromptTokens, context_tokens: in
     return is_crowd or total > context_tokens
 
 
+def _is_surely_too_long(candidate: Candidate, counted: PromptTokens, context_tokens: int) -> bool:
+    """Tell whether it is too long by the lowest count there is; where counts are guesses, the provider decides."""
+    least = (counted.text + counted.tools) * 100 // surplus_percent(candidate.target.model)
+    return least + (asked_output_tokens(candidate.body) or 0) > context_tokens
+
+
 def _messages_max(candidate: Candidate) -> int | None:
     target = candidate.target
     is_claude = target.provider.dialect is Dialect.OPENROUTER and target.model.startswith("anthropic/")
@@ -93,7 +102,7 @@ def _cut(candidate: Candidate, counted: PromptTokens, context_tokens: int) -> Ca
     cut = middle_out(candidate.body["messages"], counted, room_tokens=room, messages_max=_messages_max(candidate))
     if not cut.fits:
         return None
-    told = f"{MIDDLE_OUT}; dropped={cut.dropped}; kept={len(cut.messages)}"
+    told = f"{MIDDLE_OUT}; dropped={cut.dropped}; kept={cut.kept}" if cut.is_cut else None
     return replace(candidate, body={**candidate.body, "messages": cut.messages}, transforms=told)
 
 

@@ -53,6 +53,6 @@ def find_lack(needs: frozenset[str], target: Target) -> str | None:
 
 def _kinds_of(content: list[Any]) -> Iterator[str]:
     for part in content:
-        kind = _KINDS.get(part.get("type")) if isinstance(part, dict) else None
+        kind = _KINDS.get(str(part.get("type"))) if isinstance(part, dict) else None
         if kind is not None:
             yield kind

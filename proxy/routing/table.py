@@ -174,7 +174,7 @@ class Target:
         known = self.facts.capabilities
         if not known and self.facts.output_tokens_max is None:
             return UNKNOWN_ABILITIES
-        thinking = known.get("thinking")
+        thinking, efforts = known.get("thinking"), known.get("efforts")
         return Abilities(
             output_tokens_max=self.facts.output_tokens_max,
             thinking=thinking if isinstance(thinking, Thinking) else None,
@@ -182,6 +182,7 @@ class Target:
             forced_tools=known.get("forced_tools") is not False,
             prefill=known.get("prefill") is not False,
             json_schema=known.get("json_schema") is not False,
+            efforts=efforts if isinstance(efforts, tuple) else (),
         )
 
     @property

@@ -1,0 +1,66 @@
+"""What OpenRouter's users send and nobody else's API takes (floor 1a, pure): taken out, or said the common way.
+
+OpenAI answers 400 to members it does not know, so a request made for OpenRouter would find no backup without this.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from proxy.codecs.wire import Abilities, JsonObject
+from proxy.errors import ClientError
+
+_OF_MESSAGES = ("reasoning_details", "reasoning", "annotations", "images")
+"""Members of answers that come back in the next turn; `reasoning_content` stays, as DeepSeek asks for it."""
+_OF_PARTS = ("cache_control", "prompt_cache_breakpoint")
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+"""From least to most (openrouter.md 1.4)."""
+
+
+def plain_messages(messages: list[Any]) -> list[Any]:
+    """Give messages without OpenRouter's own members; the very list when there are none."""
+    if not any(map(_is_special, messages)):
+        return messages
+    return [_plain(message) if _is_special(message) else message for message in messages]
+
+
+def say_effort(body: JsonObject, written: JsonObject, abilities: Abilities) -> tuple[str, ...]:
+    """Say OpenRouter's `reasoning` as `reasoning_effort` where the model is known to take one; names what is lost.
+
+    Raises `ClientError` when the request says both, and differently.
+    """
+    wish = body.get("reasoning")
+    if not isinstance(wish, dict) or wish.get("enabled") is False:
+        return ()
+    effort, said = wish.get("effort"), body.get("reasoning_effort")
+    if effort is not None and effort not in EFFORTS:
+        raise ClientError(f"`reasoning.effort` must be one of {', '.join(EFFORTS)}.", param="reasoning")
+    if effort is not None and said is not None and said != effort:
+        raise ClientError("`reasoning.effort` and `reasoning_effort` say two things; send one.", param="reasoning")
+    if effort is None or said is not None:
+        return ("reasoning",) if wish.get("max_tokens") is not None else ()
+    if not abilities.efforts:
+        return ("reasoning",)
+    rank = EFFORTS.index(effort)
+    written["reasoning_effort"] = min(abilities.efforts, key=lambda known: abs(EFFORTS.index(known) - rank))
+    return ()
+
+
+def _is_special(message: Any) -> bool:
+    content = message.get("content")
+    return any(name in message for name in _OF_MESSAGES) or (
+        content.__class__ is list
+        and any(name in part for part in content if isinstance(part, dict) for name in _OF_PARTS)
+    )
+
+
+def _plain(message: JsonObject) -> JsonObject:
+    kept = {name: value for name, value in message.items() if name not in _OF_MESSAGES}
+    content = kept.get("content")
+    if isinstance(content, list):
+        kept["content"] = [_plain_part(part) if isinstance(part, dict) else part for part in content]
+    return kept
+
+
+def _plain_part(part: JsonObject) -> JsonObject:
+    return {name: value for name, value in part.items() if name not in _OF_PARTS}

@@ -1,0 +1,53 @@
+"""From a client's request to one upstream call (part of the gateway, floor 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from proxy.codecs.wire import Codec, JsonObject, Surface
+from proxy.gateway.forwarding import forward
+from proxy.relay import Errand
+from proxy.routing.plan import Candidate
+from proxy.routing.principal import Principal
+from proxy.routing.table import Dialect, Table
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One client request, parsed at the door."""
+
+    body: JsonObject
+    body_bytes: int
+    surface: Surface
+    principal: Principal
+    table: Table
+    request_id: str
+    """As wished by the client, or ours."""
+    app: str | None
+    received_s: float
+    """Monotonic."""
+    forwarded: Mapping[str, str] = field(default_factory=dict)
+    """The client's headers that some providers are told too, names in lower case (`forwarding`)."""
+
+
+def write_errand(candidate: Candidate, asked: Asked, codec: Codec, *, created_s: int) -> Errand:
+    """Write the call of one candidate, and what the relay must know to read the reply."""
+    target = candidate.target
+    call = codec.encode(
+        dict(candidate.body),
+        model=target.model,
+        output_tokens_max=candidate.output_tokens_max,
+        abilities=target.abilities,
+    )
+    if asked.forwarded:
+        call = forward(call, asked.forwarded, target.provider.dialect)
+    n = candidate.body.get("n")
+    return Errand(
+        provider=target.provider,
+        call=call,
+        clocks=candidate.clocks,
+        choices=n if isinstance(n, int) else 1,
+        parse_all=asked.surface is Surface.OPENROUTER and target.provider.dialect is not Dialect.OPENROUTER,
+        created_s=created_s,
+    )
