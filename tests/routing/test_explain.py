@@ -10,7 +10,8 @@ import pytest
 from proxy.pricing import ModelFacts, Prices
 from proxy.routing.explain import Explained, as_json, explain, price_json
 from proxy.routing.holds import size
-from proxy.routing.plan import Plan, Skipped
+from proxy.routing.eligibility import Skipped
+from proxy.routing.plan import Plan
 from tests.routing.made import plan_of, prices, target
 
 CHEAP = ModelFacts(prices(1, 2), 128_000, 1_000)
