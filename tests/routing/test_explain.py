@@ -91,8 +91,11 @@ def test_prices_are_plain_decimals(price: str, text: str) -> None:
 def test_a_direct_backup_is_told_from_what_the_table_names() -> None:
     """Its reason says why it stands there."""
     plan = plan_of("or/a", target("b/a", is_backup=True), "c/c")
+    plan = replace(plan, skipped=(Skipped(target("d/d", is_backup=True), "D_KEY is not set"),))
     assert [row.reason for row in explain(plan)] == [
         "tried first",
         "direct backup, tried when or/a fails",
         "tried when b/a fails",
+        "direct backup, D_KEY is not set",
     ]
+    assert explain(plan_of(target("b/a", is_backup=True)))[0].reason == "direct backup, tried first"
