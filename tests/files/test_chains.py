@@ -339,7 +339,7 @@ def test_a_fixed_answer_is_a_target_like_any_other(tmp_path: Path) -> None:
     texts = [route.targets[-1].provider.simulation for route in routes.values()]
     assert [simulation.content for simulation in texts if simulation] == ["Later.", "Closed.", "404", "Later.", "Gone."]
     last = routes["last"].targets[-1]
-    assert last.facts == ModelFacts(Prices(Decimal(0), Decimal(0)))
+    assert last.facts == ModelFacts(Prices(Decimal(0), Decimal(0)), output_tokens_max=CONTENT_CHARACTERS_MAX)
     assert (last.provider.zdr, last.provider.data_collection, last.provider.not_ready) == (True, "deny", None)
     assert (last.provider.is_static, routes["last"].targets[0].provider.is_static) == (True, False)
     assert last.timeouts == Timeouts(total_s=9)
