@@ -1,4 +1,4 @@
-"""config/models.yaml: rows, families, makers' names (part of `catalogue`, floor 2); people edit it, so all is checked."""
+"""config/models.yaml: rows, families, makers' names (part of `catalogue`, floor 2); people edit it: all is checked."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ NOBODY = "none"
 
 _LIMITS = ("context", "output_max")
 _FIELDS = frozenset((*PRICES, *_LIMITS, "tiers", "source", "as_of", "capabilities"))
+_SECTION_FIELDS = frozenset({"source", "as_of", "models", "families"})
 _FAMILY_FIELDS = frozenset({"match", "capabilities", "source", "as_of"})
+_DIRECT_FIELDS = frozenset({"source", "as_of", "rules", "models", "hosts"})
 _RULE_FIELDS = frozenset({"match", "maker", "dots", "except"})
 
 Row = Mapping[str, Any]
@@ -97,6 +99,8 @@ def read_corrections(path: Path) -> Corrections:
     document = {} if document is None else document
     providers = _section(path, document, "providers")
     sections = {name: (f"providers.{name}", _section(path, providers, name)) for name in providers}
+    for place, section in sections.values():
+        _refuse_unknown(path, section, _SECTION_FIELDS, place)
     return Corrections(
         rows={name: _read_rows(path, place, section) for name, (place, section) in sections.items()},
         families={name: _read_families(path, place, section) for name, (place, section) in sections.items()},
@@ -134,6 +138,7 @@ def _read_families(path: Path, place: str, section: Row) -> tuple[Family, ...]:
 
 
 def _read_direct(path: Path, section: Row) -> Direct:
+    _refuse_unknown(path, section, _DIRECT_FIELDS, "direct")
     rules = []
     for number, rule in enumerate(_entries(path, section, "rules", "direct")):
         where = f"direct.rules.{number}"

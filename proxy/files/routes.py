@@ -9,6 +9,7 @@ from proxy.files.chains import TARGETS_MAX, Chain, Leg
 from proxy.files.document import Node
 from proxy.files.problems import Problems
 from proxy.files.schema import DefaultOptions
+from proxy.files.values import CONTENT_CHARACTERS_MAX
 from proxy.pricing import ModelFacts
 from proxy.routing.resolve import with_backups
 from proxy.routing.table import Catalogue, Dialect, Provider, Route, Target
@@ -63,7 +64,8 @@ def _build_target(leg: Leg, setting: Setting) -> Target:
     provider = leg.provider
     params = {**(setting.defaults.params or {}), **leg.params}
     if provider.is_static:  # free, whatever price the models around it name
-        return Target(provider, leg.model, ModelFacts(provider.price), leg.timeouts, params)
+        facts = ModelFacts(provider.price, output_tokens_max=CONTENT_CHARACTERS_MAX)
+        return Target(provider, leg.model, facts, leg.timeouts, params)
     known = ModelFacts()
     if "*" not in leg.model:
         known = setting.catalogue.find(provider.catalogue_name or provider.name, leg.model)

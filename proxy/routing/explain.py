@@ -8,6 +8,7 @@ from typing import Any
 from proxy.money import format_usd
 from proxy.pricing import Prices
 from proxy.routing.plan import Plan
+from proxy.routing.table import Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,12 @@ def explain(plan: Plan) -> tuple[Explained, ...]:
         for index, candidate in enumerate(plan.candidates)
     )
     left_out = tuple(
-        Explained(target=skip.target.name, included=False, reason=skip.reason, price=skip.target.facts.prices)
+        Explained(
+            target=skip.target.name,
+            included=False,
+            reason=_mark(skip.target, skip.reason),
+            price=skip.target.facts.prices,
+        )
         for skip in plan.skipped
     )
     return tried + left_out
@@ -44,9 +50,13 @@ def explain(plan: Plan) -> tuple[Explained, ...]:
 
 def _say_when(plan: Plan, index: int) -> str:
     if index == 0:
-        return "tried first"
-    backup = "direct backup, " if plan.candidates[index].target.is_backup else ""
-    return f"{backup}tried when {plan.candidates[index - 1].target.name} fails"
+        return _mark(plan.candidates[index].target, "tried first")
+    return _mark(plan.candidates[index].target, f"tried when {plan.candidates[index - 1].target.name} fails")
+
+
+def _mark(target: Target, reason: str) -> str:
+    """Tell a target that `direct_backup` added from those of the table."""
+    return f"direct backup, {reason}" if target.is_backup else reason
 
 
 def as_json(plan: Plan) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from proxy.pricing import ModelFacts, Prices
 from proxy.routing.table import Catalogue, Route, Table
 
 GPT_4O = ModelFacts(Prices(Decimal("2.5"), Decimal(10), source="catalogue"), 128_000, 16_384)
-CATALOGUE = Catalogue({"openai": {"gpt-4o": GPT_4O}, "openrouter": {"openai/gpt-4o": GPT_4O}})
+AT_OPENROUTER = replace(GPT_4O, capabilities={"direct": ("openai/gpt-4o",)})
+CATALOGUE = Catalogue({"openai": {"gpt-4o": GPT_4O}, "openrouter": {"openai/gpt-4o": AT_OPENROUTER}})
 
 
 def load(folder: Path, text: str | bytes, environ: Mapping[str, str] | None = None) -> Table:

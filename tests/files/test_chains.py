@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from proxy.files.chains import REFERENCES_DEEP_MAX, TARGETS_MAX
+from proxy.files.values import CONTENT_CHARACTERS_MAX
 from proxy.pricing import ModelFacts, Prices
 from proxy.routing.table import Route, Timeouts
 from tests.files.tables import GPT_4O, find_problems, load, load_models
@@ -202,3 +203,150 @@ def test_thousands_of_models_cost_no_recursion(tmp_path: Path) -> None:
     text = "models:\n" + "".join(f"  m{number}: m{number + 1}\n" for number in range(10_000)) + "  m10000: openai/x\n"
     found = find_problems(tmp_path, text)
     assert "more than 8 deep" in found[0].message
+
+
+def said(routes: dict[str, Route]) -> dict[str, tuple[tuple[str, ...] | None, bool]]:
+    """Give what each route says of requests that are too long."""
+    return {name: (route.transforms, route.prefers_larger) for name, route in routes.items()}
+
+
+def test_the_outermost_word_on_transforms_counts(tmp_path: Path) -> None:
+    """Its own, else that of the names it leads to, the nearest first; `[]` is a word too."""
+    models = """\
+  quiet: a/x
+  cuts: {targets: a/x, transforms: [middle-out, middle-out]}
+  never: {targets: [cuts], transforms: []}
+  waits: {targets: [cuts], prefer: larger_context}
+  deep: [never]
+  nearest: [deep, cuts]
+  first: [never, cuts]
+"""
+    assert said(load_models(tmp_path, models)) == {
+        "quiet": (None, False),
+        "cuts": (("middle-out",), False),
+        "never": ((), False),
+        "waits": (("middle-out",), True),
+        "deep": ((), False),
+        "nearest": (("middle-out",), False),
+        "first": ((), False),
+    }
+
+
+def test_defaults_speak_for_models_that_do_not(tmp_path: Path) -> None:
+    """For transforms and direct backups alike."""
+    text = """
+models:
+  quiet: openrouter/openai/gpt-4o
+  own: {targets: openrouter/openai/gpt-4o, transforms: [], direct_backup: false}
+  "*": openrouter/*
+defaults: {transforms: [middle-out], direct_backup: true}
+"""
+    table = load(tmp_path, text)
+    assert (table.routes["quiet"].transforms, names(table.routes["quiet"])[1:]) == (("middle-out",), ["openai/gpt-4o"])
+    assert (table.routes["own"].transforms, names(table.routes["own"])[1:]) == ((), [])
+    assert table.globs[0].transforms == ("middle-out",)
+    assert table.globs[0].targets[0].wants_backup
+
+
+def test_a_direct_backup_stands_behind_its_target(tmp_path: Path) -> None:
+    """Once, with the maker's facts and the target's clocks and params, and only where the chain does not name it."""
+    models = """\
+  plain: {targets: [openrouter/openai/gpt-4o, a/x, work/openai/gpt-4o], direct_backup: true}
+  named: {targets: [openrouter/openai/gpt-4o, openai/GPT-4o], direct_backup: true}
+  other: {targets: [openai/gpt-4o, openrouter/openai/gpt-4o], direct_backup: true}
+  nobody: {targets: [openrouter/openai/gpt-4o-mini, a/x], direct_backup: true}
+  dear:
+    targets:
+      - {target: openrouter/openai/gpt-4o, price: {input: $9/M, output: $9/M}, context: 4k, timeouts: {idle: 3s}}
+    params: {seed: 1}
+    direct_backup: true
+"""
+    text = f"providers: {{a: {{dialect: simulated}}, work: {{dialect: openrouter}}}}\nmodels:\n{models}"
+    table = load(tmp_path, text, {"OPENAI_API_KEY": "k"})
+    chains = {name: names(route) for name, route in table.routes.items()}
+    assert chains == {
+        "plain": ["openrouter/openai/gpt-4o", "openai/gpt-4o", "a/x", "work/openai/gpt-4o"],
+        "named": ["openrouter/openai/gpt-4o", "openai/GPT-4o"],
+        "other": ["openai/gpt-4o", "openrouter/openai/gpt-4o"],
+        "nobody": ["openrouter/openai/gpt-4o-mini", "a/x"],
+        "dear": ["openrouter/openai/gpt-4o", "openai/gpt-4o"],
+    }
+    assert [target.is_backup for target in table.routes["plain"].targets] == [False, True, False, False]
+    first, backup = table.routes["dear"].targets
+    assert (first.wants_backup, backup.wants_backup) == (True, False)
+    assert (backup.facts, backup.provider) == (GPT_4O, table.providers["openai"])
+    assert (backup.timeouts, backup.params) == (first.timeouts, first.params) == (Timeouts(idle_s=3), {"seed": 1})
+    assert table.notes == (
+        "openrouter is not ready, OPENROUTER_API_KEY is not set: skipped in plain, named, other, nobody, dear",
+        "direct_backup: no maker's name is known for openrouter/openai/gpt-4o-mini; write the target yourself",
+    )
+
+
+def test_the_outermost_word_on_direct_backups_counts(tmp_path: Path) -> None:
+    """An outer name may want none, or all."""
+    models = """\
+  inner: {targets: openrouter/openai/gpt-4o, direct_backup: true}
+  off: {targets: [inner], direct_backup: false}
+  silent: [inner]
+  on: {targets: [off, a/x], direct_backup: true}
+"""
+    routes = load_models(tmp_path, models)
+    assert {name: len(route.targets) for name, route in routes.items()} == {"inner": 2, "off": 1, "silent": 2, "on": 3}
+
+
+def test_a_maker_that_is_not_ready_is_noted_like_any_other(tmp_path: Path) -> None:
+    """Its backup stands in the chain and is skipped."""
+    text = "models: {m: {targets: [openrouter/openai/gpt-4o], direct_backup: true}}"
+    table = load(tmp_path, text, {"OPENROUTER_API_KEY": "k"})
+    assert names(table.routes["m"]) == ["openrouter/openai/gpt-4o", "openai/gpt-4o"]
+    assert table.notes == ("openai is not ready, OPENAI_API_KEY is not set: skipped in m",)
+
+
+def test_direct_backups_count_towards_the_eight(tmp_path: Path) -> None:
+    """Seven and one are eight; one more is told at the model."""
+
+    def text(fillers: int) -> str:
+        listed = ", ".join(f"a/{number}" for number in range(fillers))
+        options = f"{{targets: [openrouter/openai/gpt-4o, {listed}], direct_backup: true}}"
+        return f"providers: {{a: {{dialect: simulated}}}}\nmodels:\n  m: {options}\n"
+
+    assert len(load(tmp_path, text(TARGETS_MAX - 2)).routes["m"].targets) == TARGETS_MAX
+    (problem,) = find_problems(tmp_path, text(TARGETS_MAX - 1))
+    assert (problem.path, problem.line) == ("models.m", 3)
+    assert "more than 8 targets with its direct backups" in problem.message
+
+
+def test_a_backup_needs_no_price_of_its_own_to_keep_a_budget(tmp_path: Path) -> None:
+    """Prices are asked of what the file names."""
+    text = "models: {m: {targets: [openrouter/openai/gpt-4o, openai/gpt-4o], direct_backup: true}}\n"
+    text += "keys: [{name: x, key: abcdefgh, budget: $5}]\n"
+    assert load(tmp_path, text).keys[0].budget
+    (problem,) = find_problems(tmp_path, text.replace("openrouter/openai/gpt-4o", "openrouter/odd"))
+    assert "the price of `openrouter/odd` is not known" in problem.message
+
+
+def test_a_fixed_answer_is_a_target_like_any_other(tmp_path: Path) -> None:
+    """Free whatever the model around it costs, kept nowhere, its text as written."""
+    models = """\
+  last: {targets: [a/x, {static: {content: Later.}}], price: {input: $5/M, output: $5/M}, timeouts: {total: 9s}}
+  alone: {static: {content: Closed.}}
+  listed: [{static: {content: 404}}]
+  "gone-*": {static: {content: Gone.}}
+  static: [last]
+"""
+    routes = load_models(tmp_path, models)
+    assert {name: names(route)[-1] for name, route in routes.items()} == dict.fromkeys(routes, "static/static")
+    texts = [route.targets[-1].provider.simulation for route in routes.values()]
+    assert [simulation.content for simulation in texts if simulation] == ["Later.", "Closed.", "404", "Later.", "Gone."]
+    last = routes["last"].targets[-1]
+    assert last.facts == ModelFacts(Prices(Decimal(0), Decimal(0)), output_tokens_max=CONTENT_CHARACTERS_MAX)
+    assert (last.provider.zdr, last.provider.data_collection, last.provider.not_ready) == (True, "deny", None)
+    assert (last.provider.is_static, routes["last"].targets[0].provider.is_static) == (True, False)
+    assert last.timeouts == Timeouts(total_s=9)
+
+
+def test_a_fixed_answer_has_a_limit(tmp_path: Path) -> None:
+    """It is held in memory for as long as the table."""
+    text = "models: {m: {static: {content: '%s'}}}"
+    assert load(tmp_path, text % ("x" * CONTENT_CHARACTERS_MAX)).routes
+    assert "at most 32768 characters" in find_problems(tmp_path, text % ("x" * (CONTENT_CHARACTERS_MAX + 1)))[0].message

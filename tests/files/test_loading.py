@@ -61,7 +61,9 @@ def test_flags_are_data_of_the_known_providers(tmp_path: Path) -> None:
     assert table.providers["openrouter"].flags == ProviderFlags(billed_when_cut=False)
     assert table.providers["openai"].flags == ProviderFlags(max_tokens_field="max_completion_tokens")
     assert table.providers["xai"].flags == ProviderFlags()
-    assert table.providers["mistral"].flags == ProviderFlags(stream_usage=False)
+    mistral, groq = table.providers["mistral"].flags, table.providers["groq"].flags
+    assert (mistral.stream_usage, mistral.renamed["seed"]) == (False, "random_seed")
+    assert groq.unsupported == {"logit_bias", "logprobs", "n", "top_logprobs"}
     assert table.providers["own"].flags == ProviderFlags()
 
 
@@ -195,6 +197,15 @@ def test_another_account_of_a_known_address_is_priced_like_it(tmp_path: Path) ->
     providers = "providers: {spare: {dialect: openai, base_url: 'https://api.openai.com/v1'}}\n"
     table = load(tmp_path, f"{providers}models: {{chat: spare/gpt-4o}}")
     assert table.routes["chat"].targets[0].facts.context_tokens == 128_000
+
+
+def test_privacy_is_the_operators_word(tmp_path: Path) -> None:
+    """Nobody is taken to be discreet; who stores nothing has nothing to train on."""
+    text = f"providers: {{openai: {{zdr: true}}, groq: {{data_collection: deny}}, xai: {{zdr: false}}}}\n{CHAT}"
+    providers = load(tmp_path, text).providers
+    asked = [providers[name] for name in ("openai", "groq", "xai", "cohere")]
+    found = [(provider.zdr, provider.data_collection) for provider in asked]
+    assert found == [(True, "deny"), (False, "deny"), (False, "allow"), (False, "allow")]
 
 
 def test_notes_say_what_is_skipped_and_what_is_silent(tmp_path: Path) -> None:

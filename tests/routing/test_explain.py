@@ -87,3 +87,16 @@ def test_without_any_price_there_is_no_worst_case() -> None:
 def test_prices_are_plain_decimals(price: str, text: str) -> None:
     """No exponents: people and spreadsheets read them."""
     assert price_json(prices(price, price)) == {"input": text, "output": text, "source": "routes.yaml", "as_of": ""}
+
+
+def test_a_direct_backup_is_told_from_what_the_table_names() -> None:
+    """Its reason says why it stands there."""
+    plan = plan_of("or/a", target("b/a", is_backup=True), "c/c")
+    plan = replace(plan, skipped=(Skipped(target("d/d", is_backup=True), "D_KEY is not set"),))
+    assert [row.reason for row in explain(plan)] == [
+        "tried first",
+        "direct backup, tried when or/a fails",
+        "tried when b/a fails",
+        "direct backup, D_KEY is not set",
+    ]
+    assert explain(plan_of(target("b/a", is_backup=True)))[0].reason == "direct backup, tried first"

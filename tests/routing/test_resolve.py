@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,8 +12,8 @@ from proxy.errors import ClientError, NotFound, PermissionRefused
 from proxy.pricing import ModelFacts, Prices
 from proxy.routing.principal import Principal
 from proxy.routing.resolve import NEAR_NAMES_MAX, NEAR_SEARCHED_MAX, Resolved, merge_facts, near_names, resolve, shown
-from proxy.routing.table import Catalogue, Table
-from tests.routing.made import ANYONE, prices, table, target
+from proxy.routing.table import Catalogue, Dialect, Provider, Simulation, Table, Target, Timeouts
+from tests.routing.made import ANYONE, prices, provider, table, target
 
 FILE = prices(1)
 CATALOGUED = prices(3, source="catalogue")
@@ -118,6 +120,89 @@ def test_any_name_resolves_behind_a_star(model: str) -> None:
     """Behind `*` every name is one; nothing a client writes breaks the look-up."""
     (found,) = ask(model, asked_of=table({"*": ["or/*"]})).targets
     assert found.model == model.removeprefix("@preset/")
+
+
+# Direct backups.
+
+SOLD = Catalogue(
+    {
+        "or": {
+            "openai/gpt-4o": ModelFacts(CATALOGUED, capabilities={"direct": ("openai/gpt-4o",)}),
+            "openai/gpt-4o:nitro": ModelFacts(CATALOGUED, capabilities={"direct": ("openai/gpt-4o",)}),
+            "openai/gpt-4o:online": ModelFacts(CATALOGUED, capabilities={"direct": ("openai/gpt-4o",)}),
+            "openai/gpt-4o:free": ModelFacts(FREE),
+            "meta/llama": ModelFacts(CATALOGUED, capabilities={"direct": ("down/llama", "groq/llama", "gone/llama")}),
+            "meta/alone": ModelFacts(CATALOGUED, capabilities={"direct": ("down/alone",)}),
+            "meta/strange": ModelFacts(CATALOGUED, capabilities={"direct": ("gone/strange",)}),
+        },
+        "openai": {"gpt-4o": ModelFacts(CATALOGUED, 128_000)},
+    }
+)
+MAKERS = {
+    "openai": provider("openai"),
+    "groq": replace(provider("groq"), price=FILE),
+    "down": provider("down", not_ready="DOWN_KEY is not set"),
+}
+
+
+def backed(*targets: str | Target) -> Table:
+    """Make a table of one glob whose OpenRouter targets want backups."""
+    made = [target(part, wants_backup=part.startswith("or")) if isinstance(part, str) else part for part in targets]
+    return replace(table({"*": made}), providers=MAKERS)
+
+
+@pytest.mark.parametrize(
+    ("model", "chain", "targets", "skipped"),
+    [
+        ("openai/gpt-4o", ["or/*"], ["or/openai/gpt-4o", "openai/gpt-4o"], []),
+        ("openai/gpt-4o", ["or/*", "groq/x"], ["or/openai/gpt-4o", "openai/gpt-4o", "groq/x"], []),
+        ("openai/gpt-4o", ["or/*", "openai/gpt-4o"], ["or/openai/gpt-4o", "openai/gpt-4o"], []),
+        ("openai/gpt-4o", ["or/*", "or2/*"], ["or/openai/gpt-4o", "openai/gpt-4o", "or2/openai/gpt-4o"], []),
+        ("openai/gpt-4o:nitro", ["or/*"], ["or/openai/gpt-4o:nitro", "openai/gpt-4o"], []),
+        ("openai/gpt-4o:online", ["or/*"], ["or/openai/gpt-4o:online"], ["openai/gpt-4o"]),
+        ("openai/gpt-4o:free", ["or/*"], ["or/openai/gpt-4o:free"], []),
+        ("x:online", [target("or/openai/gpt-4o", wants_backup=True)], ["or/openai/gpt-4o"], []),
+        ("meta/llama", ["or/*"], ["or/meta/llama", "groq/llama"], []),
+        ("meta/alone", ["or/*"], ["or/meta/alone", "down/alone"], []),
+        ("meta/strange", ["or/*"], ["or/meta/strange"], []),
+        ("qwen/unknown", ["or/*"], ["or/qwen/unknown"], []),
+    ],
+)
+def test_behind_a_glob_the_backup_is_found_at_the_request(
+    model: str, chain: list[str | Target], targets: list[str], skipped: list[str]
+) -> None:
+    """The same model at its maker, of several the first that is ready; not twice, nor for what only OpenRouter has."""
+    resolved = resolve(model, principal=ANYONE, table=backed(*chain), facts=SOLD.find)
+    assert names(resolved) == targets
+    assert [left_out.name for left_out, _ in resolved.skipped] == skipped
+
+
+def test_a_backup_has_the_maker_s_facts() -> None:
+    """Price and context are the maker's, its own price beats the catalogue's; clocks and defaults are the target's."""
+    clocks = Timeouts(idle_s=3)
+    asking = target("or/*", wants_backup=True, timeouts=clocks, params={"seed": 1}, facts=ModelFacts(FILE, 9))
+    _, backup = resolve("openai/gpt-4o", principal=ANYONE, table=backed(asking), facts=SOLD.find).targets
+    assert (backup.facts, backup.is_backup, backup.wants_backup) == (ModelFacts(CATALOGUED, 128_000), True, False)
+    assert (backup.timeouts, backup.params) == (clocks, {"seed": 1})
+    _, hosted = resolve("meta/llama", principal=ANYONE, table=backed("or/*"), facts=SOLD.find).targets
+    assert hosted.facts.prices == FILE
+
+
+def test_another_account_s_models_are_looked_up_under_the_known_name() -> None:
+    """The catalogue knows companies, not accounts."""
+    spare = replace(provider("or-spare"), catalogue_name="or")
+    asking = Target(spare, "*", wants_backup=True)
+    resolved = resolve("openai/gpt-4o", principal=ANYONE, table=backed(asking), facts=SOLD.find)
+    assert names(resolved) == ["or-spare/openai/gpt-4o", "openai/gpt-4o"]
+    assert resolved.targets[0].facts.prices == CATALOGUED
+
+
+def test_a_fixed_answer_serves_every_suffix() -> None:
+    """It is the last resort of whatever was asked for."""
+    static = Target(Provider("static", Dialect.SIMULATED, simulation=Simulation(content="Later.")), "static")
+    chain = table({"chat": [target("or/a"), target("openai/a"), static], "*": [static]})
+    assert names(ask("chat:free", asked_of=chain)) == ["or/a:free", "static/static"]
+    assert names(ask("other:online", asked_of=chain)) == ["static/static"]
 
 
 # Defaults.

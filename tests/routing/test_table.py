@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, fields, replace
 from typing import Any
 
 import pytest
 
+from proxy.codecs.wire import UNKNOWN_ABILITIES, Abilities, Thinking
 from proxy.pricing import ModelFacts
-from proxy.routing.table import Catalogue, Dialect, Provider, Retry, Route, Secret, Table, Target
+from proxy.routing.table import Catalogue, Dialect, Provider, ProviderFlags, Retry, Route, Secret, Table, Target
 from tests.routing.made import provider, target
 
 
@@ -53,6 +54,38 @@ def test_a_catalogue_knows_what_it_was_told() -> None:
     assert catalogue.find("acme", "x") == catalogue.find("other", "m") == Catalogue().find("a", "b") == ModelFacts()
     assert list(catalogue.list_models("acme")) == ["m", "n"]
     assert list(catalogue.list_models("other")) == []
+
+
+def test_abilities_are_what_is_known_of_the_model() -> None:
+    """What is not known is given the benefit of the doubt, and costs nothing to ask."""
+    assert target("a/m").abilities is UNKNOWN_ABILITIES
+    assert target("a/m", facts=ModelFacts(output_tokens_max=5)).abilities == Abilities(output_tokens_max=5)
+    assert target("a/m", facts=ModelFacts(capabilities={"direct": ("b/m",)})).abilities == UNKNOWN_ABILITIES
+    known: dict[str, object] = {
+        "thinking": Thinking.ADAPTIVE,
+        "sampling": False,
+        "forced_tools": False,
+        "prefill": False,
+    }
+    facts = ModelFacts(output_tokens_max=5, capabilities={**known, "json_schema": False})
+    assert target("a/m", facts=facts).abilities == Abilities(5, Thinking.ADAPTIVE, False, False, False, False)
+    facts = ModelFacts(capabilities={"sampling": True, "json_schema": True})
+    assert target("a/m", facts=facts).abilities == Abilities()
+
+
+def test_a_target_refuses_and_renames_what_its_provider_or_its_model_does() -> None:
+    """Both lists together; of two names for a field the model's counts."""
+    flags = ProviderFlags(unsupported=frozenset({"n"}), renamed={"seed": "random_seed", "stop": "halt"})
+    strict = replace(provider("a"), flags=flags)
+    plain, apart = Target(strict, "m"), Target(strict, "m", ModelFacts(capabilities={"sampling": False}))
+    assert plain.unsupported is flags.unsupported
+    assert plain.renamed is flags.renamed
+    assert (apart.unsupported, apart.renamed) == (plain.unsupported, plain.renamed)
+    own: dict[str, object] = {"unsupported": frozenset({"logprobs"}), "renamed": {"seed": "dice"}}
+    picky = Target(strict, "m", ModelFacts(capabilities=own))
+    assert picky.unsupported == {"n", "logprobs"}
+    assert picky.renamed == {"seed": "dice", "stop": "halt"}
+    assert (target("b/m").unsupported, target("b/m").renamed) == (frozenset(), {})
 
 
 @pytest.mark.parametrize("value", [Table("t", {}, {}), Route("r", ()), Target(provider("a"), "m"), provider("a")])

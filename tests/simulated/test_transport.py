@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from typing import Any
 
@@ -15,7 +16,7 @@ from proxy.errors import FailureKind, UpstreamError
 from proxy.routing.table import Dialect, Provider, Simulation
 from proxy.simulated import SimulatedUpstream, transport
 from proxy.simulated.transport import is_failing
-from tests.simulated.conftest import BYTES_MAX, ask, call_of, events_of, provider_of, stream, text_of
+from tests.simulated.conftest import BYTES_MAX, HELLO, ask, call_of, events_of, provider_of, stream, text_of
 
 WEATHER = {
     "type": "function",
@@ -312,3 +313,53 @@ async def test_calls_are_counted_for_each_provider(upstream: SimulatedUpstream) 
         await outcome(other)
     assert sorted(outcomes[:2]) == [200, 500]
     assert outcomes[:2] == outcomes[2:]
+
+
+LAST_RESORT = "Please try again later.\n\nAll models are busy: \u00e9, \N{GRINNING FACE}."
+ANY_BODY = [
+    {},
+    {"messages": []},
+    {"messages": "none", "n": 0, "max_tokens": -1},
+    {"messages": [*HELLO, 5], "max_tokens": 1, "n": 3, "tools": [WEATHER], "tool_choice": "required"},
+    {"response_format": {"type": "json_object"}, "stream_options": 5, "model": None},
+]
+
+
+def last_resort() -> Provider:
+    """Make the provider of a fixed answer."""
+    return Provider("static", Dialect.SIMULATED, simulation=Simulation(0.0, math.inf, content=LAST_RESORT))
+
+
+@pytest.mark.parametrize("body", ANY_BODY)
+async def test_a_fixed_answer_is_given_to_whatever_is_asked(upstream: SimulatedUpstream, body: dict[str, Any]) -> None:
+    """At once and whole, with its usage, where a model would refuse, cut it or call a tool."""
+    started_s = time.monotonic()
+    call = Call("/anything", orjson.dumps(body), is_stream=False)
+    reply = orjson.loads(await (await upstream.open(last_resort(), call, connect_timeout_s=1.0)).read_all(BYTES_MAX))
+    (choice,) = reply["choices"]
+    assert (choice["message"]["content"], choice["finish_reason"]) == (LAST_RESORT, "stop")
+    assert reply["usage"]["completion_tokens"] > 1
+    assert reply["usage"]["prompt_tokens"] == (3 if "tools" in body else 0)
+    assert time.monotonic() - started_s < 1
+
+
+@pytest.mark.parametrize("body", ANY_BODY)
+@pytest.mark.parametrize("wants_usage", [True, False])
+async def test_a_fixed_answer_is_streamed_to_whatever_is_asked(
+    upstream: SimulatedUpstream, body: dict[str, Any], wants_usage: bool
+) -> None:
+    """In events like any other, all of them there at once."""
+    started_s = time.monotonic()
+    fields = {**body, "stream": True, "stream_options": {"include_usage": wants_usage}}
+    reply = await upstream.open(last_resort(), Call("/x", orjson.dumps(fields), is_stream=True), connect_timeout_s=1.0)
+    events = events_of(await reply.read_all(BYTES_MAX))
+    assert (events[-1], "usage" in events[-2]) == ("[DONE]", wants_usage)
+    assert text_of(events) == LAST_RESORT
+    assert time.monotonic() - started_s < 1
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"\xff{", b"null"])
+async def test_a_fixed_answer_needs_no_body_it_can_read(upstream: SimulatedUpstream, body: bytes) -> None:
+    """It asks nothing."""
+    reply = await upstream.open(last_resort(), Call("/x", body, is_stream=False), connect_timeout_s=1.0)
+    assert orjson.loads(await reply.read_all(BYTES_MAX))["choices"][0]["message"]["content"] == LAST_RESORT
