@@ -23,7 +23,7 @@ def budget(tokens: int, **more: Any) -> JsonObject:
 
 
 def told(
-    thinking: Thinking | None, *messages: JsonObject, **fields: Any
+    thinking: Thinking | None, /, *messages: JsonObject, **fields: Any
 ) -> tuple[JsonObject | None, str | None, tuple[str, ...]]:
     """Give what a model of this kind is told, and what is lost."""
     call = encode(*messages, abilities=Abilities(thinking=thinking), **fields)
