@@ -157,7 +157,7 @@ counts = st.integers(0, 10**6)
 
 
 @given(counts, counts, counts, counts, counts, counts)
-def test_what_is_written_is_read_back(  # noqa: PLR0913 -- one for each count
+def test_what_is_written_is_read_back(
     input_: int, output: int, cached: int, five: int, hour: int, thinking: int
 ) -> None:
     """Every part, exactly: the books and the client see the same."""
