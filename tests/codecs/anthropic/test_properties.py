@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from proxy.codecs.anthropic import AnthropicCodec
 from proxy.codecs.anthropic.reasoning import FORMAT
-from proxy.codecs.wire import Abilities, JsonObject, Thinking
+from proxy.codecs.wire import Abilities, Call, JsonObject, Thinking
 from proxy.errors import ClientError
 from tests.codecs.anthropic.asking import answered, encode, function, text
 from tests.codecs.anthropic.reading import END, begin, replied, stop, streamed, thoughts, use, words
@@ -73,8 +73,8 @@ chats = st.lists(spoken() | looped(), max_size=6).map(lambda parts: [message for
 @given(chats, abilities, st.booleans())
 def test_any_chat_keeps_to_anthropic_s_rules(messages: list[JsonObject], able: Abilities, offers: bool) -> None:
     """Roles take turns, the user begins, nothing is empty, and results stand right behind their calls."""
-    fields = {"tools": [function()]} if offers else {}
-    body = orjson.loads(encode(messages=messages, abilities=able, **fields).body)
+    more: JsonObject = {"tools": [function()]} if offers else {}
+    body = orjson.loads(encode(messages=messages, abilities=able, **more).body)
     sent = body["messages"]
     assert sent[0]["role"] == "user"
     assert all(first["role"] != second["role"] for first, second in pairwise(sent))
@@ -95,7 +95,8 @@ def test_any_chat_keeps_to_anthropic_s_rules(messages: list[JsonObject], able: A
         if turn["role"] == "user":
             before = sent[place - 1]["content"] if place else []
             assert kinds.count("tool_result") == sum(block["type"] == "tool_use" for block in before)
-    assert len(calls := [b["id"] for b in blocks if b["type"] == "tool_use"]) == len(set(calls))
+    calls = [block["id"] for block in blocks if block["type"] == "tool_use"]
+    assert len(calls) == len(set(calls))
     if sent[-1]["role"] == "assistant":
         last = sent[-1]["content"][-1]
         assert last["text"] == last["text"].rstrip()
@@ -143,8 +144,10 @@ values: st.SearchStrategy[Any] = st.recursive(
         st.lists(inner, max_size=3)
         | st.dictionaries(
             st.sampled_from(
-                ["role", "content", "tool_calls", "tool_call_id", "id", "function", "name", "arguments", "type", "text"]
-                + ["image_url", "url", "file", "file_data", "reasoning_details", "cache_control", "schema", "effort"]
+                (
+                    *("role", "content", "tool_calls", "tool_call_id", "id", "function", "name", "arguments", "type"),
+                    *("text", "image_url", "url", "file", "file_data", "reasoning_details", "cache_control", "schema"),
+                )
             ),
             inner,
             max_size=4,
@@ -154,9 +157,11 @@ values: st.SearchStrategy[Any] = st.recursive(
 )
 fields = st.dictionaries(
     st.sampled_from(
-        ["messages", "max_tokens", "temperature", "top_p", "top_k", "stop", "tools", "tool_choice", "reasoning", "user"]
-        + ["parallel_tool_calls", "response_format", "reasoning_effort", "verbosity", "service_tier", "metadata", "n"]
-        + ["thinking", "cache_control", "output_config", "context_management", "stream", "include_reasoning", "x"]
+        (
+            *("messages", "max_tokens", "temperature", "top_p", "top_k", "stop", "tools", "tool_choice", "reasoning"),
+            *("parallel_tool_calls", "response_format", "reasoning_effort", "verbosity", "service_tier", "metadata"),
+            *("thinking", "cache_control", "output_config", "context_management", "stream", "user", "n", "x"),
+        )
     ),
     values,
     max_size=6,
@@ -173,16 +178,22 @@ messages_ = st.lists(
 )
 
 
+def attempt(body: JsonObject, able: Abilities) -> Call | ClientError:
+    """Encode a body, or give what is wrong with it."""
+    try:
+        return AnthropicCodec().encode(body, model="m", output_tokens_max=None, abilities=able)
+    except ClientError as error:
+        return error
+
+
 @given(fields, messages_ | values, abilities)
 def test_any_json_is_a_call_or_the_client_s_error(body: JsonObject, messages: Any, able: Abilities) -> None:
     """Nothing a client sends raises anything else, and what is written can be read."""
-    asked = {"messages": messages, **body}
-    try:
-        call = AnthropicCodec().encode(asked, model="m", output_tokens_max=None, abilities=able)
-    except ClientError as error:
-        assert error.param
+    written = attempt({"messages": messages, **body}, able)
+    if isinstance(written, ClientError):
+        assert written.param
         return
-    sent = orjson.loads(call.body)
+    sent = orjson.loads(written.body)
     assert sent["messages"][0]["role"] == "user"
     assert sent["max_tokens"] >= 1
 

@@ -13,7 +13,7 @@ from proxy.codecs.wire import Abilities, JsonObject
 from proxy.errors import ClientError
 from tests.codecs.anthropic.asking import MODEL, USER, encode, text, written
 
-THINKS = {"type": "enabled", "budget_tokens": 2_000}
+THINKS: JsonObject = {"type": "enabled", "budget_tokens": 2_000}
 
 
 def test_a_call_in_its_plainest_form() -> None:
@@ -200,7 +200,7 @@ def test_service_tiers(tier: Any, sent: str | None, dropped: tuple[str, ...]) ->
 
 def test_fields_of_anthropic_s_own_pass() -> None:
     """As they came; a client that writes them knows whom it speaks to."""
-    own = {
+    own: JsonObject = {
         "thinking": {"type": "enabled", "budget_tokens": 2_000, "x": 1},
         "top_k": 5,
         "cache_control": {"type": "ephemeral", "ttl": "1h"},
@@ -224,12 +224,13 @@ def test_compaction_has_a_header_of_its_own() -> None:
 @pytest.mark.parametrize("name", ["thinking", "cache_control", "output_config", "context_management"])
 def test_fields_of_anthropic_s_own_are_objects(name: str) -> None:
     """Anything else is refused by name."""
+    body: JsonObject = {name: "x"}
     with pytest.raises(ClientError) as caught:
-        encode(**{name: "x"})
+        encode(**body)
     assert caught.value.param == name
 
 
-HARMLESS = {
+HARMLESS: JsonObject = {
     "metadata": {"a": "b"},
     "store": True,
     "stream_options": {},
@@ -261,7 +262,7 @@ HARMLESS = {
     "seed": None,
     "x_new": None,
 }
-LOST = {
+LOST: JsonObject = {
     "n": 2,
     "logprobs": True,
     "top_logprobs": 3,
@@ -304,9 +305,11 @@ def test_what_would_change_the_answer_is_named(name: str) -> None:
 
 def test_losses_are_named_once_and_not_without_end() -> None:
     """And a name that could break out of a header is not."""
-    assert encode(**{"evil\r\nheader": 1, "ü": 1, "x" * 65: 1, "": 1, "good.one": 1}).dropped == ("good.one",)
-    assert len(encode(**{f"x_{number}": 1 for number in range(50)}).dropped) == 20
-    body = {"temperature": 1.5, "thinking": THINKS}
+    odd: JsonObject = {"evil\r\nheader": 1, "ü": 1, "x" * 65: 1, "": 1, "good.one": 1}
+    assert encode(**odd).dropped == ("good.one",)
+    many: JsonObject = {f"x_{number}": 1 for number in range(50)}
+    assert len(encode(**many).dropped) == 20
+    body: JsonObject = {"temperature": 1.5, "thinking": THINKS}
     assert encode(**body).dropped == ("temperature",)
 
 

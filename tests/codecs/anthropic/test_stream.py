@@ -263,7 +263,7 @@ def test_the_tier_stands_in_every_chunk() -> None:
 
 def test_a_message_may_begin_with_all_of_it() -> None:
     """Blocks and a stop reason in `message_start`, and no block events after it."""
-    content = [
+    content: list[JsonObject] = [
         {"type": "thinking", "thinking": "Hm.", "signature": "s"},
         {"type": "text", "text": "A"},
         {"type": "tool_use", "id": "toolu_1", "name": "add", "input": {"a": 1}},
