@@ -55,7 +55,8 @@ def test_errors_by_status_and_words(status: int, kind: str, message: str, expect
     ("details", "expected"),
     [
         ({"error_code": "enforced_spend_limit_reached"}, FailureKind.CREDITS),
-        ({"error_code": "other"}, FailureKind.RATE_LIMITED),
+        ({"error_code": "contract_spend_limit_reached"}, FailureKind.CREDITS),
+        ({"error_code": "ramp_limit_exceeded"}, FailureKind.RATE_LIMITED),
         ({}, FailureKind.RATE_LIMITED),
     ],
 )

@@ -48,6 +48,8 @@ def test_a_keyword_anthropic_refuses_moves_into_the_description(name: str) -> No
     ("schema", "expected"),
     [
         ({"type": "string", "enum": ["a"], "format": "date"}, {"type": "string", "enum": ["a"], "format": "date"}),
+        ({"type": "string", "format": "iban"}, {"type": "string", "description": '(format: "iban")'}),
+        ({"type": "string", "format": 5}, {"type": "string", "description": "(format: 5)"}),
         ({"type": "array", "minItems": 1}, {"type": "array", "minItems": 1}),
         ({"type": "array", "minItems": 0}, {"type": "array", "minItems": 0}),
         (
