@@ -32,8 +32,18 @@ _STATUS_OF_TYPE = {
     "timeout_error": 504,
     "overloaded_error": 529,
 }
-_SPENT_CODES = frozenset({"enforced_spend_limit_reached"})
-"""A 429 that lasts until the month is over."""
+_SPENT_CODES = frozenset(
+    {
+        "enforced_spend_limit_reached",
+        "contract_spend_limit_reached",
+        "linked_organization_spend_limit_reached",
+        "linked_organization_billing_unavailable",
+    }
+)
+"""Codes in `details` that no waiting helps against: the first comes with 429 and lasts until the month ends.
+
+As Anthropic's own SDK names them (anthropic 2.11, `types/shared`).
+"""
 _MEANINGS = (
     (
         re.compile(r"credit balance|spend(?:ing)? limit|usage limits?\b.{0,40}\bregain", re.IGNORECASE),
@@ -65,7 +75,7 @@ def failure_inside(event: JsonObject, *, has_begun: bool) -> Failure:
 
 
 def _kind(failure: Failure, body: bytes) -> FailureKind:
-    if failure.status == 429 and _details_code(body) in _SPENT_CODES:
+    if _details_code(body) in _SPENT_CODES:
         return FailureKind.CREDITS
     if failure.kind is FailureKind.BAD_REQUEST:
         return next((kind for words, kind in _MEANINGS if words.search(failure.message)), failure.kind)

@@ -163,7 +163,7 @@ class _Draft:
         """Write how to think and how to choose words; a client's own `output_config` has the last word."""
         sampling, lost = read_sampling(self._body, takes=self._abilities.sampling, thinks=thought.is_on)
         self._dropped += lost
-        config = {"effort": thought.effort} if thought.effort else {}
+        config: JsonObject = {"effort": thought.effort} if thought.effort else {}
         config |= {"format": form.output_format} if form.output_format else {}
         config |= self._own("output_config") or {}
         written = {**sampling} | ({"output_config": config} if config else {})

@@ -40,6 +40,8 @@ _REFUSED = frozenset(
         "not",
     }
 )
+_FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"})
+"""Of a string, as Anthropic's own SDK sends them."""
 _DEPENDENT = re.compile(r"dependen(?:t|cies)")
 _LISTS = ("anyOf", "allOf")
 _MAPS = ("properties", "$defs", "definitions")
@@ -77,6 +79,8 @@ def _restrict_inside(schema: JsonObject) -> JsonObject:
 def _is_refused(name: str, value: object) -> bool:
     if name == "minItems":
         return value not in (0, 1)
+    if name == "format":
+        return not (isinstance(value, str) and value in _FORMATS)
     return name in _REFUSED or name == "oneOf" or _DEPENDENT.match(name) is not None
 
 

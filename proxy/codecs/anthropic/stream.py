@@ -117,10 +117,9 @@ class AnthropicStream:
 
     def _begin(self, fields: JsonObject) -> list[Frame]:
         message = object_of(fields.get("message"))
-        self._blocks.clear()
+        frames = self._complete_all()
         self._stopped = message if message.get("stop_reason") else {}
         self._totals.add(message.get("usage"), is_final=bool(self._stopped))
-        frames: list[Frame] = []
         if not self._has_begun:
             self._has_begun = True
             self._head |= {"id": text_of(message.get("id")), "model": text_of(message.get("model")), **tier_of(message)}
@@ -186,6 +185,11 @@ class AnthropicStream:
         block = self._blocks.pop(_index_of(fields), None)
         return self._complete(block) if block is not None else []
 
+    def _complete_all(self) -> list[Frame]:
+        frames = [frame for block in self._blocks.values() for frame in self._complete(block)]
+        self._blocks.clear()
+        return frames
+
     def _complete(self, block: _Block) -> list[Frame]:
         """Say what only the end of a block tells: arguments that never came, and how far its citations reach."""
         if block.kind == "tool_use" and not block.has_arguments:
@@ -207,9 +211,7 @@ class AnthropicStream:
         if self._is_finished or not self._stopped:
             return []
         self._is_finished = True
-        frames = [frame for block in self._blocks.values() for frame in self._complete(block)]
-        self._blocks.clear()
-        frames += self._let_go()
+        frames = [*self._complete_all(), *self._let_go()]
         refusal = refusal_of(self._stopped)
         stop_reason = text_of(self._stopped.get("stop_reason"))
         choice = {

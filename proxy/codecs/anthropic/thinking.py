@@ -1,9 +1,9 @@
 """How long a model is to think (floor 1a, pure; openrouter.md 1.4, 8.3).
 
 A request says it in one of two ways, an effort or a number of tokens, and so does a model: newer ones are told an
-effort and decide for themselves (adaptive), older ones are given a budget. Of a model nothing is known of, the budget is
-tried: it is what most models that think understand. A budget must leave room for the answer below `max_tokens`, which
-is never raised for it, because it is what the client agreed to pay for.
+effort and decide for themselves (adaptive), older ones are given a budget. With a model nothing is known of, the budget
+is tried: it is what most models that think understand. A budget must leave room for the answer below `max_tokens`,
+which is never raised for it, because it is what the client agreed to pay for.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Thought:
     @property
     def is_on(self) -> bool:
         """Tell whether the model thinks: then it takes neither sampling parameters nor a forced tool."""
-        return self.thinking is not None and self.thinking.get("type") != "disabled"
+        return self.thinking is not None and self.thinking.get("type", "disabled") != "disabled"
 
     @property
     def is_budgeted(self) -> bool:

@@ -98,10 +98,10 @@ def declare(names: Sequence[str]) -> Tools:
     return Tools([{"name": name, "input_schema": schema} for name in names], {"type": "none"})
 
 
-def _write_tool(tool: JsonObject, place: str) -> JsonObject:
-    function = tool.get("function") if isinstance(tool, dict) else None
-    name = object_of(function).get("name")
-    if not isinstance(function, dict) or not isinstance(name, str) or not name:
+def _write_tool(tool: object, place: str) -> JsonObject:
+    function = object_of(object_of(tool).get("function"))
+    name = text_of(function.get("name"))
+    if not name:
         raise ClientError("A tool holds its `function`, and that its `name`.", param=place)
     parameters = function.get("parameters")
     if parameters is not None and not isinstance(parameters, dict):
@@ -116,4 +116,4 @@ def _write_tool(tool: JsonObject, place: str) -> JsonObject:
     written["input_schema"] = restrict(schema) if is_strict else schema
     if is_strict:
         written["strict"] = True
-    return mark_cached(mark_cached(written, function), tool)
+    return mark_cached(mark_cached(written, function), object_of(tool))
