@@ -11,7 +11,7 @@ OK = 200
 
 
 def describe_routing(plan: Plan, outcomes: tuple[Outcome, ...], served: int | None) -> dict[str, Any]:
-    """Tell what was asked for, who could have served it and who did; `served` is the candidate, None when nobody did."""
+    """Tell what was asked for, who could have served it, and who did: the candidate `served`, None for nobody."""
     tried = [(outcome.index, outcome.failure.status) for outcome in outcomes]
     if served is not None:
         tried.append((served, OK))
