@@ -25,32 +25,6 @@ OVERLOAD_RETRY_AFTER_S = 1
 RETRY_AFTER_S_MAX = 31 * 86_400
 """Longest wait ever asked for: nothing here is refused for longer than a month's budget."""
 
-_ERROR_TYPES = {
-    "invalid_json": "invalid_request",
-    "invalid_value": "invalid_request",
-    "unknown_parameter": "invalid_request",
-    "price_unknown": "invalid_request",
-    "unsupported_media_type": "invalid_request",
-    "context_length_exceeded": "context_length_exceeded",
-    "missing_api_key": "authentication",
-    "invalid_api_key": "authentication",
-    "model_not_allowed": "permission_denied",
-    "content_policy": "content_policy_violation",
-    "budget_exceeded": "payment_required",
-    "max_cost_exceeded": "payment_required",
-    "upstream_credits": "payment_required",
-    "upstream_credentials": "payment_required",
-    "model_not_found": "not_found",
-    "no_endpoints": "not_found",
-    "not_found": "not_found",
-    "payload_too_large": "payload_too_large",
-    "rate_limit_exceeded": "rate_limit_exceeded",
-    "upstream_error": "provider_unavailable",
-    "overloaded": "provider_overloaded",
-    "upstream_timeout": "timeout",
-}
-"""OpenRouter's stable words for our codes (openrouter.md 4.4); its clients tell errors apart by them."""
-
 _INTERNAL = RequestError("The gateway met an internal error; its log names it under this request id.")
 
 
@@ -90,7 +64,6 @@ def error_object(error: BaseException, surface: Surface, attempts: Attempts = ()
     code: str | int = shown.code
     if surface is Surface.OPENROUTER:
         metadata["error_code"] = shown.code
-        metadata.setdefault("error_type", _ERROR_TYPES.get(shown.code, "server"))
         code = error_status(error, surface)
     fields: JsonObject = {"message": shown.message, "type": shown.type, "param": shown.param, "code": code}
     if metadata:
