@@ -81,11 +81,6 @@ def to_nano_usd(usd: Decimal) -> int:
     return int(_EXACT.scaleb(usd, 9).to_integral_value(rounding=ROUND_CEILING))
 
 
-def to_usd(nano_usd: int) -> Decimal:
-    """Turn nano-USD into exact USD."""
-    return Decimal(nano_usd).scaleb(-9)
-
-
 def format_usd(nano_usd: int) -> str:
     """Write nano-USD as a decimal string of nine places, `0.001234567`: the form of our own JSON."""
     usd, nano = divmod(abs(nano_usd), NANO_PER_USD)

@@ -30,3 +30,4 @@ _.successes
 _.trace  # the third argument of every __exit__
 _.url_path_for  # starlette asks every route by name
 abilities  # a codec that translates nothing needs none; its Protocol's parameter
+_.waiting_for_100_continue  # uvicorn's request cycle reads it
