@@ -129,7 +129,6 @@ def test_any_reported_float_is_converted_without_leaving_decimals(cost: float) -
 def test_nano_usd_survive_the_way_to_usd_and_back(nano_usd: int) -> None:
     """Nothing is lost in either direction, nor in what is printed."""
     assert to_nano_usd(Decimal(format_usd(nano_usd))) == nano_usd
-    assert to_nano_usd(Decimal(format_usd(nano_usd))) == nano_usd
 
 
 @pytest.mark.parametrize(
