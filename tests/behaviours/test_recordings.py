@@ -24,6 +24,7 @@ providers:
 models:
   from-openai: plain/recorded
   from-openrouter: router/recorded
+  "*": router/*
 defaults: {{retry: {{attempts: 1}}}}
 keys:
   - {{name: app, key: "{{key}}"}}
