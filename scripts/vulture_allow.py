@@ -15,6 +15,7 @@ _.consecutive_failures
 _.critical  # structlog calls the writer by level
 _.debug  # as critical
 _.disconnected  # uvicorn's request cycle, told by our protocol
+_.eof_received  # the event loop calls it
 _.expect_100_continue  # uvicorn's protocol reads it
 _.force_exit  # uvicorn's server, told by our signal handler
 _.handle  # starlette calls it on the route that answers for no path

@@ -360,3 +360,82 @@ async def test_a_slow_reader_pauses_the_provider(adapter: HttpUpstream) -> None:
         await asyncio.sleep(0.05)
         assert sent == before
         await got.close()
+
+
+async def test_a_long_body_arrives_whole(adapter: HttpUpstream) -> None:
+    """Sent in pieces, as fast as it is taken, and the connection serves again."""
+    async with FaultUpstream() as up:
+        call = call_of(padding=3 << 20)
+        for _ in range(2):
+            await ask(adapter, provider_at(up.base_url), call)
+        assert [exchange.raw == call.body for exchange in up.exchanges] == [True, True]
+        assert len(up.connections) == 1
+
+
+async def test_a_long_body_that_is_refused_early_is_not_waited_for(adapter: HttpUpstream) -> None:
+    """The refusal is the answer, and the connection is not used again."""
+    connections = 0
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\n{}")
+        await asyncio.sleep(CONNECT_S)
+
+    async with raw_server(refuse) as base_url:
+        for _ in range(2):
+            call = call_of(padding=32 << 20)
+            got = await adapter.open(provider_at(base_url), call, connect_timeout_s=CONNECT_S)
+            assert (got.status, await got.read_all(2)) == (413, b"{}")
+            await got.close()
+    assert connections == 2
+
+
+async def test_a_read_that_is_cancelled_takes_nothing_away(adapter: HttpUpstream) -> None:
+    """The next read goes on where it stopped."""
+    async with FaultUpstream([ok_paced(4, every_s=0.02)]) as up:
+        got = await adapter.open(provider_at(up.base_url), call_of(is_stream=True), connect_timeout_s=CONNECT_S)
+        body = b""
+        while not body.endswith(b"[DONE]\n\n"):
+            try:
+                async with asyncio.timeout(0.005):
+                    body += await got.read()
+            except TimeoutError:
+                continue
+        assert await got.read() == await got.read() == b""
+        await got.close()
+        assert await got.read() == b""
+    assert body.count(b"data:") == 4 + 3
+
+
+async def test_a_reply_closed_unread_at_its_end_leaves_its_connection_to_the_next(adapter: HttpUpstream) -> None:
+    """Whole in our memory, it costs the provider nothing more; but to its reader it was cut."""
+    async with FaultUpstream() as up:
+        for _ in range(2):
+            got = await adapter.open(provider_at(up.base_url), call_of(), connect_timeout_s=CONNECT_S)
+            await asyncio.sleep(0.02)
+            await got.close()
+            with pytest.raises(UpstreamError, match="broken_stream"):
+                await got.read()
+        assert len(up.connections) == 1
+
+
+async def test_the_sending_is_told_as_it_begins(adapter: HttpUpstream) -> None:
+    """Not while a connection is being made."""
+    told: list[int] = []
+    async with FaultUpstream() as up:
+        for _ in range(2):
+            got = await adapter.open(
+                provider_at(up.base_url),
+                call_of(),
+                connect_timeout_s=CONNECT_S,
+                on_sent=lambda: told.append(len(up.exchanges)),
+            )
+            await got.close()
+    assert told == [0, 1]
+    with pytest.raises(UpstreamError):
+        await adapter.open(
+            provider_at(up.base_url), call_of(), connect_timeout_s=CONNECT_S, on_sent=lambda: told.append(-1)
+        )
+    assert told == [0, 1]
