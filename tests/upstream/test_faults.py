@@ -195,3 +195,35 @@ def test_a_systems_refusal_is_named(number: int | None, words: str) -> None:
     assert words in failure.message
     assert "10.1.2.3" not in failure.message
     assert not failure.may_have_cost
+
+
+async def test_a_reply_over_tls_closed_early_ends_its_connection_at_once(
+    adapter: HttpUpstream, certificate: Path
+) -> None:
+    """Without the polite goodbye of TLS, for which a provider might not be listening; a whole one is kept as any."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    connections = 0
+    left = asyncio.Event()
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n{")
+        try:
+            await reader.read()
+        finally:
+            left.set()
+
+    async with raw_server(hang, tls=context) as base_url:
+        provider = provider_at(base_url, verify=False)
+        assert await ask(adapter, provider) == b"{}"
+        got = await adapter.open(provider, call_of(), connect_timeout_s=CONNECT_S)
+        assert await got.read() == b"{"
+        await got.close()
+        async with asyncio.timeout(0.05):
+            await left.wait()
+    assert connections == 1
