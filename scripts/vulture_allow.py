@@ -9,6 +9,7 @@ ManualClock  # time that tests move by hand
 
 # Recorded now, acted on by the circuit breaker and the look-up of costs when these come
 UNRESOLVED
+_.__cause__  # the interpreter prints it
 _._closing  # keeps its task from being collected
 _.abandon  # an owner that dies as a killed process does
 _.consecutive_failures

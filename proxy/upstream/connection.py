@@ -227,9 +227,10 @@ class Connection(asyncio.Protocol):
             fields.clear()
             return
         length, encoding = fields.pop("content-length", None), fields.pop("transfer-encoding", None)
-        if encoding is not None and encoding.lower() != "chunked":
+        coding = "identity" if encoding is None else encoding.lower()
+        if coding not in {"chunked", "identity"}:
             raise ValueError("a transfer encoding that was not asked for")
-        self._is_framed = length is not None or encoding is not None
+        self._is_framed = length is not None or coding == "chunked"
         self._keeps_alive = self._parser.should_keep_alive()
         self.status = status
 

@@ -98,6 +98,7 @@ ANSWERS = (
     Case("not modified", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", status=304),
     Case("no length", OK + b"\r\nhello", b"hello", ends=True, is_kept=False),
     Case("no length and nothing", OK + b"\r\n", ends=True, is_kept=False),
+    Case("no encoding", OK + b"Transfer-Encoding: identity\r\n\r\nhello", b"hello", ends=True, is_kept=False),
     Case("old protocol", b"HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\na", b"a", is_kept=False),
     Case("old, no length", b"HTTP/1.0 200 OK\r\n\r\na", b"a", ends=True, is_kept=False),
     Case("close", OK + b"Connection: close\r\nContent-Length: 1\r\n\r\na", b"a", is_kept=False),
