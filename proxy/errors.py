@@ -7,7 +7,7 @@ Two families, never mixed:
 * `UpstreamError` ends one attempt. It never reaches a client by itself: `policy.retry` decides what follows it, and
   only when no target is left does `routing.steps` turn the attempts into one `RequestError`.
 
-Foreign exceptions (aiohttp, sqlite3, yaml) become one of these at the adapter that met them, with the cause kept.
+Foreign exceptions (httptools, sqlite3, yaml) become one of these at the adapter that met them, with the cause kept.
 """
 
 from __future__ import annotations

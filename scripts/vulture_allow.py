@@ -9,12 +9,14 @@ ManualClock  # time that tests move by hand
 
 # Recorded now, acted on by the circuit breaker and the look-up of costs when these come
 UNRESOLVED
+_.__cause__  # the interpreter prints it
 _._closing  # keeps its task from being collected
 _.abandon  # an owner that dies as a killed process does
 _.consecutive_failures
 _.critical  # structlog calls the writer by level
 _.debug  # as critical
 _.disconnected  # uvicorn's request cycle, told by our protocol
+_.eof_received  # the event loop calls it
 _.expect_100_continue  # uvicorn's protocol reads it
 _.force_exit  # uvicorn's server, told by our signal handler
 _.handle  # starlette calls it on the route that answers for no path

@@ -11,7 +11,7 @@ import pytest
 
 from proxy.errors import FailureKind, UpstreamError
 from proxy.relay import DRAIN_S, Watchdog
-from proxy.upstream import AiohttpUpstream
+from proxy.upstream import HttpUpstream
 from tests.faults import replies
 from tests.faults.steps import Ask, Hang, Mode, Outcome, Send
 from tests.faults.upstream import FaultUpstream
@@ -202,7 +202,7 @@ class Wire:
     def __init__(self, up: FaultUpstream) -> None:
         self.up = up
         self.provider = replace(a_provider("one"), base_url=up.base_url)
-        self._http = AiohttpUpstream()
+        self._http = HttpUpstream()
         self.open = self._http.open
         self.close = self._http.close
 

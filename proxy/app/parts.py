@@ -27,7 +27,7 @@ from proxy.ledger.sqlite import SqliteLedger
 from proxy.routing.table import DeclaredKey, Dialect, Provider, Table
 from proxy.simulated import SimulatedUpstream
 from proxy.telemetry import Telemetry
-from proxy.upstream import AiohttpUpstream
+from proxy.upstream import HttpUpstream
 
 OPERATOR_KEY = "turnpike-operator"
 """Name of the key under which `turnpike test` books what it spends; nobody can sign in with it."""
@@ -112,7 +112,7 @@ async def open_gateway(settings: Settings, environ: Mapping[str, str] | None = N
         stack.callback(telemetry.close)
         ledger = await SqliteLedger.open(settings.data, clock=clock)
         stack.push_async_callback(ledger.close)
-        http, simulated = AiohttpUpstream(), SimulatedUpstream()
+        http, simulated = HttpUpstream(), SimulatedUpstream()
         stack.push_async_callback(http.close)
         stack.push_async_callback(simulated.close)
         service = Service(

@@ -1,12 +1,13 @@
-"""Calls to providers over HTTP (floor 2): the only package that speaks aiohttp and reveals a provider's credential.
+"""Calls to providers over HTTP (floor 2): the only package that dials out and reveals a provider's credential.
 
-It decides nothing: no retries between targets, no clocks but the connection's, no reading of bodies. `client` owns the
-pool, `pooling` says which of its connections may serve, `reply` is one answer, `faults` turns what aiohttp raises into
-our failures, `resolver` looks names up.
+It decides nothing: no retries between targets, no clocks but the connection's, no reading of bodies. `client` makes the
+one exchange a call is, `request` writes it, `pooling` keeps the connections, `dialing` and `resolver` make them,
+`connection` is one of them with its parser, `reply` one answer on its way in, `decoding` unpacks it if it comes
+compressed, `faults` says in our words what went wrong.
 """
 
 from __future__ import annotations
 
-from proxy.upstream.client import AiohttpUpstream
+from proxy.upstream.client import HttpUpstream
 
-__all__ = ["AiohttpUpstream"]
+__all__ = ["HttpUpstream"]

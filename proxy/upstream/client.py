@@ -1,62 +1,45 @@
-"""The pool of connections to all providers and the one request each call makes.
+"""The one exchange that a call is, and the one repeat of it that is safe.
 
-The hot path keeps what does not change: a provider's headers, and one timeout value per connect timeout. Every limit
-has a name below; replies are asked for uncompressed, no redirect is followed, no cookie kept, no proxy variable read.
+A provider may close a waiting connection for idleness while our request is on its way. A POST may be sent twice only if
+the first was not processed (RFC 9110 9.2.2). What tells: the connection had been idle, not one byte came back, and the
+end came within the time that the provider's own close takes to cross the network. Then the request goes out once more,
+on a fresh connection. A provider that closes a connection in steady use, or later, or mid-answer has failed an attempt.
+No redirect is followed, no cookie kept.
 """
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import lru_cache
-from io import BytesIO
-from typing import Final
+import asyncio
+from collections.abc import Callable
+from typing import Final, NoReturn
 
-import aiohttp
-
-from proxy import __version__
 from proxy.codecs.wire import Call, say_nothing
-from proxy.errors import UpstreamError
+from proxy.errors import Failure, UpstreamError
 from proxy.routing.table import Provider
-from proxy.upstream.faults import FAULTS, connect_failure, read_open_fault
-from proxy.upstream.pooling import PooledRequest, PooledResponse, StaleConnectionError, demand_fresh, when_sent
-from proxy.upstream.reply import AiohttpReply
-from proxy.upstream.resolver import Resolver
+from proxy.upstream.connection import WRITE_BYTES_MAX, Connection
+from proxy.upstream.faults import CONNECT_FAULTS, connect_failure, read_connect_fault
+from proxy.upstream.pooling import Pool
+from proxy.upstream.reply import HttpReply
+from proxy.upstream.request import Envelope, Origin
 
-CONNECTIONS_MAX: Final = 5_000
-"""Of one process, to all providers together; beyond it a call waits, and its connect clock runs."""
-IDLE_S_MAX: Final = 20.0
-"""How long a connection may wait in the pool: below the idle limits of common providers and their balancers."""
-ADDRESS_S_MAX: Final = 30
-"""How long an address found for a name is used without asking again."""
-READ_BUFFER_BYTES: Final = 64 * 1024
-"""Read ahead of a slow reader on each connection; twice as much pauses the socket."""
-HEADER_BYTES_MAX: Final = 16 * 1024
-"""Of one header, and of the status line."""
-HEADERS_MAX: Final = 100
 PROVIDERS_MAX: Final = 1_000
-"""Providers whose headers are kept; beyond it they are written anew."""
-
-ONE_WRITE_BYTES_MAX: Final = 1024 * 1024
-"""A longer body goes out in pieces, each when the one before it is taken."""
-
-KEEP_ALIVE_IDLE_S: Final = 60
-KEEP_ALIVE_EVERY_S: Final = 20
-KEEP_ALIVE_TRIES: Final = 3
-_KEEP_ALIVE: Final = (
-    ("TCP_KEEPIDLE", KEEP_ALIVE_IDLE_S),
-    ("TCP_KEEPINTVL", KEEP_ALIVE_EVERY_S),
-    ("TCP_KEEPCNT", KEEP_ALIVE_TRIES),
-)
+"""Providers whose requests' unchanging parts are kept; beyond it they are written anew."""
+IDLE_S_MIN: Final = 1.0
+"""Providers close for idleness after seconds; what was in use a moment ago was not closed for that."""
+CROSSING_S_MAX: Final = 1.0
+"""How long after our sending a close may arrive that was begun before it."""
 
 
-class AiohttpUpstream:
+class StaleConnectionError(Exception):
+    """A connection was closed for idleness and the provider has not begun to work: the request may be repeated."""
+
+
+class HttpUpstream:
     """Calls providers over HTTP; keeps the interface `codecs.wire.Upstream`. One for each process and event loop."""
 
     def __init__(self) -> None:
-        self._session: aiohttp.ClientSession | None = None
-        self._resolver: Resolver | None = None
-        self._headers: dict[str, tuple[Provider, Mapping[str, str]]] = {}
+        self._pool: Pool | None = None
+        self._envelopes: dict[str, Envelope] = {}
         self._is_closed = False
 
     async def open(
@@ -66,109 +49,74 @@ class AiohttpUpstream:
         *,
         connect_timeout_s: float,
         on_sent: Callable[[], None] = say_nothing,
-    ) -> AiohttpReply:
+    ) -> HttpReply:
         """Send the call and wait for status and headers; raises `UpstreamError`. The wait is the caller's to cancel."""
-        when_sent.set(on_sent)
+        pool = self._pool or self._start()
+        envelope, head = self._write(provider, call)
+        origin = envelope.origin
+        connection = pool.take(origin) or await _acquire(pool, origin, connect_timeout_s)
         try:
-            try:
-                response = await self._post(provider, call, connect_timeout_s)
-            except StaleConnectionError:
-                response = await self._post(provider, call, connect_timeout_s, middlewares=(demand_fresh,))
-        except FAULTS as error:
-            raise UpstreamError(read_open_fault(error)) from error
-        return AiohttpReply(response)
+            return await _ask(pool, connection, head, call.body, on_sent)
+        except StaleConnectionError:
+            connection = await _acquire(pool, origin, connect_timeout_s, is_fresh=True)
+            return await _ask(pool, connection, head, call.body, on_sent)
 
     async def close(self) -> None:
         """Close every connection; calls after that fail as if no connection could be made."""
         self._is_closed = True
-        session, self._session = self._session, None
-        if session is not None and self._resolver is not None:
-            await session.close()
-            await self._resolver.close()
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
+            await asyncio.sleep(0)
 
-    def _post(
-        self,
-        provider: Provider,
-        call: Call,
-        connect_timeout_s: float,
-        *,
-        middlewares: Sequence[aiohttp.ClientMiddlewareType] = (),
-    ) -> Awaitable[aiohttp.ClientResponse]:
-        session = self._session or self._start()
-        headers = self._headers_of(provider)
-        return session.post(
-            provider.base_url + call.path,
-            data=call.body if len(call.body) <= ONE_WRITE_BYTES_MAX else BytesIO(call.body),
-            headers={**headers, **call.headers} if call.headers else headers,
-            timeout=_timeout(connect_timeout_s),
-            ssl=provider.verify,
-            allow_redirects=False,
-            middlewares=middlewares,
-        )
-
-    def _start(self) -> aiohttp.ClientSession:
+    def _start(self) -> Pool:
         if self._is_closed:
             raise UpstreamError(connect_failure("No connection was made: the gateway is stopping."))
-        self._resolver = Resolver()
-        self._session = _make_session(self._resolver)
-        return self._session
+        self._pool = Pool()
+        return self._pool
 
-    def _headers_of(self, provider: Provider) -> Mapping[str, str]:
-        known = self._headers.get(provider.name)
-        if known is not None and known[0] is provider:
-            return known[1]
-        if len(self._headers) >= PROVIDERS_MAX:
-            self._headers.clear()
-        headers = _write_headers(provider)
-        self._headers[provider.name] = (provider, headers)
-        return headers
-
-
-def _write_headers(provider: Provider) -> dict[str, str]:
-    """Write what every call of a provider carries; what its entry in routes.yaml says wins, but for the encoding."""
-    headers = {"user-agent": f"turnpike/{__version__}", "accept": "*/*", "content-type": "application/json"}
-    if provider.api_key is not None:
-        place, key = provider.flags.key_header, provider.api_key.reveal()
-        headers[place] = f"Bearer {key}" if place == "authorization" else key
-    headers.update((name.lower(), value) for name, value in provider.headers.items())
-    headers["accept-encoding"] = "identity"
-    return headers
+    def _write(self, provider: Provider, call: Call) -> tuple[Envelope, bytes]:
+        envelope = self._envelopes.get(provider.name)
+        try:
+            if envelope is None or envelope.provider is not provider:
+                envelope = Envelope(provider)
+                if len(self._envelopes) >= PROVIDERS_MAX:
+                    self._envelopes.clear()
+                self._envelopes[provider.name] = envelope
+            return envelope, b"%b%d\r\n\r\n" % (envelope.head(call), len(call.body))
+        except ValueError as error:
+            raise UpstreamError(read_connect_fault(error)) from error
 
 
-@lru_cache(maxsize=64)
-def _timeout(connect_timeout_s: float) -> aiohttp.ClientTimeout:
-    """Bound the way to a connection as a whole: the wait for a free one, name, TCP and TLS."""
-    return aiohttp.ClientTimeout(total=None, connect=connect_timeout_s, sock_connect=connect_timeout_s)
+async def _acquire(pool: Pool, origin: Origin, connect_timeout_s: float, *, is_fresh: bool = False) -> Connection:
+    try:
+        return await pool.acquire(origin, connect_timeout_s, is_fresh=is_fresh)
+    except CONNECT_FAULTS as error:
+        raise UpstreamError(read_connect_fault(error)) from error
 
 
-def _make_session(resolver: Resolver) -> aiohttp.ClientSession:
-    connector = aiohttp.TCPConnector(
-        limit=CONNECTIONS_MAX,
-        keepalive_timeout=IDLE_S_MAX,
-        ttl_dns_cache=ADDRESS_S_MAX,
-        resolver=resolver,
-        socket_factory=make_socket,
-    )
-    return aiohttp.ClientSession(
-        connector=connector,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        request_class=PooledRequest,
-        response_class=PooledResponse,
-        trust_env=False,
-        read_bufsize=READ_BUFFER_BYTES,
-        max_line_size=HEADER_BYTES_MAX,
-        max_field_size=HEADER_BYTES_MAX,
-        max_headers=HEADERS_MAX,
-    )
+async def _ask(pool: Pool, connection: Connection, head: bytes, body: bytes, on_sent: Callable[[], None]) -> HttpReply:
+    """Have one exchange up to the answer's head; raises `UpstreamError` or `StaleConnectionError`."""
+    try:
+        sent_at_s = connection.begin()
+        on_sent()
+        if len(body) <= WRITE_BYTES_MAX:
+            connection.write(head + body)
+        else:
+            await connection.write_long(head, body)
+        while not connection.status:
+            if connection.failure is not None:
+                _give_up(connection, connection.failure, sent_at_s)
+            await connection.wait()
+        return HttpReply(connection, pool.release)
+    except BaseException:
+        pool.release(connection)
+        raise
 
 
-def make_socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    """Make a socket that notices a dead peer, and that keeps address translators on the way from forgetting it."""
-    family, kind, protocol, _name, _address = address
-    sock = socket.socket(family, kind, protocol)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    for name, value in _KEEP_ALIVE:
-        if hasattr(socket, name):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-    return sock
+def _give_up(connection: Connection, failure: Failure, sent_at_s: float) -> NoReturn:
+    idle_s = sent_at_s - connection.idle_since if connection.idle_since else 0.0
+    is_crossing = connection.now() - sent_at_s <= CROSSING_S_MAX
+    if idle_s >= IDLE_S_MIN and is_crossing and not connection.has_begun:
+        raise StaleConnectionError from connection.cause
+    raise UpstreamError(failure) from connection.cause

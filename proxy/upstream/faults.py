@@ -1,22 +1,21 @@
-"""What aiohttp and the system raise, said once in our words: a kind, a message without host or upstream bytes, a cost.
+"""What goes wrong between us and a provider, said once in our words: a kind, a message without host or bytes, a cost.
 
-The phase decides about money: before the request was sent nothing can have been spent, afterwards it may.
+The phase decides about money: before the request was sent nothing can have been spent, afterwards it may. So faults of
+the way to a connection are read from what the system raises, and all later ones are the constants below.
 """
 
 from __future__ import annotations
 
 import errno
+import socket
 import ssl
 from typing import Final
 
-import aiohttp
-from aiohttp.http_exceptions import ContentEncodingError
-
 from proxy.errors import Failure, FailureKind
 
-Fault = aiohttp.ClientError | OSError | ValueError
-FAULTS: Final = (aiohttp.ClientError, OSError, ValueError)
-"""All that an aiohttp call raises besides cancellation; ValueError is a header or URL that cannot be written."""
+CONNECT_FAULTS: Final = (OSError, ValueError)
+"""All that is raised on the way to a connection besides cancellation; ValueError is a header or URL that cannot be
+written."""
 
 # Numbers of OpenSSL's X509_V_ERR_*; its own texts name the host.
 _CERTIFICATE_FAULTS: Final = {
@@ -29,7 +28,6 @@ _CERTIFICATE_FAULTS: Final = {
     62: "is for another host name",
     64: "is for another address",
 }
-UNREADABLE: Final = "The provider's compressed reply cannot be read."
 _CONNECT_FAULT: Final = "No connection to the provider could be made."
 _CONNECT_FAULTS: Final = {
     errno.ECONNREFUSED: "The provider refused the connection.",
@@ -39,6 +37,10 @@ _CONNECT_FAULTS: Final = {
     errno.ETIMEDOUT: "The provider did not accept a connection in time.",
     errno.EMFILE: "No connection could be made: this process has too many open files.",
 }
+
+
+class NameFault(OSError):
+    """A host name led to no address, or not in time."""
 
 
 def connect_failure(message: str, *, kind: FailureKind = FailureKind.CONNECT) -> Failure:
@@ -51,34 +53,30 @@ def sent_failure(kind: FailureKind, message: str) -> Failure:
     return Failure(kind, message, may_have_cost=True)
 
 
-def read_open_fault(error: Fault) -> Failure:
-    """Explain what happened before the reply's status and headers were in; the more exact class comes first."""
+NO_ANSWER: Final = sent_failure(FailureKind.BROKEN_STREAM, "The provider closed the connection without an answer.")
+CUT: Final = sent_failure(FailureKind.BROKEN_STREAM, "The connection broke before the provider's reply was complete.")
+NOT_HTTP: Final = sent_failure(FailureKind.INVALID_REPLY, "The provider's reply is not valid HTTP.")
+UNREADABLE: Final = sent_failure(FailureKind.INVALID_REPLY, "The provider's compressed reply cannot be read.")
+TOO_LONG: Final = sent_failure(FailureKind.INVALID_REPLY, "The provider's reply is too long.")
+GROWS: Final = sent_failure(FailureKind.INVALID_REPLY, "The provider's reply grows too much.")
+
+
+def read_connect_fault(error: OSError | ValueError) -> Failure:
+    """Explain why no request went out; the more exact class comes first."""
     match error:
-        case aiohttp.ClientConnectorCertificateError():
-            return connect_failure(_name_certificate_fault(error.certificate_error))
-        case aiohttp.ClientSSLError():
+        case ssl.SSLCertVerificationError():
+            return connect_failure(_name_certificate_fault(error))
+        case ssl.SSLError():
             return connect_failure("The TLS handshake with the provider failed.")
-        case aiohttp.ClientConnectorDNSError():
+        case NameFault() | socket.gaierror():
             return connect_failure("The provider's host name was not found.")
-        case aiohttp.ConnectionTimeoutError() | TimeoutError():
+        case TimeoutError(errno=None):
             return connect_failure("No connection to the provider was made in time.", kind=FailureKind.TIMEOUT)
-        case aiohttp.ClientConnectorError():
+        case OSError():
             return connect_failure(_CONNECT_FAULTS.get(error.errno or 0, _CONNECT_FAULT))
-        case aiohttp.ClientResponseError():
-            return sent_failure(FailureKind.INVALID_REPLY, "The provider's reply is not valid HTTP.")
-        case ValueError() | aiohttp.NonHttpUrlClientError():
-            return connect_failure("The request cannot be written: check the provider's base_url, api_key and headers.")
         case _:
-            return sent_failure(FailureKind.BROKEN_STREAM, "The provider closed the connection without an answer.")
+            return connect_failure("The request cannot be written: check the provider's base_url, api_key and headers.")
 
 
-def read_body_fault(error: Fault) -> Failure:
-    """Explain what happened while the body was coming in."""
-    if isinstance(error.__cause__, ContentEncodingError):
-        return sent_failure(FailureKind.INVALID_REPLY, UNREADABLE)
-    return sent_failure(FailureKind.BROKEN_STREAM, "The connection broke before the provider's reply was complete.")
-
-
-def _name_certificate_fault(error: Exception) -> str:
-    code = error.verify_code if isinstance(error, ssl.SSLCertVerificationError) else 0
-    return f"The provider's TLS certificate {_CERTIFICATE_FAULTS.get(code, 'is not trusted')}."
+def _name_certificate_fault(error: ssl.SSLCertVerificationError) -> str:
+    return f"The provider's TLS certificate {_CERTIFICATE_FAULTS.get(error.verify_code, 'is not trusted')}."

@@ -1,112 +1,163 @@
-"""Which pooled connections a request may use, and the one repeat that is safe.
+"""The pool of connections to all providers: who may use which, and how many there are.
 
-Two things go wrong with a connection that waited in the pool, and neither is the fault of a request:
-
-* Bytes nobody asked for have arrived on it. They would be read as the next answer, so it is dropped before anything is
-  sent.
-* The provider closed it for idleness while our request was on its way. A POST may be sent twice only if the first was
-  not processed (RFC 9110 9.2.2). What tells: the connection had been idle, not one byte came back, and the end came
-  within the time that the provider's own close takes to cross the network. Then the request goes out once more, on a
-  fresh connection. A provider that closes a connection in steady use, or later, or mid-answer has failed an attempt.
+Deciding never awaits: a connection is popped, a slot is claimed and both are given back in one turn of the event loop
+each. Only the wait for a slot and the making of a connection take time, and both run under the caller's connect clock.
+Whoever holds a connection gives it back exactly once, in whatever state: one that may serve again waits for the next
+request, the youngest first, so that connections beyond the need grow old and are closed.
 """
 
 from __future__ import annotations
 
-import socket
-import struct
-from collections.abc import Callable
-from contextvars import ContextVar
-from functools import partial
+import asyncio
+from collections import deque
 from typing import Final
-from weakref import WeakKeyDictionary
 
-import aiohttp
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.connector import Connection
+from proxy.upstream.connection import Connection
+from proxy.upstream.dialing import Dialer
+from proxy.upstream.request import Origin
 
-IDLE_S_MIN: Final = 1.0
-"""Providers close for idleness after seconds; what was in use a moment ago was not closed for that."""
-CROSSING_S_MAX: Final = 1.0
-"""How long after our sending a close may arrive that was begun before it."""
-POOLED_TRIES_MAX: Final = 1_000
-"""Pooled connections dropped in search of a fresh one."""
-
-_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
-_released_at: WeakKeyDictionary[ResponseHandler, float] = WeakKeyDictionary()
+CONNECTIONS_MAX: Final = 5_000
+"""Of one process, to all providers together; beyond it a call waits, and its connect clock runs."""
+IDLE_S_MAX: Final = 20.0
+"""How long a connection may wait in the pool: below the idle limits of common providers and their balancers."""
 
 
-when_sent: ContextVar[Callable[[], None]] = ContextVar("when_sent")
-"""What to call as the request of this task goes out; aiohttp hands nothing of ours through to the request itself."""
+class Pool:
+    """All connections of one process and event loop."""
 
+    def __init__(self) -> None:
+        """Start empty."""
+        self._loop = asyncio.get_running_loop()
+        self._dialer = Dialer()
+        self._open: set[Connection] = set()
+        self._idle: dict[Origin, dict[Connection, None]] = {}
+        self._in_use = 0
+        self._dialing = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._is_closed = False
 
-class StaleConnectionError(aiohttp.ClientConnectionError):
-    """A pooled connection was of no use and the provider has not begun to work: the request may be repeated."""
+    def take(self, origin: Origin) -> Connection | None:
+        """Give a connection that is at hand, None when there is none or too many are in use."""
+        if self._in_use >= CONNECTIONS_MAX:
+            return None
+        connection = self._pop(origin)
+        if connection is not None:
+            self._in_use += 1
+        return connection
 
+    async def acquire(self, origin: Origin, connect_timeout_s: float, *, is_fresh: bool = False) -> Connection:
+        """Wait for a slot, then give a connection; a fresh one has served nobody yet.
 
-class PooledResponse(aiohttp.ClientResponse):
-    """A response that knows how long its connection had waited, and drops it at once when closed early."""
-
-    idle_s = 0.0
-    """How long the connection had waited in the pool, 0 for a fresh one."""
-
-    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
-        """Wait for status and headers; raises `StaleConnectionError` for a connection that was closed for idleness."""
-        if self.idle_s < IDLE_S_MIN:
-            return await super().start(connection)
-        sent_at = self._loop.time()
-        try:
-            return await super().start(connection)
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            has_begun = isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str)
-            if has_begun or self._loop.time() - sent_at > CROSSING_S_MAX:
+        Raises OSError (TimeoutError, gaierror, SSLError) or ValueError when none can be made in time.
+        """
+        async with asyncio.timeout(connect_timeout_s):
+            await self._claim()
+            try:
+                connection = None if is_fresh else self._pop(origin)
+                return connection or await self._dial(origin)
+            except BaseException:
+                self._give_up_slot()
                 raise
-            raise StaleConnectionError from error
+
+    def release(self, connection: Connection) -> None:
+        """Take a connection back that was given; it is kept if it may serve again, else it ends now."""
+        now_s = self._loop.time()
+        if not self._is_closed and connection.rest(now_s):
+            waiting = self._idle.get(connection.origin)
+            if waiting is None:
+                waiting = self._idle[connection.origin] = {}
+            waiting[connection] = None
+            if self._sweeper is None:
+                self._sweeper = self._loop.call_at(now_s + IDLE_S_MAX, self._sweep)
+        else:
+            self._end(connection)
+        self._give_up_slot()
 
     def close(self) -> None:
-        """Reset the connection if the body is not at its end.
+        """End every connection, those in use too; none is made any more."""
+        self._is_closed = True
+        self._dialer.close()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for connection in list(self._open):
+            self._end(connection)
 
-        A reset cannot be taken for a half-close, and neither we nor the kernel first send on what the provider has not
-        read yet: it learns at once that nobody waits for its answer.
-        """
-        transport = self.connection.transport if self.connection is not None else None
-        if transport is not None and not transport.is_closing():
-            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-            transport.abort()
-        super().close()
+    def _pop(self, origin: Origin) -> Connection | None:
+        waiting = self._idle.get(origin)
+        while waiting:
+            connection, _ = waiting.popitem()
+            if connection.is_fit(self._loop.time() - IDLE_S_MAX):
+                return connection
+            self._end(connection)
+        return None
 
-
-class PooledRequest(aiohttp.ClientRequest):
-    """A request that looks at its connection before it goes out."""
-
-    needs_fresh = False
-
-    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        """Send, or raise `StaleConnectionError` before anything is sent."""
-        protocol = conn.protocol
-        assert protocol is not None
-        released_at = _released_at.pop(protocol, None)
-        if protocol.should_close or (self.needs_fresh and released_at is not None):
-            raise StaleConnectionError
-        conn.add_callback(partial(_note_release, protocol, self.loop.time))
-        when_sent.get()()
-        response = await super().send(conn)
-        if released_at is not None:
-            assert isinstance(response, PooledResponse)
-            response.idle_s = self.loop.time() - released_at
-        return response
-
-
-async def demand_fresh(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Send on a fresh connection only (an aiohttp client middleware); pooled ones met on the way are dropped."""
-    assert isinstance(request, PooledRequest)
-    request.needs_fresh = True
-    for _ in range(POOLED_TRIES_MAX):
+    async def _claim(self) -> None:
+        if self._in_use < CONNECTIONS_MAX:
+            self._in_use += 1
+            return
+        turn = self._loop.create_future()
+        self._waiting.append(turn)
         try:
-            return await handler(request)
-        except StaleConnectionError:
-            continue
-    raise StaleConnectionError
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._give_up_slot()
+            raise
 
+    def _give_up_slot(self) -> None:
+        """Hand the slot to the one who has waited longest, or count it as free."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._in_use -= 1
 
-def _note_release(protocol: ResponseHandler, clock: Callable[[], float]) -> None:
-    _released_at[protocol] = clock()
+    async def _dial(self, origin: Origin) -> Connection:
+        if self._is_closed:
+            raise ConnectionError("the gateway is stopping")
+        if len(self._open) + self._dialing >= CONNECTIONS_MAX:
+            self._evict()
+        self._dialing += 1
+        try:
+            connection = await self._dialer.dial(origin, self._forget)
+        finally:
+            self._dialing -= 1
+        self._open.add(connection)
+        if self._is_closed:
+            self._end(connection)
+            raise ConnectionError("the gateway is stopping")
+        return connection
+
+    def _evict(self) -> None:
+        """End the connection that has waited longest: those in use leave room for one more, so there is one."""
+        oldest = min(
+            (next(iter(waiting)) for waiting in self._idle.values() if waiting), key=lambda one: one.idle_since
+        )
+        self._end(oldest)
+
+    def _sweep(self) -> None:
+        """End what has waited too long, and come back when the next one has."""
+        self._sweeper = None
+        expired_s = self._loop.time() - IDLE_S_MAX
+        for origin, waiting in list(self._idle.items()):
+            for connection in list(waiting):
+                if connection.is_fit(expired_s):
+                    break
+                self._end(connection)
+            if not waiting:
+                del self._idle[origin]
+        left = [next(iter(waiting)).idle_since for waiting in self._idle.values()]
+        if left:
+            self._sweeper = self._loop.call_at(min(left) + IDLE_S_MAX, self._sweep)
+
+    def _end(self, connection: Connection) -> None:
+        self._forget(connection)
+        connection.cut()
+
+    def _forget(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        waiting = self._idle.get(connection.origin)
+        if waiting is not None:
+            waiting.pop(connection, None)

@@ -1,7 +1,8 @@
 """Names to addresses, so that one slow name server stalls nobody else (reliability.md R45).
 
-Look-ups run in threads of their own, each name in one thread at most however many wait for it. Whoever waits gives up
-after TIMEOUT_S; an answer not older than STALE_S serves while the name server is silent or failing.
+Look-ups run in threads of their own, each name in one thread at most however many wait for it. An answer is used for
+ADDRESS_S_MAX without asking again. Whoever waits gives up after TIMEOUT_S; an answer not older than STALE_S serves
+while the name server is silent or failing.
 """
 
 from __future__ import annotations
@@ -10,33 +11,42 @@ import asyncio
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Final
-
-from aiohttp.abc import AbstractResolver, ResolveResult
+from typing import Any, Final, NamedTuple
 
 THREADS_MAX: Final = 8
 TIMEOUT_S: Final = 2.0
+ADDRESS_S_MAX: Final = 30.0
 STALE_S: Final = 300.0
 NAMES_MAX: Final = 1024
 """Names remembered; beyond it the oldest is forgotten."""
 
-Question = tuple[str, int, socket.AddressFamily]
+Question = tuple[str, int]
 
 
-class Resolver(AbstractResolver):
+class Address(NamedTuple):
+    """Where a socket connects to."""
+
+    family: int
+    protocol: int
+    sockaddr: Any
+    """In the system's form, which differs between families."""
+
+
+class Resolver:
     """The system's resolver behind a time limit and a memory."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="dns")
-        self._asked: dict[Question, asyncio.Future[list[ResolveResult]]] = {}
-        self._known: dict[Question, tuple[float, list[ResolveResult]]] = {}
+        self._asked: dict[Question, asyncio.Future[list[Address]]] = {}
+        self._known: dict[Question, tuple[float, list[Address]]] = {}
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
+    async def resolve(self, host: str, port: int) -> list[Address]:
         """Look a name up; raises OSError (gaierror, TimeoutError) when there is neither an answer nor a recent one."""
-        question = (host, port, family)
+        question = (host, port)
         loop = asyncio.get_running_loop()
+        answered_at, addresses = self._known.get(question, (0.0, []))
+        if addresses and loop.time() - answered_at < ADDRESS_S_MAX:
+            return addresses
         lookup = self._asked.get(question)
         if lookup is None:
             lookup = self._asked[question] = loop.run_in_executor(self._threads, _look_up, *question)
@@ -50,11 +60,11 @@ class Resolver(AbstractResolver):
                 raise
             return addresses
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Start no further look-up; one that hangs ends by itself."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _note(self, question: Question, lookup: asyncio.Future[list[ResolveResult]]) -> None:
+    def _note(self, question: Question, lookup: asyncio.Future[list[Address]]) -> None:
         del self._asked[question]
         if lookup.cancelled() or lookup.exception() is not None:
             return
@@ -64,9 +74,6 @@ class Resolver(AbstractResolver):
             del self._known[next(iter(self._known))]
 
 
-def _look_up(host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:
-    infos = socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
-    return [
-        ResolveResult(hostname=host, host=str(address[0]), port=port, family=kind, proto=protocol, flags=0)
-        for kind, _type, protocol, _name, address in infos
-    ]
+def _look_up(host: str, port: int) -> list[Address]:
+    infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+    return [Address(family, protocol, address) for family, _type, protocol, _name, address in infos]

@@ -192,9 +192,9 @@ def test_what_is_complained_about_is_printable(capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("arguments", "absent"),
     [
-        ("['--help']", "pydantic rich aiohttp uvicorn starlette structlog yaml asyncio"),
-        ("['check']", "rich aiohttp uvicorn starlette structlog"),
-        ("['serve', '--workers', '2']", "rich aiohttp uvicorn starlette structlog"),
+        ("['--help']", "pydantic rich httptools uvicorn starlette structlog yaml asyncio"),
+        ("['check']", "rich httptools uvicorn starlette structlog"),
+        ("['serve', '--workers', '2']", "rich httptools uvicorn starlette structlog"),
     ],
 )
 def test_a_command_loads_only_what_it_needs(shell: Shell, arguments: str, absent: str) -> None:

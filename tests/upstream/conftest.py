@@ -14,7 +14,7 @@ import uvloop
 from proxy.codecs.wire import Call
 from proxy.errors import Failure, UpstreamError
 from proxy.routing.table import Dialect, Provider, Secret
-from proxy.upstream import AiohttpUpstream
+from proxy.upstream import HttpUpstream
 
 SECRET = "sk-very-secret-0123456789"
 REPLY_BYTES_MAX = 32 << 20
@@ -29,9 +29,9 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> d
 
 
 @pytest.fixture
-async def adapter() -> AsyncIterator[AiohttpUpstream]:
+async def adapter() -> AsyncIterator[HttpUpstream]:
     """Give an adapter and close it."""
-    upstream = AiohttpUpstream()
+    upstream = HttpUpstream()
     yield upstream
     await upstream.close()
 
@@ -48,7 +48,7 @@ def call_of(model: str = "m", *, is_stream: bool = False, padding: int = 0) -> C
     return Call("/chat/completions", orjson.dumps(body), is_stream)
 
 
-async def ask(adapter: AiohttpUpstream, provider: Provider, call: Call | None = None) -> bytes:
+async def ask(adapter: HttpUpstream, provider: Provider, call: Call | None = None) -> bytes:
     """Call and read the whole reply."""
     reply = await adapter.open(provider, call or call_of(), connect_timeout_s=CONNECT_S)
     try:
@@ -57,7 +57,7 @@ async def ask(adapter: AiohttpUpstream, provider: Provider, call: Call | None = 
         await reply.close()
 
 
-async def fail(adapter: AiohttpUpstream, provider: Provider, call: Call | None = None) -> Failure:
+async def fail(adapter: HttpUpstream, provider: Provider, call: Call | None = None) -> Failure:
     """Call, expect a failure, and check that its words give nothing away."""
     with pytest.raises(UpstreamError) as caught:
         await ask(adapter, provider, call)

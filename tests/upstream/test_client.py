@@ -16,7 +16,9 @@ from proxy import __version__
 from proxy.codecs.wire import Call
 from proxy.errors import FailureKind, UpstreamError
 from proxy.routing.table import Secret
-from proxy.upstream import AiohttpUpstream, client, reply
+from proxy.upstream import HttpUpstream, client, decoding, pooling
+from proxy.upstream.dialing import KEEP_ALIVE_IDLE_S, make_socket
+from proxy.upstream.resolver import Address
 from tests.faults.cuts import hang_before_headers, hang_mid_stream
 from tests.faults.modes import MODES
 from tests.faults.replies import ok, ok_paced
@@ -38,7 +40,7 @@ DEPARTURE_S_MAX = 0.05
 
 
 async def test_a_call_carries_the_credential_the_operators_headers_and_nothing_of_our_own(
-    adapter: AiohttpUpstream,
+    adapter: HttpUpstream,
 ) -> None:
     """Method, path, body and the exact set of headers."""
     async with FaultUpstream() as up:
@@ -56,7 +58,7 @@ async def test_a_call_carries_the_credential_the_operators_headers_and_nothing_o
     }
 
 
-async def test_a_calls_own_headers_are_added(adapter: AiohttpUpstream) -> None:
+async def test_a_calls_own_headers_are_added(adapter: HttpUpstream) -> None:
     """A codec may add headers to one call without changing the next."""
     async with FaultUpstream() as up:
         provider = provider_at(up.base_url, api_key=None)
@@ -66,7 +68,7 @@ async def test_a_calls_own_headers_are_added(adapter: AiohttpUpstream) -> None:
     assert "authorization" not in up.exchanges[0].headers
 
 
-async def test_a_new_routing_table_means_new_headers(adapter: AiohttpUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_new_routing_table_means_new_headers(adapter: HttpUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same name with another key is another provider, also when the memory of headers is full."""
     monkeypatch.setattr(client, "PROVIDERS_MAX", 1)
     async with FaultUpstream() as up:
@@ -75,7 +77,7 @@ async def test_a_new_routing_table_means_new_headers(adapter: AiohttpUpstream, m
     assert [exchange.headers["authorization"] for exchange in up.exchanges] == ["Bearer one", "Bearer two"]
 
 
-async def test_only_headers_that_matter_are_kept(adapter: AiohttpUpstream) -> None:
+async def test_only_headers_that_matter_are_kept(adapter: HttpUpstream) -> None:
     """Names come in lower case, the first of a repeated header counts, cookies and locations stay out."""
     head = (
         b"HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nRetry-After: 7\r\nretry-after: 8\r\n"
@@ -99,7 +101,7 @@ async def test_only_headers_that_matter_are_kept(adapter: AiohttpUpstream) -> No
     }
 
 
-async def test_no_redirect_is_followed_and_no_cookie_kept(adapter: AiohttpUpstream) -> None:
+async def test_no_redirect_is_followed_and_no_cookie_kept(adapter: HttpUpstream) -> None:
     """A 302 is an answer like any other; a cookie never comes back."""
     head = b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nSet-Cookie: a=b; Path=/\r\nContent-Length: 0\r\n\r\n"
     requests: list[bytes] = []
@@ -111,7 +113,7 @@ async def test_no_redirect_is_followed_and_no_cookie_kept(adapter: AiohttpUpstre
 
 
 async def test_proxy_variables_of_the_environment_are_not_read(
-    adapter: AiohttpUpstream, monkeypatch: pytest.MonkeyPatch
+    adapter: HttpUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where calls go is said in routes.yaml alone."""
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
@@ -120,7 +122,7 @@ async def test_proxy_variables_of_the_environment_are_not_read(
         assert orjson.loads(await ask(adapter, provider_at(up.base_url)))["choices"]
 
 
-async def test_pieces_arrive_as_they_are_sent(adapter: AiohttpUpstream) -> None:
+async def test_pieces_arrive_as_they_are_sent(adapter: HttpUpstream) -> None:
     """The first event is there long before the last."""
     async with FaultUpstream([ok_paced(4, every_s=0.05)]) as up:
         got = await adapter.open(provider_at(up.base_url), call_of(is_stream=True), connect_timeout_s=CONNECT_S)
@@ -141,7 +143,7 @@ async def test_pieces_arrive_as_they_are_sent(adapter: AiohttpUpstream) -> None:
         if known.json is Outcome.ANSWER and not known.is_slow and name != "finish_then_reset"
     ],
 )
-async def test_every_whole_answer_is_read_whole(adapter: AiohttpUpstream, name: str) -> None:
+async def test_every_whole_answer_is_read_whole(adapter: HttpUpstream, name: str) -> None:
     """However oddly it is framed or split, and gzip too although it was not asked for."""
     async with FaultUpstream() as up:
         for is_stream in (False, True):
@@ -150,7 +152,7 @@ async def test_every_whole_answer_is_read_whole(adapter: AiohttpUpstream, name: 
             assert b"poison" not in body
 
 
-async def test_connections_are_used_again_once_a_body_is_read_to_its_end(adapter: AiohttpUpstream) -> None:
+async def test_connections_are_used_again_once_a_body_is_read_to_its_end(adapter: HttpUpstream) -> None:
     """Plain and streaming replies share one connection."""
     async with FaultUpstream() as up:
         for is_stream in (False, True, False):
@@ -158,7 +160,7 @@ async def test_connections_are_used_again_once_a_body_is_read_to_its_end(adapter
         assert len(up.connections) == 1
 
 
-async def test_a_reply_closed_early_ends_its_connection_at_once(adapter: AiohttpUpstream) -> None:
+async def test_a_reply_closed_early_ends_its_connection_at_once(adapter: HttpUpstream) -> None:
     """The provider sees it within 50 ms, so that it stops making tokens; closing twice is closing once."""
     async with FaultUpstream([hang_mid_stream()]) as up:
         got = await adapter.open(provider_at(up.base_url), call_of(is_stream=True), connect_timeout_s=CONNECT_S)
@@ -169,7 +171,7 @@ async def test_a_reply_closed_early_ends_its_connection_at_once(adapter: Aiohttp
         assert await up.left(up.exchanges[0]) - closed_at < DEPARTURE_S_MAX
 
 
-async def test_closing_ends_a_read_that_waits(adapter: AiohttpUpstream) -> None:
+async def test_closing_ends_a_read_that_waits(adapter: HttpUpstream) -> None:
     """A watchdog closes from another task; the reader gets an error, never a clean end."""
     async with FaultUpstream([hang_mid_stream()]) as up:
         got = await adapter.open(provider_at(up.base_url), call_of(is_stream=True), connect_timeout_s=CONNECT_S)
@@ -185,7 +187,7 @@ async def test_closing_ends_a_read_that_waits(adapter: AiohttpUpstream) -> None:
             await reader
 
 
-async def test_a_cancelled_wait_for_headers_closes_the_connection(adapter: AiohttpUpstream) -> None:
+async def test_a_cancelled_wait_for_headers_closes_the_connection(adapter: HttpUpstream) -> None:
     """A client that leaves before the first byte must not be paid for."""
     async with FaultUpstream([hang_before_headers()]) as up:
         waiting = asyncio.create_task(adapter.open(provider_at(up.base_url), call_of(), connect_timeout_s=CONNECT_S))
@@ -197,7 +199,7 @@ async def test_a_cancelled_wait_for_headers_closes_the_connection(adapter: Aioht
         assert await up.left(exchange) - left_at < DEPARTURE_S_MAX
 
 
-async def test_a_cancelled_call_does_not_wait_for_a_provider_that_reads_nothing(adapter: AiohttpUpstream) -> None:
+async def test_a_cancelled_call_does_not_wait_for_a_provider_that_reads_nothing(adapter: HttpUpstream) -> None:
     """Megabytes not yet taken are dropped, not flushed first."""
     lost = asyncio.Event()
     size = 8 << 20
@@ -231,11 +233,9 @@ async def test_a_cancelled_call_does_not_wait_for_a_provider_that_reads_nothing(
     assert taken < size
 
 
-async def test_cancelled_calls_lose_no_slot_of_the_pool(
-    adapter: AiohttpUpstream, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_cancelled_calls_lose_no_slot_of_the_pool(adapter: HttpUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pool of five, 100 calls cancelled at all phases, then a plain one."""
-    monkeypatch.setattr(client, "CONNECTIONS_MAX", 5)
+    monkeypatch.setattr(pooling, "CONNECTIONS_MAX", 5)
     async with FaultUpstream([hang_before_headers()]) as up:
         provider = provider_at(up.base_url)
         for batch in range(5):
@@ -251,7 +251,7 @@ async def test_cancelled_calls_lose_no_slot_of_the_pool(
         await up.until(lambda: up.open_connections <= 1)
 
 
-async def test_a_reply_longer_than_the_reader_takes_is_refused(adapter: AiohttpUpstream) -> None:
+async def test_a_reply_longer_than_the_reader_takes_is_refused(adapter: HttpUpstream) -> None:
     """The limit counts bytes exactly."""
     async with FaultUpstream() as up:
         provider = provider_at(up.base_url)
@@ -266,7 +266,7 @@ async def test_a_reply_longer_than_the_reader_takes_is_refused(adapter: AiohttpU
             await got.close()
 
 
-async def test_a_gzip_bomb_ends_early_and_costs_little_memory(adapter: AiohttpUpstream) -> None:
+async def test_a_gzip_bomb_ends_early_and_costs_little_memory(adapter: HttpUpstream) -> None:
     """80 MiB behind a few KB: refused by the ratio, long before it is all unpacked."""
     peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     async with FaultUpstream() as up:
@@ -275,11 +275,9 @@ async def test_a_gzip_bomb_ends_early_and_costs_little_memory(adapter: AiohttpUp
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak_kib < 80 * 1024
 
 
-async def test_a_compressed_reply_has_a_size_limit_too(
-    adapter: AiohttpUpstream, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_compressed_reply_has_a_size_limit_too(adapter: HttpUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
     """Incompressible data keeps the ratio and still may not grow for ever."""
-    monkeypatch.setattr(reply, "DECODED_BYTES_MAX", 1000)
+    monkeypatch.setattr(decoding, "DECODED_BYTES_MAX", 1000)
     for size, is_taken in ((1000, True), (1001, False)):
         packed = gzip.compress(b"x" * size)
         head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed)
@@ -295,7 +293,7 @@ async def test_a_compressed_reply_has_a_size_limit_too(
     [("gzip", b"this is no gzip at all"), ("compress", b"..."), ("gzip, gzip", b"..."), ("x" * 40, b"...")],
 )
 async def test_a_reply_encoded_in_a_way_we_cannot_read_is_refused(
-    adapter: AiohttpUpstream, encoding: str, body: bytes
+    adapter: HttpUpstream, encoding: str, body: bytes
 ) -> None:
     """It is never handed on as if it were text."""
     head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {encoding}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
@@ -304,7 +302,7 @@ async def test_a_reply_encoded_in_a_way_we_cannot_read_is_refused(
     assert failure.kind is FailureKind.INVALID_REPLY
 
 
-async def test_after_close_nothing_is_called(adapter: AiohttpUpstream) -> None:
+async def test_after_close_nothing_is_called(adapter: HttpUpstream) -> None:
     """Every connection is closed, and a late call fails like one that could not connect."""
     async with FaultUpstream() as up:
         provider = provider_at(up.base_url)
@@ -319,13 +317,13 @@ async def test_after_close_nothing_is_called(adapter: AiohttpUpstream) -> None:
 def test_sockets_notice_a_dead_peer(monkeypatch: pytest.MonkeyPatch) -> None:
     """TCP keep-alive is on with our figures as far as the system has them, and small writes are not held back."""
     monkeypatch.delattr(socket, "TCP_KEEPCNT")
-    with client.make_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 1))) as sock:
+    with make_socket(Address(socket.AF_INET, 0, ("127.0.0.1", 1))) as sock:
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == client.KEEP_ALIVE_IDLE_S
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == KEEP_ALIVE_IDLE_S
 
 
-async def test_what_came_before_a_break_is_read_before_the_break(adapter: AiohttpUpstream) -> None:
+async def test_what_came_before_a_break_is_read_before_the_break(adapter: HttpUpstream) -> None:
     """A reader that is busy while the connection breaks loses nothing that had arrived."""
 
     async def break_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -342,7 +340,7 @@ async def test_what_came_before_a_break_is_read_before_the_break(adapter: Aiohtt
         await got.close()
 
 
-async def test_a_slow_reader_pauses_the_provider(adapter: AiohttpUpstream) -> None:
+async def test_a_slow_reader_pauses_the_provider(adapter: HttpUpstream) -> None:
     """What nobody reads is not read ahead without limit."""
     sent = 0
 
@@ -362,3 +360,82 @@ async def test_a_slow_reader_pauses_the_provider(adapter: AiohttpUpstream) -> No
         await asyncio.sleep(0.05)
         assert sent == before
         await got.close()
+
+
+async def test_a_long_body_arrives_whole(adapter: HttpUpstream) -> None:
+    """Sent in pieces, as fast as it is taken, and the connection serves again."""
+    async with FaultUpstream() as up:
+        call = call_of(padding=3 << 20)
+        for _ in range(2):
+            await ask(adapter, provider_at(up.base_url), call)
+        assert [exchange.raw == call.body for exchange in up.exchanges] == [True, True]
+        assert len(up.connections) == 1
+
+
+async def test_a_long_body_that_is_refused_early_is_not_waited_for(adapter: HttpUpstream) -> None:
+    """The refusal is the answer, and the connection is not used again."""
+    connections = 0
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\n{}")
+        await asyncio.sleep(CONNECT_S)
+
+    async with raw_server(refuse) as base_url:
+        for _ in range(2):
+            call = call_of(padding=32 << 20)
+            got = await adapter.open(provider_at(base_url), call, connect_timeout_s=CONNECT_S)
+            assert (got.status, await got.read_all(2)) == (413, b"{}")
+            await got.close()
+    assert connections == 2
+
+
+async def test_a_read_that_is_cancelled_takes_nothing_away(adapter: HttpUpstream) -> None:
+    """The next read goes on where it stopped."""
+    async with FaultUpstream([ok_paced(4, every_s=0.02)]) as up:
+        got = await adapter.open(provider_at(up.base_url), call_of(is_stream=True), connect_timeout_s=CONNECT_S)
+        body = b""
+        while not body.endswith(b"[DONE]\n\n"):
+            try:
+                async with asyncio.timeout(0.005):
+                    body += await got.read()
+            except TimeoutError:
+                continue
+        assert await got.read() == await got.read() == b""
+        await got.close()
+        assert await got.read() == b""
+    assert body.count(b"data:") == 4 + 3
+
+
+async def test_a_reply_closed_unread_at_its_end_leaves_its_connection_to_the_next(adapter: HttpUpstream) -> None:
+    """Whole in our memory, it costs the provider nothing more; but to its reader it was cut."""
+    async with FaultUpstream() as up:
+        for _ in range(2):
+            got = await adapter.open(provider_at(up.base_url), call_of(), connect_timeout_s=CONNECT_S)
+            await asyncio.sleep(0.02)
+            await got.close()
+            with pytest.raises(UpstreamError, match="broken_stream"):
+                await got.read()
+        assert len(up.connections) == 1
+
+
+async def test_the_sending_is_told_as_it_begins(adapter: HttpUpstream) -> None:
+    """Not while a connection is being made."""
+    told: list[int] = []
+    async with FaultUpstream() as up:
+        for _ in range(2):
+            got = await adapter.open(
+                provider_at(up.base_url),
+                call_of(),
+                connect_timeout_s=CONNECT_S,
+                on_sent=lambda: told.append(len(up.exchanges)),
+            )
+            await got.close()
+    assert told == [0, 1]
+    with pytest.raises(UpstreamError):
+        await adapter.open(
+            provider_at(up.base_url), call_of(), connect_timeout_s=CONNECT_S, on_sent=lambda: told.append(-1)
+        )
+    assert told == [0, 1]

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from proxy.upstream import resolver
-from proxy.upstream.resolver import Resolver
+from proxy.upstream.resolver import Address, Resolver
 
+ANSWER = [Address(socket.AF_INET, 6, ("192.0.2.1", 443))]
 INFO = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 443))
 
 
@@ -38,17 +39,16 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServer]:
     """Put a name server of ours in the system's place, and let nobody hang on it afterwards."""
     server = NameServer()
     monkeypatch.setattr(socket, "getaddrinfo", server)
+    monkeypatch.setattr(resolver, "ADDRESS_S_MAX", 0.0)
     yield server
     server.may_answer.set()
 
 
 async def test_an_answer_names_address_and_port(names: NameServer) -> None:
-    """In the shape aiohttp takes."""
+    """In the shape sockets take."""
     lookup = Resolver()
-    assert await lookup.resolve("api.example", 443) == [
-        {"hostname": "api.example", "host": "192.0.2.1", "port": 443, "family": socket.AF_INET, "proto": 6, "flags": 0}
-    ]
-    await lookup.close()
+    assert await lookup.resolve("api.example", 443) == ANSWER
+    lookup.close()
 
 
 async def test_a_name_is_looked_up_once_however_many_wait(names: NameServer) -> None:
@@ -63,7 +63,22 @@ async def test_a_name_is_looked_up_once_however_many_wait(names: NameServer) -> 
     assert isinstance(answers[0], asyncio.CancelledError)
     assert all(isinstance(answer, list) for answer in answers[1:])
     assert names.asked == 1
-    await lookup.close()
+    lookup.close()
+
+
+async def test_an_answer_is_used_for_a_while_without_asking_again(
+    names: NameServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until it is too old."""
+    lookup = Resolver()
+    monkeypatch.setattr(resolver, "ADDRESS_S_MAX", 30.0)
+    for _ in range(3):
+        assert await lookup.resolve("api.example", 443) == ANSWER
+    assert names.asked == 1
+    monkeypatch.setattr(resolver, "ADDRESS_S_MAX", 0.0)
+    assert await lookup.resolve("api.example", 443) == ANSWER
+    assert names.asked == 2
+    lookup.close()
 
 
 async def test_a_silent_name_server_is_waited_for_a_limited_time(
@@ -78,10 +93,10 @@ async def test_a_silent_name_server_is_waited_for_a_limited_time(
     names.may_answer.set()
     await asyncio.sleep(0.05)
     names.may_answer.clear()
-    assert (await lookup.resolve("api.example", 443))[0]["host"] == "192.0.2.1"
+    assert await lookup.resolve("api.example", 443) == ANSWER
     names.may_answer.set()
     await asyncio.sleep(0.02)
-    await lookup.close()
+    lookup.close()
 
 
 async def test_an_old_answer_serves_while_the_name_server_fails_but_not_for_ever(
@@ -91,13 +106,13 @@ async def test_an_old_answer_serves_while_the_name_server_fails_but_not_for_ever
     lookup = Resolver()
     await lookup.resolve("api.example", 443)
     names.is_failing = True
-    assert (await lookup.resolve("api.example", 443))[0]["host"] == "192.0.2.1"
+    assert await lookup.resolve("api.example", 443) == ANSWER
     monkeypatch.setattr(resolver, "STALE_S", -1.0)
     with pytest.raises(socket.gaierror):
         await lookup.resolve("api.example", 443)
     with pytest.raises(socket.gaierror):
         await lookup.resolve("other.example", 443)
-    await lookup.close()
+    lookup.close()
 
 
 async def test_only_so_many_names_are_remembered(names: NameServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +125,7 @@ async def test_only_so_many_names_are_remembered(names: NameServer, monkeypatch:
     assert await lookup.resolve("two.example", 443)
     with pytest.raises(socket.gaierror):
         await lookup.resolve("one.example", 443)
-    await lookup.close()
+    lookup.close()
 
 
 async def test_a_look_up_not_begun_ends_with_the_resolver(names: NameServer) -> None:
@@ -120,7 +135,7 @@ async def test_a_look_up_not_begun_ends_with_the_resolver(names: NameServer) -> 
     count = resolver.THREADS_MAX + 1
     waiting = [asyncio.create_task(lookup.resolve(f"{number}.example", 443)) for number in range(count)]
     await asyncio.sleep(0.02)
-    await lookup.close()
+    lookup.close()
     names.may_answer.set()
     answers = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(answer) for answer in answers].count(asyncio.CancelledError) == 1
