@@ -17,7 +17,7 @@ import orjson
 
 from proxy.clock import Clock, SystemClock
 from proxy.codecs.openai import OpenAICodec
-from proxy.codecs.wire import Call, JsonObject, Surface, say_nothing
+from proxy.codecs.wire import Call, Codec, JsonObject, Surface, say_nothing
 from proxy.errors import Failure, FailureKind, UpstreamError
 from proxy.gateway import Asked, Line, Service
 from proxy.health import Health
@@ -37,6 +37,8 @@ from proxy.ledger.records import (
 )
 from proxy.money import Budget, Period
 from proxy.pricing import ModelFacts, Prices
+from proxy.relay import Errand
+from proxy.routing.plan import Candidate
 from proxy.routing.principal import Principal
 from proxy.routing.table import Catalogue, Dialect, Provider, Retry, Route, Secret, Table, Target
 from tests.faults import chunks
@@ -224,6 +226,13 @@ def a_target(name: str, *, facts: ModelFacts = FACTS, **fields: Any) -> Target:
     """Make the target `provider/model`."""
     owner, _, model = name.partition("/")
     return Target(a_provider(owner), model, facts=facts, **fields)
+
+
+def an_errand(candidate: Candidate, codec: Codec, **fields: Any) -> Errand:
+    """Make the errand of a candidate's call."""
+    target = candidate.target
+    call = codec.encode(dict(candidate.body), model=target.model, output_tokens_max=candidate.output_tokens_max)
+    return Errand(target.provider, call, candidate.clocks, **fields)
 
 
 def a_table(*targets: Target | str, retries: int = 1, max_cost_nano_usd: int | None = None) -> Table:

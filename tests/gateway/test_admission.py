@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from proxy.errors import PolicyRefusal, PriceUnknown, RequestError, Unauthenticated
-from proxy.gateway.admission import ADMISSION_TRIES_MAX, HELD_RETRY_AFTER_S, KeyChanged, admit, bound_cheaply, refusal
+from proxy.gateway.admission import (
+    ADMISSION_TRIES_MAX,
+    HELD_RETRY_AFTER_S,
+    KeyChanged,
+    admit,
+    bound_cheaply,
+    cap_bounds,
+    refusal,
+)
 from proxy.ledger.records import Admitted, KeyGone, Refused
 from proxy.money import format_usd
 from proxy.pricing import ModelFacts
@@ -51,17 +59,22 @@ def a_plan(*targets: Any, **more: Any) -> Plan:
     return plan_of(*(targets or (target("one/m", facts=FACTS),)), **fields)
 
 
+async def get_in(plan: Plan, desk: Desk) -> tuple[Plan, Admitted]:
+    """Ask for admission with the cheap bounds, as an exchange does."""
+    return await admit(plan, desk.ask, input_bounds=bound_cheaply(plan, BODY_BYTES))
+
+
 async def refused(plan: Plan, desk: Desk) -> RequestError:
     """Ask for admission and be refused."""
     with pytest.raises(RequestError) as caught:
-        await admit(plan, desk.ask, body_bytes=BODY_BYTES)
+        await get_in(plan, desk)
     return caught.value
 
 
 async def test_what_fits_is_asked_once_by_its_bytes() -> None:
     """No tokenizer runs and nothing is clamped."""
     desk = Desk()
-    fitted, admitted = await admit(a_plan(), desk.ask, body_bytes=BODY_BYTES)
+    fitted, admitted = await get_in(a_plan(), desk)
     assert admitted == Admitted("req")
     assert desk.asked == [fitted]
     (candidate,) = fitted.candidates
@@ -81,7 +94,7 @@ async def test_what_the_bytes_overrate_is_tokenized_off_the_loop(monkeypatch: py
     monkeypatch.setattr("proxy.gateway.admission.bound_input", bound)
     tight = (bound_input(BODY, "m") + 2 * 1000) * 1000
     desk = Desk(left(tight), Admitted("req"))
-    fitted, _ = await admit(a_plan(), desk.ask, body_bytes=BODY_BYTES)
+    fitted, _ = await get_in(a_plan(), desk)
     assert desk.holds == [desk.holds[0], tight]
     assert desk.holds[0] > tight
     assert fitted.candidates[0].output_tokens_max is None
@@ -93,7 +106,7 @@ async def test_what_still_does_not_fit_is_clamped_to_the_money_left() -> None:
     """One nano-dollar less than the whole buys a shorter answer."""
     room = (bound_input(BODY, "m") + 2 * 1000) * 1000 - 1
     desk = Desk(left(room), Admitted("req"))
-    fitted, _ = await admit(a_plan(), desk.ask, body_bytes=BODY_BYTES)
+    fitted, _ = await get_in(a_plan(), desk)
     assert fitted.candidates[0].output_tokens_max == 999
     assert hold_of(fitted) <= room
 
@@ -133,7 +146,7 @@ async def test_too_little_for_a_useful_answer_is_refused_without_another_ask() -
     }
     assert "$0.000005000 of it is held" in error.message
     assert "It starts anew at 2026-11-19T00:00:00Z." in error.message
-    assert await admit(a_plan(), Desk(left(least), Admitted("req")).ask, body_bytes=BODY_BYTES)
+    assert await get_in(a_plan(), Desk(left(least), Admitted("req")))
 
 
 async def test_a_budget_that_never_starts_anew_names_another_remedy() -> None:
@@ -148,7 +161,7 @@ async def test_a_ceiling_too_low_for_the_bytes_is_tokenized_before_the_ledger_is
     """One ask is enough when the tokens fit."""
     tight = (bound_input(BODY, "m") + 2 * 1000) * 1000
     desk = Desk()
-    fitted, _ = await admit(a_plan(max_cost_nano_usd=tight, has_budget=False), desk.ask, body_bytes=BODY_BYTES)
+    fitted, _ = await get_in(a_plan(max_cost_nano_usd=tight, has_budget=False), desk)
     assert desk.holds == [tight]
     assert fitted.candidates[0].output_tokens_max is None
 
@@ -156,7 +169,7 @@ async def test_a_ceiling_too_low_for_the_bytes_is_tokenized_before_the_ledger_is
 async def test_a_ceiling_clamps_as_a_budget_does() -> None:
     """They are one rule with two limits: the lower one counts."""
     desk = Desk(left(2_000_000), Admitted("req"))
-    fitted, _ = await admit(a_plan(max_cost_nano_usd=2_500_000), desk.ask, body_bytes=BODY_BYTES)
+    fitted, _ = await get_in(a_plan(max_cost_nano_usd=2_500_000), desk)
     assert [hold <= room for hold, room in zip(desk.holds, (2_500_000, 2_000_000), strict=True)] == [True, True]
     assert fitted.candidates[0].output_tokens_max is not None
 
@@ -175,7 +188,7 @@ async def test_dear_targets_are_left_out_before_the_request_is_refused() -> None
     """What the money cannot buy there it may buy elsewhere."""
     dear = target("two/m", facts=ModelFacts(PRICES.__class__(PRICES.input * 1000, PRICES.output * 1000)))
     desk = Desk(left(2_900_000), Admitted("req"))
-    fitted, _ = await admit(a_plan(dear, target("one/m", facts=FACTS)), desk.ask, body_bytes=BODY_BYTES)
+    fitted, _ = await get_in(a_plan(dear, target("one/m", facts=FACTS)), desk)
     assert [candidate.target.name for candidate in fitted.candidates] == ["one/m"]
     assert [skip.target.name for skip in fitted.skipped] == ["two/m"]
 
@@ -192,7 +205,7 @@ async def test_without_any_price_a_limit_cannot_be_kept() -> None:
 async def test_without_a_limit_a_price_is_not_needed() -> None:
     """The hold is nothing, and the attempt will be booked as unknown."""
     desk = Desk()
-    fitted, _ = await admit(a_plan(target("one/m"), has_budget=False), desk.ask, body_bytes=BODY_BYTES)
+    fitted, _ = await get_in(a_plan(target("one/m"), has_budget=False), desk)
     assert (hold_of(fitted), len(fitted.candidates)) == (0, 1)
 
 
@@ -205,12 +218,20 @@ async def test_a_key_that_changed_is_to_be_looked_up_again(*, is_stale: bool) ->
     assert isinstance(error, KeyChanged | Unauthenticated)
 
 
-async def test_the_cheap_bound_is_never_above_what_the_model_can_read() -> None:
-    """A longer prompt would be refused upstream."""
+def test_a_bound_is_capped_at_what_the_model_can_read() -> None:
+    """A longer prompt would be refused upstream; the cheap bound itself tells how long it may be."""
     small = target("one/m", facts=ModelFacts(PRICES, context_tokens=100))
-    bounds = bound_cheaply(plan_of(small, target("two/m", facts=ModelFacts(PRICES)), body=BODY), BODY_BYTES)
-    assert bounds[0] == 100
-    assert bounds[1] >= BODY_BYTES
+    plan = plan_of(small, target("two/m", facts=ModelFacts(PRICES)), body=BODY)
+    bounds = bound_cheaply(plan, BODY_BYTES)
+    assert bounds[0] == bounds[1] >= BODY_BYTES
+    assert cap_bounds(plan, bounds) == [100, bounds[1]]
+
+
+async def test_what_is_held_is_bound_by_the_context() -> None:
+    """Tokens no model reads cost nothing."""
+    small = target("one/m", facts=ModelFacts(PRICES, context_tokens=1_100))
+    fitted, _ = await get_in(a_plan(small), Desk())
+    assert fitted.candidates[0].input_tokens_max == 1_100
 
 
 def test_a_refusal_without_a_ceiling_left_counts_it_as_nothing() -> None:

@@ -30,6 +30,7 @@ from tests.gateway.stage import (
     Script,
     a_provider,
     a_target,
+    an_errand,
     broken,
     events,
     failed,
@@ -58,7 +59,7 @@ def an_attempt(
     target = target or a_target("one/m")
     candidate = Candidate(target, {**BODY, "stream": is_stream, **fields}, CLOCKS, worst_case_nano_usd=hold)
     line = Line(FakeUpstream(*scripts, gate=gate), OpenAICodec(is_openrouter=False))
-    return Attempt(1, 0, candidate, line=line, hold_nano_usd=hold, parse_all=False)
+    return Attempt(1, 0, candidate, line=line, hold_nano_usd=hold, errand=an_errand(candidate, line.codec))
 
 
 async def run(attempt: Attempt, clock: ManualClock | None = None) -> None:

@@ -17,7 +17,7 @@ from proxy.gateway.headers import cost_headers, header_text, reply_headers, trie
 from proxy.policy.timeouts import Clocks
 from proxy.routing.plan import Candidate
 from proxy.usage import CostSource
-from tests.gateway.stage import FakeUpstream, a_target, streamed
+from tests.gateway.stage import FakeUpstream, a_target, an_errand, streamed
 
 CLOCKS = Clocks(connect_s=1.0, first_token_s=5.0, idle_s=5.0, total_s=5.0)
 
@@ -26,7 +26,7 @@ def an_attempt(target: str = "one/m", *, number: int = 1, output_tokens_max: int
     """Make an attempt nobody runs."""
     candidate = Candidate(a_target(target), {"messages": []}, CLOCKS, output_tokens_max=output_tokens_max)
     line = Line(FakeUpstream(streamed()), OpenAICodec(is_openrouter=False))
-    return Attempt(number, 0, candidate, line=line, hold_nano_usd=0, parse_all=False)
+    return Attempt(number, 0, candidate, line=line, hold_nano_usd=0, errand=an_errand(candidate, line.codec))
 
 
 def test_a_reply_says_who_answered() -> None:
