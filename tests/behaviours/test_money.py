@@ -76,7 +76,7 @@ async def test_a_request_that_fits_goes_on_unchanged(stage: Stage) -> None:
 
 async def test_what_does_not_fit_is_clamped_to_what_the_money_buys(stage: Stage) -> None:
     """Two cents buy fewer than the 8,000 tokens asked for: the cap is lowered and the client told."""
-    answer = await ask(stage, "m", key=POOR, max_tokens=8000)
+    answer = await ask(stage, "m", key=POOR, max_tokens=7900)
     assert answer.status == 200
     sent = stage.up.exchanges[0].body["max_tokens"]
     assert 64 <= sent < 2000
@@ -88,9 +88,9 @@ async def test_what_does_not_fit_is_clamped_to_what_the_money_buys(stage: Stage)
 async def test_a_spent_budget_refuses_with_the_figures(stage: Stage) -> None:
     """Once the money is gone: 402 with needed, left and the start of the next day, and nothing goes upstream."""
     for _ in range(3):
-        await ask(stage, "m", key=POOR, max_tokens=8000)
+        await ask(stage, "m", key=POOR, max_tokens=7900)
     await stage.gateway.gateway.ledger.declare_keys([_tight(await _record(stage, "poor"))])
-    answer = await ask(stage, "m", key=POOR, max_tokens=8000)
+    answer = await ask(stage, "m", key=POOR, max_tokens=7900)
     assert answer.status == 402
     assert answer.headers["x-should-retry"] == "false"
     error = answer.error
@@ -127,10 +127,10 @@ async def test_a_revoked_key_is_refused_from_the_next_request_on(stage: Stage) -
 
 async def test_the_ceiling_of_a_model_clamps_and_refuses(stage: Stage) -> None:
     """A cent allows a shorter answer; a hundredth of a cent none."""
-    answer = await ask(stage, "capped", max_tokens=8000)
+    answer = await ask(stage, "capped", max_tokens=7900)
     assert answer.status == 200
     assert stage.up.exchanges[0].body["max_tokens"] < 1000
-    answer = await ask(stage, "tiny", max_tokens=8000)
+    answer = await ask(stage, "tiny", max_tokens=7900)
     assert (answer.status, answer.error["code"]) == (402, "max_cost_exceeded")
     assert len(stage.up.exchanges) == 1
 
