@@ -10,7 +10,7 @@ from proxy.policy.timeouts import Clocks
 from proxy.pricing import ModelFacts, Prices
 from proxy.routing.plan import Candidate, Plan
 from proxy.routing.principal import Principal
-from proxy.routing.table import Dialect, Provider, Route, Table, Target
+from proxy.routing.table import Dialect, Provider, Route, Simulation, Table, Target
 
 CLOCKS = Clocks(connect_s=3, first_token_s=60, idle_s=60, total_s=900)
 ANYONE = Principal("app")
@@ -21,16 +21,28 @@ def prices(per_input: int | str = 1, per_output: int | str = 2, *, source: str =
     return Prices(Decimal(per_input), Decimal(per_output), source=source)
 
 
-def provider(name: str, *, not_ready: str | None = None) -> Provider:
-    """Make a provider; one whose name begins with `or` speaks OpenRouter's dialect."""
-    dialect = Dialect.OPENROUTER if name.startswith("or") else Dialect.OPENAI
-    return Provider(name, dialect, base_url="https://up.example/v1", not_ready=not_ready)
+def provider(name: str, *, dialect: Dialect | None = None, **more: Any) -> Provider:
+    """Make a provider; one whose name begins with `or` speaks OpenRouter's dialect unless told."""
+    spoken = dialect or (Dialect.OPENROUTER if name.startswith("or") else Dialect.OPENAI)
+    return Provider(name, spoken, base_url="https://up.example/v1", **more)
 
 
-def target(name: str, *, facts: ModelFacts | None = None, not_ready: str | None = None, **more: Any) -> Target:
-    """Make the target `provider/model`."""
-    owner, _, model = name.partition("/")
-    return Target(provider(owner, not_ready=not_ready), model, facts=facts or ModelFacts(), **more)
+def static(name: str = "static") -> Target:
+    """Make a fixed answer, as a last resort."""
+    return Target(Provider(name, Dialect.SIMULATED, simulation=Simulation(content="Later.")), "fixed")
+
+
+def target(
+    name: str,
+    *,
+    facts: ModelFacts | None = None,
+    not_ready: str | None = None,
+    owner: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> Target:
+    """Make the target `provider/model`; `owner` says more of the provider."""
+    whose, _, model = name.partition("/")
+    return Target(provider(whose, not_ready=not_ready, **(owner or {})), model, facts=facts or ModelFacts(), **more)
 
 
 def table(routes: Mapping[str, Sequence[str | Target]], **more: Any) -> Table:
