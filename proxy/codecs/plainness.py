@@ -10,9 +10,9 @@ from typing import Any
 from proxy.codecs.wire import Abilities, JsonObject
 from proxy.errors import ClientError
 
-_OF_MESSAGES = ("reasoning_details", "reasoning", "annotations", "images")
+_OF_MESSAGES = frozenset({"reasoning_details", "reasoning", "annotations", "images"})
 """Members of answers that come back in the next turn; `reasoning_content` stays, as DeepSeek asks for it."""
-_OF_PARTS = ("cache_control", "prompt_cache_breakpoint")
+_OF_PARTS = frozenset({"cache_control", "prompt_cache_breakpoint"})
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 """From least to most (openrouter.md 1.4)."""
 
@@ -47,10 +47,11 @@ def say_effort(body: JsonObject, written: JsonObject, abilities: Abilities) -> t
 
 
 def _is_special(message: Any) -> bool:
+    if not _OF_MESSAGES.isdisjoint(message):
+        return True
     content = message.get("content")
-    return any(name in message for name in _OF_MESSAGES) or (
-        content.__class__ is list
-        and any(name in part for part in content if isinstance(part, dict) for name in _OF_PARTS)
+    return content.__class__ is list and any(
+        isinstance(part, dict) and not _OF_PARTS.isdisjoint(part) for part in content
     )
 
 

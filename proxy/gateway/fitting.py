@@ -25,8 +25,10 @@ async def fit_plan(plan: Plan, *, body_bytes: int, codec_of: CodecOf) -> tuple[P
     Raises `ContextLengthExceeded` when every target is too small, and the `ClientError` of a dialect when nothing is
     left because of it.
     """
-    if any(candidate.target.provider.dialect in TRANSLATED for candidate in plan.candidates):
-        plan = _keep_sayable(plan, codec_of)
+    for candidate in plan.candidates:
+        if candidate.target.provider.dialect in TRANSLATED:
+            plan = _keep_sayable(plan, codec_of)
+            break
     bounds = bound_cheaply(plan, body_bytes)
     doubtful = list_doubtful(plan, bounds)
     if not doubtful:

@@ -107,8 +107,10 @@ def make_plan(body: Mapping[str, Any], *, principal: Principal, table: Table, fa
     refuse_unpriced(body, extras, principal, legs)
     ready, skipped = _choose(legs, body, extras)
     wanted = extras.preferences
-    limits = [leg.route.max_cost_nano_usd for leg in legs if leg.route.max_cost_nano_usd is not None]
-    max_cost = min(limits, default=None)
+    max_cost = legs[0].route.max_cost_nano_usd
+    if len(legs) > 1:
+        limits = [leg.route.max_cost_nano_usd for leg in legs if leg.route.max_cost_nano_usd is not None]
+        max_cost = min(limits, default=None)
     request = _Request(body, principal, extras, table.timeouts, is_limited=principal.has_budget or max_cost is not None)
     candidates: list[Candidate] = []
     for target, route in ready:
@@ -124,7 +126,7 @@ def make_plan(body: Mapping[str, Any], *, principal: Principal, table: Table, fa
         candidates=tuple(candidates),
         skipped=tuple(skipped),
         retries=table.retry.attempts,
-        total_s=min((candidate.clocks.total_s for candidate in candidates), default=TOTAL_S),
+        total_s=min([candidate.clocks.total_s for candidate in candidates], default=TOTAL_S),
         max_cost_nano_usd=max_cost,
         has_budget=principal.has_budget,
         requires_parameters=wanted.require_parameters,
@@ -144,19 +146,14 @@ def _resolve_legs(
     body: Mapping[str, Any], extras: Extras, *, principal: Principal, table: Table, facts: Facts
 ) -> list[Resolved]:
     """Resolve `model` and then each of `models`: what the client adds is checked as if it were asked for."""
-    first = (
-        resolve(body.get("model"), principal=principal, table=table, facts=facts) if _names_one(body, extras) else None
-    )
+    if not extras.models:
+        return [resolve(body.get("model"), principal=principal, table=table, facts=facts)]
+    first = resolve(body.get("model"), principal=principal, table=table, facts=facts) if body.get("model") else None
     names = [name for name in extras.models if name != body.get("model")]
     if len(names) + (first is not None) > TARGETS_MAX:
         raise ClientError(f"`models` may name {TARGETS_MAX} models together with `model`.", param="models")
     legs = [resolve(name, principal=principal, table=table, facts=facts) for name in names]
     return [*([first] if first is not None else []), *legs]
-
-
-def _names_one(body: Mapping[str, Any], extras: Extras) -> bool:
-    """Tell whether `model` (or the default) counts: with `models` alone, the first of them is asked for."""
-    return bool(body.get("model")) or not extras.models
 
 
 def _choose(

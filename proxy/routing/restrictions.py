@@ -66,8 +66,9 @@ def _check_prices(body: Mapping[str, Any], extras: Extras, legs: Sequence[Resolv
         kind = tool.get("type") if isinstance(tool, dict) else None
         if isinstance(kind, str) and kind.startswith(_SERVER_TOOL):
             raise _unpriced(f"the tool `{shown(kind)}`; a key with a budget cannot use it", "tools")
-    if any(leg.asked.endswith(_SEARCHING) for leg in legs):
-        raise _unpriced("the search behind `:online`; a key with a budget cannot use it", "model")
+    for leg in legs:
+        if leg.asked.endswith(_SEARCHING):
+            raise _unpriced("the search behind `:online`; a key with a budget cannot use it", "model")
 
 
 def _is_free(plugin: Mapping[str, Any]) -> bool:
