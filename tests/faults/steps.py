@@ -78,6 +78,7 @@ class Ask:
     is_stream: bool = False
     wants_usage: bool = False
     """`stream_options.include_usage` of a streaming request."""
+    path: str = ""
 
 
 Json: TypeAlias = Any

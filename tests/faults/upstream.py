@@ -239,7 +239,7 @@ class FaultUpstream:
         """Give the steps for a request: by model name, else by script; only POST uses the script up."""
         if exchange.method != "POST":
             return plain({"error": {"message": "Not found", "code": 404}}, status=404)
-        ask = _ask(exchange.body)
+        ask = _ask(exchange.body, exchange.path)
         if ask.model.startswith(MODEL_PREFIX):
             mode = MODES[ask.model.removeprefix(MODEL_PREFIX)]
         else:
@@ -249,14 +249,15 @@ class FaultUpstream:
         return mode.plan(ask)
 
 
-def _ask(body: Json) -> Ask:
-    """Give what a plan may know of a request body; anything but an object is an empty one."""
+def _ask(body: Json, path: str) -> Ask:
+    """Give what a plan may know of a request; a body that is no object is an empty one."""
     fields = body if isinstance(body, dict) else {}
     options = fields.get("stream_options") or {}
     return Ask(
         model=str(fields.get("model", "made-up")),
-        is_stream=fields.get("stream") is True,
+        is_stream=fields.get("stream") is True or ":streamGenerateContent" in path,
         wants_usage=bool(options.get("include_usage")) or bool((fields.get("usage") or {}).get("include")),
+        path=path,
     )
 
 
