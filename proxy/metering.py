@@ -8,7 +8,8 @@ by a `Transcript`, and turned into a local count only when the provider's own ne
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import orjson
 
@@ -28,8 +29,7 @@ TEXT_BYTES_MAX = 8 * 1024 * 1024
 """How much text a transcript keeps; what is beyond is only measured."""
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(NamedTuple):
     """All that is known about the cost of one attempt that may have cost something."""
 
     hold_nano_usd: int
@@ -56,8 +56,7 @@ class Evidence:
         return not _is_free(self) and _reported_cost(self) is None and _is_output_missing(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Booking:
+class Booking(NamedTuple):
     """What goes into the books for one attempt."""
 
     cost_nano_usd: int | None
@@ -81,7 +80,7 @@ def book(evidence: Evidence) -> Booking:
     if not (noted or found or booking.anomalies or is_overrun):
         return booking
     anomalies = tuple(dict.fromkeys((*noted, *found, *booking.anomalies)))
-    return replace(booking, anomalies=anomalies, is_overrun=is_overrun)
+    return booking._replace(anomalies=anomalies, is_overrun=is_overrun)
 
 
 def _choose(evidence: Evidence) -> Booking:
@@ -95,7 +94,7 @@ def _choose(evidence: Evidence) -> Booking:
     missing = ("usage_missing",)
     if evidence.local is not None:
         booking = _price(_merge(evidence.usage, evidence.local), CostSource.ESTIMATED, evidence)
-        return replace(booking, anomalies=(*missing, *booking.anomalies))
+        return booking._replace(anomalies=(*missing, *booking.anomalies))
     return _give_up(evidence.usage or Usage(), evidence, missing)
 
 

@@ -18,9 +18,8 @@ import traceback
 from collections import deque
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import orjson
 
@@ -71,8 +70,7 @@ _SHAPES = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class FinishedRequest:
+class FinishedRequest(NamedTuple):
     """The one line a request leaves in the log."""
 
     request_id: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -22,24 +21,24 @@ REPORT = Usage(100, 50, cost_nano_usd=180_000)  # ours would be 200,000
 COUNTED = Usage(100, 50)
 LOCAL = Usage(90, 40)  # 90*1000 + 40*2000 = 170,000
 DELIVERED = Evidence(1_000_000, prices=PRICES, is_output_delivered=True)
-INSURED = replace(DELIVERED, is_failed=True, is_billed_when_failed=False)
+INSURED = DELIVERED._replace(is_failed=True, is_billed_when_failed=False)
 
 
 @pytest.mark.parametrize(
     ("evidence", "booking"),
     [
         pytest.param(
-            replace(DELIVERED, usage=REPORT, local=LOCAL),
+            DELIVERED._replace(usage=REPORT, local=LOCAL),
             Booking(180_000, CostSource.REPORTED, REPORT),
             id="the provider's amount comes first",
         ),
         pytest.param(
-            replace(DELIVERED, usage=COUNTED, local=LOCAL),
+            DELIVERED._replace(usage=COUNTED, local=LOCAL),
             Booking(200_000, CostSource.COMPUTED, COUNTED),
             id="else the provider's tokens",
         ),
         pytest.param(
-            replace(DELIVERED, local=LOCAL),
+            DELIVERED._replace(local=LOCAL),
             Booking(170_000, CostSource.ESTIMATED, LOCAL, ("usage_missing",)),
             id="else our count",
         ),
@@ -49,143 +48,143 @@ INSURED = replace(DELIVERED, is_failed=True, is_billed_when_failed=False)
             id="else the whole hold",
         ),
         pytest.param(
-            replace(DELIVERED, most_nano_usd=300_000),
+            DELIVERED._replace(most_nano_usd=300_000),
             Booking(300_000, CostSource.HELD, Usage(), ("usage_missing",)),
             id="or the most it can have cost, when the hold covers more than that",
         ),
         pytest.param(
-            replace(DELIVERED, prices=None, usage=REPORT),
+            DELIVERED._replace(prices=None, usage=REPORT),
             Booking(180_000, CostSource.REPORTED, REPORT),
             id="a reported amount needs no price",
         ),
         pytest.param(
-            replace(DELIVERED, prices=None, usage=COUNTED),
+            DELIVERED._replace(prices=None, usage=COUNTED),
             Booking(None, CostSource.UNKNOWN, COUNTED),
             id="tokens without a price are unknown, never 0",
         ),
         pytest.param(
-            replace(DELIVERED, prices=None, local=LOCAL),
+            DELIVERED._replace(prices=None, local=LOCAL),
             Booking(None, CostSource.UNKNOWN, LOCAL, ("usage_missing",)),
             id="our tokens without a price are unknown too",
         ),
         pytest.param(
-            replace(DELIVERED, prices=None),
+            DELIVERED._replace(prices=None),
             Booking(None, CostSource.UNKNOWN, Usage(), ("usage_missing",)),
             id="no price, no count: unknown",
         ),
         pytest.param(
-            replace(DELIVERED, usage=Usage(cost_nano_usd=0), local=LOCAL),
+            DELIVERED._replace(usage=Usage(cost_nano_usd=0), local=LOCAL),
             Booking(170_000, CostSource.ESTIMATED, LOCAL, ("usage_missing",)),
             id="an empty usage beside an answer is missing, its 0 is no amount",
         ),
         pytest.param(
-            replace(DELIVERED, usage=Usage(120, 0), local=LOCAL),
+            DELIVERED._replace(usage=Usage(120, 0), local=LOCAL),
             Booking(200_000, CostSource.ESTIMATED, Usage(120, 40), ("usage_missing",)),
             id="a usage without output keeps its input: 120*1000 + 40*2000",
         ),
         pytest.param(
-            replace(DELIVERED, usage=Usage(120, 0)),
+            DELIVERED._replace(usage=Usage(120, 0)),
             Booking(1_000_000, CostSource.HELD, Usage(120, 0), ("usage_missing",)),
             id="a usage without output and no count is the hold",
         ),
         pytest.param(
-            replace(DELIVERED, usage=Usage(120, 0), is_output_delivered=False),
+            DELIVERED._replace(usage=Usage(120, 0), is_output_delivered=False),
             Booking(120_000, CostSource.COMPUTED, Usage(120, 0)),
             id="a reply without choices that reports usage is booked",
         ),
         pytest.param(
-            replace(DELIVERED, usage=Usage(), is_output_delivered=False),
+            DELIVERED._replace(usage=Usage(), is_output_delivered=False),
             Booking(0, CostSource.COMPUTED, Usage()),
             id="nothing delivered and zeros reported is 0",
         ),
         pytest.param(
-            replace(DELIVERED, usage=Usage(100, 50, cost_nano_usd=0)),
+            DELIVERED._replace(usage=Usage(100, 50, cost_nano_usd=0)),
             Booking(0, CostSource.REPORTED, Usage(100, 50, cost_nano_usd=0), ("reported_zero_cost",)),
             id="a reported 0 beside tokens stays 0 and is noted",
         ),
         pytest.param(
-            replace(DELIVERED, prices=Prices(Decimal(0), Decimal(0)), usage=Usage(100, 50, cost_nano_usd=0)),
+            DELIVERED._replace(prices=Prices(Decimal(0), Decimal(0)), usage=Usage(100, 50, cost_nano_usd=0)),
             Booking(0, CostSource.REPORTED, Usage(100, 50, cost_nano_usd=0)),
             id="a free model's 0 is nothing odd",
         ),
         pytest.param(
-            replace(DELIVERED, usage=Usage(100, 50, cost_nano_usd=0, is_byok=True)),
+            DELIVERED._replace(usage=Usage(100, 50, cost_nano_usd=0, is_byok=True)),
             Booking(0, CostSource.REPORTED, Usage(100, 50, cost_nano_usd=0, is_byok=True)),
             id="nor is the 0 of the operator's own key",
         ),
         pytest.param(
-            replace(DELIVERED, usage=Usage(100, 50, cost_nano_usd=205_000, is_byok=True)),
+            DELIVERED._replace(usage=Usage(100, 50, cost_nano_usd=205_000, is_byok=True)),
             Booking(205_000, CostSource.REPORTED, Usage(100, 50, cost_nano_usd=205_000, is_byok=True)),
             id="own key: fee 5000 + upstream 200000, added by the codec",
         ),
         pytest.param(
-            replace(DELIVERED, usage=Usage(100, 50, cost_nano_usd=600_000)),
+            DELIVERED._replace(usage=Usage(100, 50, cost_nano_usd=600_000)),
             Booking(600_000, CostSource.REPORTED, Usage(100, 50, cost_nano_usd=600_000)),
             id="three times ours is near enough",
         ),
         pytest.param(
-            replace(DELIVERED, usage=Usage(100, 50, cost_nano_usd=600_001)),
+            DELIVERED._replace(usage=Usage(100, 50, cost_nano_usd=600_001)),
             Booking(600_001, CostSource.REPORTED, Usage(100, 50, cost_nano_usd=600_001), ("reported_cost_diverges",)),
             id="above three times ours is noted",
         ),
         pytest.param(
-            replace(DELIVERED, usage=Usage(100, 50, cost_nano_usd=66_666)),
+            DELIVERED._replace(usage=Usage(100, 50, cost_nano_usd=66_666)),
             Booking(66_666, CostSource.REPORTED, Usage(100, 50, cost_nano_usd=66_666), ("reported_cost_diverges",)),
             id="below a third of ours is noted: 3*66666 < 200000",
         ),
         pytest.param(
-            replace(DELIVERED, usage=Usage(100, 50, cost_nano_usd=66_667)),
+            DELIVERED._replace(usage=Usage(100, 50, cost_nano_usd=66_667)),
             Booking(66_667, CostSource.REPORTED, Usage(100, 50, cost_nano_usd=66_667)),
             id="a third of ours is near enough: 3*66667 > 200000",
         ),
         pytest.param(
-            replace(DELIVERED, usage=Usage(cost_nano_usd=7)),
+            DELIVERED._replace(usage=Usage(cost_nano_usd=7)),
             Booking(7, CostSource.REPORTED, Usage(cost_nano_usd=7)),
             id="an amount without tokens cannot be compared",
         ),
         pytest.param(
-            replace(DELIVERED, usage=Usage(1_000, 1), hold_nano_usd=1_001_999),
+            DELIVERED._replace(usage=Usage(1_000, 1), hold_nano_usd=1_001_999),
             Booking(1_002_000, CostSource.COMPUTED, Usage(1_000, 1), is_overrun=True),
             id="more than the hold is booked truthfully as an overrun",
         ),
         pytest.param(
-            replace(DELIVERED, usage=Usage(1_000, 1), hold_nano_usd=1_002_000),
+            DELIVERED._replace(usage=Usage(1_000, 1), hold_nano_usd=1_002_000),
             Booking(1_002_000, CostSource.COMPUTED, Usage(1_000, 1)),
             id="exactly the hold is none",
         ),
         pytest.param(
-            replace(DELIVERED, usage=Usage(10**12, 1)),
+            DELIVERED._replace(usage=Usage(10**12, 1)),
             Booking(1_000_000, CostSource.HELD, Usage(), ("usage_implausible",)),
             id="counts worth more than a million dollars are not believed",
         ),
         pytest.param(INSURED, Booking(0, None, Usage()), id="an insured failure without usage is void"),
         pytest.param(
-            replace(INSURED, usage=COUNTED, local=LOCAL),
+            INSURED._replace(usage=COUNTED, local=LOCAL),
             Booking(0, None, COUNTED),
             id="tokens change nothing about that",
         ),
         pytest.param(
-            replace(INSURED, usage=REPORT),
+            INSURED._replace(usage=REPORT),
             Booking(180_000, CostSource.REPORTED, REPORT),
             id="an insured failure with an amount costs it",
         ),
         pytest.param(
-            replace(INSURED, usage=Usage(100, 0, cost_nano_usd=0)),
+            INSURED._replace(usage=Usage(100, 0, cost_nano_usd=0)),
             Booking(0, CostSource.REPORTED, Usage(100, 0, cost_nano_usd=0)),
             id="and its 0 is nothing odd",
         ),
         pytest.param(
-            replace(INSURED, is_billed_when_failed=True, local=LOCAL),
+            INSURED._replace(is_billed_when_failed=True, local=LOCAL),
             Booking(170_000, CostSource.ESTIMATED, LOCAL, ("usage_missing",)),
             id="a maker bills what it streamed before it failed",
         ),
         pytest.param(
-            replace(DELIVERED, usage=Usage(cost_nano_usd=0), is_replayed=True),
+            DELIVERED._replace(usage=Usage(cost_nano_usd=0), is_replayed=True),
             Booking(0, CostSource.REPORTED, Usage(cost_nano_usd=0)),
             id="an answer out of the provider's cache costs what it says",
         ),
         pytest.param(
-            replace(DELIVERED, is_replayed=True), Booking(0, None, Usage()), id="or nothing when it says nothing"
+            DELIVERED._replace(is_replayed=True), Booking(0, None, Usage()), id="or nothing when it says nothing"
         ),
     ],
 )
@@ -197,7 +196,7 @@ def test_the_best_number_is_booked(evidence: Evidence, booking: Booking) -> None
 def test_anomalies_of_codec_pricing_and_metering_meet_once_each_in_the_booking() -> None:
     """A reader of the log sees all that was odd, in the order it was found, nothing twice."""
     usage = Usage(10, 0, cached_tokens=11, cost_nano_usd=0, anomalies=("total_differs", "cached_above_input"))
-    assert book(replace(DELIVERED, usage=usage)).anomalies == (
+    assert book(DELIVERED._replace(usage=usage)).anomalies == (
         "total_differs",
         "cached_above_input",
         "reported_zero_cost",
@@ -208,18 +207,18 @@ def test_anomalies_of_codec_pricing_and_metering_meet_once_each_in_the_booking()
     ("evidence", "is_needed"),
     [
         (DELIVERED, True),
-        (replace(DELIVERED, usage=Usage()), True),
-        (replace(DELIVERED, usage=Usage(120, 0)), True),
-        (replace(DELIVERED, usage=COUNTED), False),
-        (replace(DELIVERED, usage=REPORT), False),
-        (replace(DELIVERED, usage=Usage(), is_output_delivered=False), False),
+        (DELIVERED._replace(usage=Usage()), True),
+        (DELIVERED._replace(usage=Usage(120, 0)), True),
+        (DELIVERED._replace(usage=COUNTED), False),
+        (DELIVERED._replace(usage=REPORT), False),
+        (DELIVERED._replace(usage=Usage(), is_output_delivered=False), False),
         (INSURED, False),
     ],
 )
 def test_a_local_count_is_asked_for_only_when_it_would_be_used(evidence: Evidence, is_needed: bool) -> None:
     """Counting takes a thread and milliseconds: nobody counts for nothing."""
     assert evidence.is_local_count_needed is is_needed
-    assert (book(replace(evidence, local=LOCAL)) != book(evidence)) is is_needed
+    assert (book(evidence._replace(local=LOCAL)) != book(evidence)) is is_needed
 
 
 counts = st.integers(0, 10**12)

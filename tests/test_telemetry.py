@@ -8,7 +8,6 @@ import logging
 import subprocess
 import sys
 import threading
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -84,7 +83,7 @@ def test_a_finished_request_is_one_line_with_its_cost() -> None:
 def test_an_unknown_cost_is_null_and_a_failure_is_a_warning() -> None:
     """Unknown is never 0."""
     log = Log()
-    log.telemetry.request_finished(replace(RECORD, cost_nano_usd=None, cost_source=None, error="timeout", status=504))
+    log.telemetry.request_finished(RECORD._replace(cost_nano_usd=None, cost_source=None, error="timeout", status=504))
     (line,) = log.lines()
     assert (line["cost_usd"], line["cost_source"], line["level"], line["error"]) == (None, None, "warning", "timeout")
 
@@ -151,7 +150,7 @@ def test_a_registered_secret_is_masked_wherever_it_stands() -> None:
         log.telemetry.register_secret(secret)
         log.telemetry.info(f"saw {secret}", a=f"x{secret}x", b={"k": [secret], secret: 1})
         log.telemetry.fail("broken", ValueError(secret))
-        log.telemetry.request_finished(replace(RECORD, route=secret, error=secret))
+        log.telemetry.request_finished(RECORD._replace(route=secret, error=secret))
     text = log.text()
     for secret in secrets:
         assert secret not in text
@@ -214,7 +213,7 @@ def test_no_value_can_forge_a_line_or_move_a_cursor(log_format: str) -> None:
     """S26: newline, ANSI, bidi, C1 and lone surrogates are spelled out; one line per event."""
     log = Log(log_format=log_format)
     nasty = "a\n\x1b[31mb\u202ec\x85d\ud800e\r\x00f\u2028g\x7fh"
-    log.telemetry.request_finished(replace(RECORD, route=nasty))
+    log.telemetry.request_finished(RECORD._replace(route=nasty))
     log.telemetry.info("seen", message=nasty, nested=[nasty, {nasty: nasty}])
     text = log.text()
     assert text.count("\n") == 2

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -49,8 +48,7 @@ TYPED_CODES = {
 """Codes of ours that say more than their status."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(NamedTuple):
     """What goes beside the token counts: nano-USD, None when unknown, and where the figure comes from."""
 
     nano_usd: int | None
@@ -62,8 +60,7 @@ class Cost:
         return None if self.nano_usd is None else self.nano_usd / NANO_PER_USD
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(NamedTuple):
     """One client's view of one upstream's answer."""
 
     surface: Surface

@@ -84,7 +84,7 @@ class Attempt:
         elif evidence.is_local_count_needed and self._can_count(error):
             # One count for one attempt: a caller cancelled meanwhile leaves it running, and the next one waits for it.
             self._counting = self._counting or asyncio.ensure_future(asyncio.to_thread(self._count))
-            booking = book(replace(evidence, local=await asyncio.shield(self._counting)))
+            booking = book(evidence._replace(local=await asyncio.shield(self._counting)))
         else:
             booking = book(evidence)
         self.end = self._end(booking, clock, error)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from proxy.money import Budget
 from proxy.usage import CostSource, Usage
@@ -49,8 +49,7 @@ class KeyRecord:
     """Raised by every change: an admission made under another revision is refused as stale."""
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptStart:
+class AttemptStart(NamedTuple):
     """One upstream call about to begin."""
 
     number: int
@@ -62,8 +61,7 @@ class AttemptStart:
     """False: no price is known, the hold is 0. If its process dies, its cost is booked as unknown, not as that 0."""
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(NamedTuple):
     """A request that asks to be let in: all or nothing, in one durable transaction."""
 
     request_id: str
@@ -110,8 +108,7 @@ class KeyGone:
     """True: it still exists in another revision, look it up again and plan anew. False: it may do nothing any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptEnd:
+class AttemptEnd(NamedTuple):
     """How one attempt ended and what is booked for it."""
 
     number: int
@@ -144,8 +141,7 @@ class Advance:
     at_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(NamedTuple):
     """The request is over: every pending attempt ends here, exactly once."""
 
     request_id: str

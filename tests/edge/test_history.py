@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -180,7 +179,7 @@ async def test_a_generation_says_what_was_booked(desk: Desk) -> None:
 
 async def test_all_of_a_json_answers_time_is_generation(desk: Desk) -> None:
     """It comes in one piece, so its first token is its last."""
-    await fall_back(desk, replace(ANSWERED, first_token_ms=900), is_stream=False)
+    await fall_back(desk, ANSWERED._replace(first_token_ms=900), is_stream=False)
     data = await find(desk, "req")
     assert (data["streamed"], data["generation_time"]) == (False, 900)
 
@@ -194,7 +193,7 @@ async def test_a_generation_is_found_by_any_of_its_ids(desk: Desk, generation_id
 
 async def test_an_id_of_ours_is_looked_for_before_an_upstreams(desk: Desk) -> None:
     """A request may be called as another's reply was."""
-    await fall_back(desk, replace(ANSWERED, generation_id="gen-b"), request_id="a")
+    await fall_back(desk, ANSWERED._replace(generation_id="gen-b"), request_id="a")
     await fall_back(desk, request_id="gen-b")
     await fall_back(desk, request_id="b")
     assert (await find(desk, "gen-b"))["request_id"] == "gen-b"
@@ -219,7 +218,7 @@ async def test_a_generation_is_there_once_it_is_over(desk: Desk) -> None:
     request_id = await desk.hold("mobile", provider="sim", at_s=NOW_S)
     response = await desk.get(f"/v1/generation?id={request_id}")
     assert (response.status_code, response.json()["error"]["code"]) == (404, "generation_not_found")
-    await desk.ledger.settle(Settlement(request_id, (replace(ANSWERED, number=1),), NOW_S))
+    await desk.ledger.settle(Settlement(request_id, (ANSWERED._replace(number=1),), NOW_S))
     assert (await find(desk, request_id))["latency"] == 900
 
 
@@ -239,14 +238,14 @@ async def test_how_a_generation_ended(
     desk: Desk, error: str | None, cancelled: bool, finish_reason: str | None
 ) -> None:
     """As far as the books know: they keep no finish reason of a good end."""
-    await fall_back(desk, replace(ANSWERED, error=error))
+    await fall_back(desk, ANSWERED._replace(error=error))
     data = await find(desk, "req")
     assert (data["cancelled"], data["finish_reason"]) == (cancelled, finish_reason)
 
 
 async def test_a_cost_nobody_knows_is_counted(desk: Desk) -> None:
     """The sum must be a number for OpenRouter's clients; what it lacks stands beside it."""
-    await fall_back(desk, replace(ANSWERED, cost_nano_usd=None, cost_source=CostSource.UNKNOWN))
+    await fall_back(desk, ANSWERED._replace(cost_nano_usd=None, cost_source=CostSource.UNKNOWN))
     data = await find(desk, "req")
     assert (data["total_cost"], data["cost_source"], data["unknown_cost"]) == (0, "unknown", 1)
 

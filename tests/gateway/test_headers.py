@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import string
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -62,7 +61,7 @@ def test_a_cost_is_told_with_its_source() -> None:
         "x-turnpike-cost": "1.000000007",
         "x-turnpike-cost-source": "computed",
     }
-    unknown = replace(cost, nano_usd=None, source=CostSource.UNKNOWN)
+    unknown = cost._replace(nano_usd=None, source=CostSource.UNKNOWN)
     assert cost_headers(unknown, None) == {"x-turnpike-cost-source": "unknown"}
 
 

@@ -102,7 +102,7 @@ async def reply(ledger: Ledger, request_id: str, generation_id: str, *, key_name
     """Book a request whose second upstream gave a reply of this id."""
     await ledger.admit(ask(request_id, key_name=key_name, at_s=at_s))
     await ledger.advance(onward(request_id, voided(1), start(2, provider="other"), at_s=at_s))
-    await ledger.settle(over(request_id, replace(posted(2), generation_id=generation_id), at_s=at_s))
+    await ledger.settle(over(request_id, posted(2)._replace(generation_id=generation_id), at_s=at_s))
 
 
 async def test_a_request_is_found_by_its_upstreams_id(ledger: Ledger) -> None:
@@ -132,7 +132,7 @@ async def test_only_so_many_attempts_are_looked_through(ledger: Ledger, monkeypa
     await ledger.declare_keys([key("a", None), key("b", None)])
     for number in range(4):
         await ledger.admit(ask(f"r{number}", key_name="a", at_s=NOON_S + number))
-        await ledger.settle(over(f"r{number}", replace(posted(), generation_id=f"gen-{number}")))
+        await ledger.settle(over(f"r{number}", posted()._replace(generation_id=f"gen-{number}")))
         await ledger.admit(ask(f"other{number}", key_name="b", at_s=NOON_S + number + 10))
     found = [bool(await ledger.find_generation(f"gen-{number}", key_name="a")) for number in range(4)]
     assert found == [False, True, True, True]
@@ -144,8 +144,8 @@ async def spend(ledger: Ledger) -> None:
     usage = Usage(input_tokens=100, output_tokens=50, cached_tokens=20, reasoning_tokens=30)
     await ledger.admit(ask("fell-back", 10, key_name="a"))
     await ledger.advance(onward("fell-back", posted(1, 3, error="broken_stream"), start(2, 10, provider="other")))
-    await ledger.settle(over("fell-back", replace(posted(2, 4, usage=usage), first_token_ms=60)))
-    await ledger.admit(replace(ask("failed", 10, key_name="a", at_s=NOON_S + HOUR_S), app="App", tenant=None))
+    await ledger.settle(over("fell-back", posted(2, 4, usage=usage)._replace(first_token_ms=60)))
+    await ledger.admit(ask("failed", 10, key_name="a", at_s=NOON_S + HOUR_S)._replace(app="App", tenant=None))
     await ledger.settle(over("failed", voided(1)))
     await ledger.admit(ask("unpriced", 0, key_name="b", at_s=NOON_S + DAY_S))
     await ledger.settle(over("unpriced", posted(1, None)))
@@ -241,7 +241,7 @@ async def test_the_median_is_the_lower_of_two(ledger: Ledger, first_tokens: list
     await ledger.declare_keys([key("a", None)])
     for number, first_token_ms in enumerate(first_tokens):
         await ledger.admit(ask(f"r{number}", key_name="a"))
-        await ledger.settle(over(f"r{number}", replace(posted(1, 1), first_token_ms=first_token_ms)))
+        await ledger.settle(over(f"r{number}", posted(1, 1)._replace(first_token_ms=first_token_ms)))
     await ledger.admit(ask("pending", key_name="a"))
     (stats,) = await ledger.provider_stats(since_s=0, key_name=None)
     assert stats.first_token_ms_p50 == median
