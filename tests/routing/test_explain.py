@@ -8,9 +8,9 @@ from decimal import Decimal
 import pytest
 
 from proxy.pricing import ModelFacts, Prices
+from proxy.routing.eligibility import Skipped
 from proxy.routing.explain import Explained, as_json, explain, price_json
 from proxy.routing.holds import size
-from proxy.routing.eligibility import Skipped
 from proxy.routing.plan import Plan
 from tests.routing.made import plan_of, prices, target
 

@@ -121,7 +121,7 @@ def test_plugins_that_are_on_are_kept_as_they_came() -> None:
         ({"transforms": [], "plugins": [{"id": "context-compression"}]}, False),
     ],
 )
-def test_an_explicit_off_wins_over_any_other_word(fields: dict[str, Any], asked: bool | None) -> None:  # noqa: FBT001
+def test_an_explicit_off_wins_over_any_other_word(fields: dict[str, Any], asked: bool | None) -> None:
     """Two forms of one wish."""
     assert read_extras(fields).middle_out is asked
 
