@@ -8,7 +8,6 @@ by a `Transcript`, and turned into a local count only when the provider's own ne
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import orjson
@@ -140,8 +139,7 @@ def _merge(reported: Usage | None, local: Usage) -> Usage:
     """Keep the input the provider counted (a stream may begin with only that) and add our count of the output."""
     if reported is None or not reported.input_tokens:
         return local
-    return replace(
-        reported,
+    return reported._replace(
         output_tokens=local.output_tokens,
         reasoning_tokens=local.reasoning_tokens,
         audio_output_tokens=local.audio_output_tokens,

@@ -7,8 +7,8 @@ into this one, and `pricing` splits it into disjoint buckets.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class CostSource(StrEnum):
@@ -26,8 +26,7 @@ class CostSource(StrEnum):
     """Tokens without a price and no limit in money: cost is null, never 0."""
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Token counts of one attempt, inclusive totals and their parts, all >= 0."""
 
     input_tokens: int = 0

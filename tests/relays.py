@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,7 +21,7 @@ from tests.gateway.stage import (
 
 CODEC = OpenAICodec(is_openrouter=False)
 CLOCKS = Clocks(connect_s=1.0, first_token_s=5.0, idle_s=5.0, total_s=5.0)
-QUICK = replace(CLOCKS, first_token_s=0.05, idle_s=0.05)
+QUICK = CLOCKS._replace(first_token_s=0.05, idle_s=0.05)
 ROLE = chunks.event(chunks.opening("m"))
 WORD = chunks.event(chunks.content("m", "Hé"))
 FINISH = chunks.event(chunks.finish("m"))

@@ -280,7 +280,7 @@ def test_a_cost_is_the_exact_sum_rounded_up_once(usage: Usage, prices: Prices) -
 @given(usages, price_rows(), st.sampled_from(["input_tokens", "output_tokens"]), st.integers(1, 1_000))
 def test_more_tokens_never_cost_less(usage: Usage, prices: Prices, name: str, more: int) -> None:
     """Within one tier a cost rises with the totals."""
-    assert cost(replace(usage, **{name: getattr(usage, name) + more}), prices) >= cost(usage, prices)
+    assert cost(usage._replace(**{name: getattr(usage, name) + more}), prices) >= cost(usage, prices)
 
 
 def test_prices_of_any_length_stay_exact() -> None:

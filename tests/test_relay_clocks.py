@@ -91,7 +91,7 @@ async def test_a_silence_behind_the_answer_is_no_failure() -> None:
 
 async def test_the_idle_clock_does_not_run_while_the_client_reads() -> None:
     """A slow client is not the provider's fault."""
-    relay = await opened(streamed(WORD, WORD, FINISH), clocks=replace(CLOCKS, idle_s=0.03))
+    relay = await opened(streamed(WORD, WORD, FINISH), clocks=CLOCKS._replace(idle_s=0.03))
     relay.start(total_left_s=TOTAL_S)
     while await relay.take() is not None:  # noqa: ASYNC110  # the sleep is a slow client's
         await asyncio.sleep(0.05)
@@ -244,7 +244,7 @@ async def test_the_idle_clock_closes_the_connection(wire: Wire) -> None:
         yield from replies.streamed([Send(WORD), Hang()])
 
     wire.up.replace_script([Mode("hang", plan, stream=Outcome.CUT, json=Outcome.FALLBACK)])
-    relay = a_relay(wire, clocks=replace(CLOCKS, idle_s=0.05))
+    relay = a_relay(wire, clocks=CLOCKS._replace(idle_s=0.05))
     await relay.open(total_left_s=TOTAL_S)
     with pytest.raises(UpstreamError) as caught:
         await frames_of(relay)

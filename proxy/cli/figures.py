@@ -6,7 +6,7 @@ import csv
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -25,7 +25,7 @@ PAGE_ROWS = 1_000
 """Attempts read at a time: an export of any size needs the memory of one page."""
 TOTAL = "total"
 
-_TOKENS = tuple(field.name for field in fields(Usage) if field.name.endswith("_tokens"))
+_TOKENS = tuple(name for name in Usage._fields if name.endswith("_tokens"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,7 +121,7 @@ class Attempt:
             state=AttemptState.VOIDED if booking.source is None else AttemptState.POSTED,
             cost_nano_usd=booking.cost_nano_usd,
             cost_source=booking.source,
-            usage=replace(booking.usage, anomalies=booking.anomalies) if booking.anomalies else booking.usage,
+            usage=booking.usage._replace(anomalies=booking.anomalies) if booking.anomalies else booking.usage,
             status=self.relay.status,
             error=error.kind.value if isinstance(error, Failure) else error,
             latency_ms=self.elapsed_ms(clock),

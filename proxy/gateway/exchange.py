@@ -8,9 +8,8 @@ costs nobody time, because the work goes on shielded.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from proxy.codecs.surface import Cost, View, show_reply
 from proxy.codecs.wire import Codec, JsonObject
@@ -34,8 +33,7 @@ from proxy.telemetry import FinishedRequest
 from proxy.usage import CostSource
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What goes back before the first byte of a body: headers, and the whole body of a JSON answer."""
 
     headers: dict[str, str]

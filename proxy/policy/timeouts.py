@@ -6,7 +6,7 @@ only when all of it is written. A route that wants to move on sooner says so.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 CONNECT_S = 3.0
 FIRST_TOKEN_STREAM_S = 60.0
@@ -16,8 +16,7 @@ IDLE_S = 60.0
 TOTAL_S = 900.0
 
 
-@dataclass(frozen=True, slots=True)
-class Clocks:
+class Clocks(NamedTuple):
     """What one attempt is given, in seconds, all set."""
 
     connect_s: float

@@ -6,8 +6,7 @@ The codec writes the body for its dialect; here only what depends on the route, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from proxy.routing.eligibility import max_price_of
 from proxy.routing.extras import Extras
@@ -21,8 +20,7 @@ MiddleOut = Literal["off", "ours", "theirs"]
 """Who may cut a prompt that is too long: nobody, the gateway, OpenRouter."""
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(NamedTuple):
     """A body for one target."""
 
     body: Mapping[str, Any]

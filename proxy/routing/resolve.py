@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
+from typing import NamedTuple
 
 from proxy.errors import ClientError, NotFound, PermissionRefused
 from proxy.pricing import ModelFacts
@@ -25,8 +26,7 @@ Facts = Callable[[str, str], ModelFacts]
 """The catalogue's look-up: (provider, model) to facts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(NamedTuple):
     """A client's `model`, understood."""
 
     asked: str

@@ -305,7 +305,7 @@ def test_no_figure_breaks_the_reading(name: str, reported: object) -> None:
     read = read_usage({name: {"usage": reported} if name == "x_groq" else reported})
     if read is None:
         return
-    counts = [getattr(read, name) for name in Usage.__slots__ if name.endswith("_tokens")]
+    counts = [getattr(read, name) for name in Usage._fields if name.endswith("_tokens")]
     assert all(type(count) is int and 0 <= count <= 2 * 10**12 for count in counts)
     assert read.cost_nano_usd is None or 0 <= read.cost_nano_usd <= 2 * COST_NANO_USD_MAX
     assert len(set(read.anomalies)) == len(read.anomalies)

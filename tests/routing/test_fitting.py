@@ -291,7 +291,7 @@ def test_a_last_resort_stays_the_last() -> None:
     st.booleans(),
 )
 def test_whoever_is_called_can_read_it(
-    contexts: list[int | None], turns: int, middle_out: MiddleOut, prefers_larger: bool  # noqa: FBT001
+    contexts: list[int | None], turns: int, middle_out: MiddleOut, prefers_larger: bool
 ) -> None:
     """Everyone left has room for what it is sent, everyone left out has not, and nobody is lost."""
     targets = [sized(f"openai/gpt-4o-{index}", context) for index, context in enumerate(contexts)]

@@ -7,8 +7,6 @@ A total that cannot be read makes the whole usage count as missing, since half o
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from proxy.codecs.anthropic.values import object_of, objects_of
 from proxy.codecs.wire import JsonObject
 from proxy.usage import Usage
@@ -61,7 +59,7 @@ class Totals:
             cache_write_1h_tokens=hour,
             reasoning_tokens=self._count("thinking_tokens"),
         )
-        return known if self._is_final else replace(known, output_tokens=0, reasoning_tokens=0)
+        return known if self._is_final else known._replace(output_tokens=0, reasoning_tokens=0)
 
     def write(self) -> JsonObject | None:
         """Write the final usage in OpenAI's shape; None when it is not known."""
