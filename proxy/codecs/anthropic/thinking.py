@@ -86,16 +86,11 @@ def read_wish(body: JsonObject) -> Wish:
     )
 
 
-_MEMBERS = frozenset({"type", "budget_tokens", "display"})
-"""Others send a field of the same name (Z.ai), with members of their own."""
-
-
 def take(thinking: JsonObject, abilities: Abilities, *, output_tokens: int) -> Thought:
     """Take Anthropic's own `thinking` from a client that sent it, with a budget below `max_tokens`."""
     budget_tokens = thinking.get("budget_tokens")
-    is_foreign = not thinking.keys() <= _MEMBERS or (
-        thinking.get("type") == "enabled" and type(budget_tokens) is not int
-    )
+    # Others send a field of this name too (Z.ai), without a budget.
+    is_foreign = thinking.get("type") == "enabled" and type(budget_tokens) is not int
     if abilities.thinking is Thinking.NONE or is_foreign:
         return Thought(dropped=("thinking",))
     if type(budget_tokens) is not int or budget_tokens < output_tokens:

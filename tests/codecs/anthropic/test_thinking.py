@@ -147,7 +147,8 @@ def test_a_model_that_cannot_think_is_not_told_to(fields: JsonObject, dropped: t
         (budget(2_000), 1_024, None, ("thinking",)),
         ({"type": "adaptive"}, 100, {"type": "adaptive"}, ()),
         ({"type": "disabled"}, 100, {"type": "disabled"}, ()),
-        (budget("x"), 100, budget("x"), ()),  # type: ignore[arg-type] # for the provider to refuse
+        (budget("x"), 100, None, ("thinking",)),  # type: ignore[arg-type] # not Anthropic's
+        ({"type": "enabled", "clear_thinking": False}, 100, None, ("thinking",)),
         ({}, 100, None, ()),
     ],
 )
