@@ -15,8 +15,8 @@ from typing import Any
 
 import orjson
 
+from proxy.app.parts import make_codec
 from proxy.clock import Clock, SystemClock
-from proxy.codecs.openai import OpenAICodec
 from proxy.codecs.wire import Call, Codec, JsonObject, Surface, say_nothing
 from proxy.errors import Failure, FailureKind, UpstreamError
 from proxy.gateway import Asked, Line, Service
@@ -198,7 +198,14 @@ class Stage:
     upstream: FakeUpstream
     table: Table
 
-    def asked(self, *, key: str = "app", surface: Surface = Surface.OPENAI, **fields: Any) -> Asked:
+    def asked(
+        self,
+        *,
+        key: str = "app",
+        surface: Surface = Surface.OPENAI,
+        forwarded: Mapping[str, str] | None = None,
+        **fields: Any,
+    ) -> Asked:
         """Ask as the edge would."""
         body: JsonObject = {"model": "chat", "messages": [{"role": "user", "content": "Say hello."}], **fields}
         return Asked(
@@ -210,6 +217,7 @@ class Stage:
             request_id="req",
             app=None,
             received_s=self.service.clock.monotonic_s(),
+            forwarded=forwarded or {},
         )
 
     async def rows(self) -> list[AttemptRow]:
@@ -264,9 +272,7 @@ async def a_stage(
         health=Health(),
         clock=clock,
         facts=Catalogue().find,
-        line=lambda provider: Line(
-            upstream, OpenAICodec(is_openrouter=provider.dialect is Dialect.OPENROUTER, asks_usage=True)
-        ),
+        line=lambda provider: Line(upstream, make_codec(provider)),
         jitter=lambda: 0.0,
     )
     return Stage(service, ledger, upstream, table or a_table())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import string
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -21,11 +23,13 @@ from tests.gateway.stage import FakeUpstream, a_target, an_errand, streamed
 CLOCKS = Clocks(connect_s=1.0, first_token_s=5.0, idle_s=5.0, total_s=5.0)
 
 
-def an_attempt(target: str = "one/m", *, number: int = 1, output_tokens_max: int | None = None) -> Attempt:
-    """Make an attempt nobody runs."""
-    candidate = Candidate(a_target(target), {"messages": []}, CLOCKS, output_tokens_max=output_tokens_max)
+def an_attempt(target: str = "one/m", *, number: int = 1, lost: tuple[str, ...] = (), **fields: Any) -> Attempt:
+    """Make an attempt nobody runs, whose codec lost these fields."""
+    candidate = Candidate(a_target(target), {"messages": []}, CLOCKS, **fields)
     line = Line(FakeUpstream(streamed()), OpenAICodec(is_openrouter=False))
-    return Attempt(number, 0, candidate, line=line, hold_nano_usd=0, errand=an_errand(candidate, line.codec))
+    errand = an_errand(candidate, line.codec)
+    errand = replace(errand, call=replace(errand.call, dropped=lost))
+    return Attempt(number, 0, candidate, line=line, hold_nano_usd=0, errand=errand)
 
 
 def test_a_reply_says_who_answered() -> None:
@@ -47,6 +51,27 @@ def test_a_clamp_is_told() -> None:
     """With the cap as it was sent upstream."""
     headers = reply_headers("r", "chat", an_attempt(output_tokens_max=512), overhead_s=0.0)
     assert headers["x-turnpike-clamped"] == "max_tokens=512"
+
+
+def test_what_was_done_to_the_prompt_is_told() -> None:
+    """As the plan says it."""
+    headers = reply_headers("r", "chat", an_attempt(transforms="middle-out; dropped=12; kept=30"), overhead_s=0.0)
+    assert headers["x-turnpike-transforms"] == "middle-out; dropped=12; kept=30"
+
+
+@pytest.mark.parametrize(
+    ("dropped", "lost", "told"),
+    [
+        ((), (), None),
+        (("top_k",), (), "top_k"),
+        ((), ("reasoning",), "reasoning"),
+        (("seed", "top_k"), ("top_k", "n"), "seed, top_k, n"),
+    ],
+)
+def test_fields_left_out_are_told(dropped: tuple[str, ...], lost: tuple[str, ...], told: str | None) -> None:
+    """By the plan and by the codec, each once."""
+    headers = reply_headers("r", "chat", an_attempt(dropped=dropped, lost=lost), overhead_s=0.0)
+    assert headers.get("x-turnpike-dropped") == told
 
 
 def test_our_own_time_is_never_below_nothing() -> None:

@@ -1,0 +1,144 @@
+"""Plans made to fit: contexts counted off the loop, dialects asked what they can say."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import Any
+
+import orjson
+import pytest
+
+from proxy.app.parts import make_codec
+from proxy.errors import ClientError, ContextLengthExceeded
+from proxy.gateway.fitting import fit_plan
+from proxy.pricing import ModelFacts
+from proxy.routing.eligibility import Reason
+from proxy.routing.plan import Plan
+from proxy.routing.table import Dialect, Target
+from proxy.routing.transforms import PromptTokens, count_prompt
+from tests.routing.made import plan_of, target
+
+ONE: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
+LONG: dict[str, Any] = {"messages": [{"role": "user", "content": f"{index}: " + "far away " * 30} for index in range(40)]}
+UNSAYABLE: dict[str, Any] = {"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "f-1"}}]}]}
+
+
+def anthropic(name: str = "anthropic/claude-sonnet-4-5", **more: Any) -> Target:
+    """Make a target of Anthropic's."""
+    return target(name, owner={"dialect": Dialect.ANTHROPIC}, **more)
+
+
+def sized(name: str, context_tokens: int) -> Target:
+    """Make a target of this context."""
+    return target(name, facts=ModelFacts(context_tokens=context_tokens))
+
+
+async def fit(plan: Plan) -> tuple[Plan, list[int]]:
+    """Fit it as an exchange does."""
+    body = plan.candidates[0].body if plan.candidates else ONE
+    return await fit_plan(plan, body_bytes=len(orjson.dumps(dict(body))), codec_of=make_codec)
+
+
+def names(plan: Plan) -> list[str]:
+    """Give the targets left."""
+    return [candidate.target.name for candidate in plan.candidates]
+
+
+# ---------------------------------------------------------------- contexts
+
+
+async def test_what_surely_fits_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plan goes on as it is, with a bound of each input."""
+    monkeypatch.setattr("proxy.gateway.fitting.count_prompt", None)
+    plan = plan_of(sized("openai/a", 100_000), "groq/b", body=ONE)
+    fitted, bounds = await fit(plan)
+    assert fitted is plan
+    assert len(bounds) == 2
+    assert all(bound >= len(orjson.dumps(ONE)) for bound in bounds)
+
+
+async def test_what_may_be_too_long_is_counted_off_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once for each model, and only for those in doubt."""
+    seen: list[tuple[str, str]] = []
+
+    def count(body: dict[str, Any], model: str) -> PromptTokens:
+        seen.append((model, threading.current_thread().name))
+        return count_prompt(body, model)
+
+    monkeypatch.setattr("proxy.gateway.fitting.count_prompt", count)
+    plan = plan_of(sized("openai/m", 5_000), sized("azure/m", 5_000), sized("xai/n", 5_000), "groq/m", body=LONG)
+    fitted, bounds = await fit(plan)
+    assert sorted(model for model, _ in seen) == ["m", "n"]
+    assert threading.current_thread().name not in {name for _, name in seen}
+    assert (names(fitted), len(bounds)) == (names(plan), 4)
+
+
+async def test_an_overlong_request_is_refused_or_goes_on() -> None:
+    """Before the upstream; the bounds are those of whoever is left."""
+    fitted, bounds = await fit(plan_of(sized("openai/a", 100), sized("groq/b", 100_000), body=LONG))
+    assert (names(fitted), len(bounds)) == (["groq/b"], 1)
+    assert [skip.kind for skip in fitted.skipped] == [Reason.CONTEXT]
+    with pytest.raises(ContextLengthExceeded, match="maximum context length is 200 tokens"):
+        await fit(plan_of(sized("openai/a", 100), sized("groq/b", 200), body=LONG))
+
+
+async def test_a_prompt_is_cut_where_that_is_wanted() -> None:
+    """And its bound never falls below what is sent."""
+    plan = plan_of(sized("openai/gpt-4o", 2_000), body=LONG)
+    plan = plan.narrowed(tuple(replace(candidate, middle_out="ours") for candidate in plan.candidates), ())
+    fitted, (bound,) = await fit(plan)
+    (candidate,) = fitted.candidates
+    assert len(candidate.body["messages"]) < 40
+    assert bound >= count_prompt(dict(candidate.body), "gpt-4o").text
+
+
+async def test_a_plan_without_candidates_passes() -> None:
+    """Who is left out, and why, is told elsewhere."""
+    plan = plan_of(body=ONE)
+    assert await fit(plan) == (plan, [])
+
+
+# ---------------------------------------------------------------- dialects
+
+
+async def test_a_dialect_that_cannot_say_a_request_is_left_out() -> None:
+    """Others stay, in their order."""
+    fitted, bounds = await fit(plan_of("openai/a", anthropic(), "groq/b", body=UNSAYABLE))
+    assert (names(fitted), len(bounds)) == (["openai/a", "groq/b"], 2)
+    (skip,) = fitted.skipped
+    assert (skip.target.name, skip.kind) == ("anthropic/claude-sonnet-4-5", Reason.ABILITY)
+    assert "`file_id`" in skip.reason
+
+
+async def test_without_any_other_target_the_client_hears_what_cannot_be_said() -> None:
+    """400 with the part at fault."""
+    with pytest.raises(ClientError, match="`file_id`") as caught:
+        await fit(plan_of(anthropic(), anthropic("second/claude-haiku-4-5"), body=UNSAYABLE))
+    assert (caught.value.status, caught.value.param) == (400, "messages[0].content[0].file")
+
+
+@pytest.mark.parametrize(("required", "left"), [(False, 2), (True, 1)])
+async def test_a_dialect_that_loses_a_field_is_left_out_where_all_are_required(left: int, *, required: bool) -> None:
+    """Otherwise it is called without the field, and the client is told."""
+    body = {**ONE, "logit_bias": {"1": 5}}
+    fitted, _ = await fit(plan_of(anthropic(), "openai/a", body=body, requires_parameters=required))
+    assert len(fitted.candidates) == left
+    for skip in fitted.skipped:
+        assert (skip.target.provider.dialect, skip.kind) == (Dialect.ANTHROPIC, Reason.CONDITION)
+        assert skip.reason == "it does not take logit_bias, and `provider.require_parameters` is set"
+
+
+async def test_a_request_every_dialect_can_say_keeps_all() -> None:
+    """The plan's candidates are the very same."""
+    plan = plan_of(anthropic(), "openai/a", body=ONE, requires_parameters=True)
+    fitted, _ = await fit(plan)
+    assert (fitted.candidates, fitted.skipped) == (plan.candidates, ())
+
+
+@pytest.mark.xfail(strict=True, reason="only translated dialects are asked what they lose")
+async def test_reasoning_an_openai_model_is_not_known_to_take_counts_as_lost() -> None:
+    """Its codec drops it and says so; under `require_parameters` the target is none."""
+    body = {**ONE, "reasoning": {"effort": "high"}}
+    fitted, _ = await fit(plan_of("openai/a", body=body, requires_parameters=True))
+    assert names(fitted) == []
