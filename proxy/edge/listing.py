@@ -1,6 +1,6 @@
 """The query parameters of OpenRouter's model list (floor 5, no I/O): which models, in which order, which page.
 
-Honoured is what the table and the catalogue can answer. A filter for a promise nobody here can give (`zdr`, `region`,
+Honoured is what the table and the catalogue can answer. A filter for a promise nobody here can give (`region`,
 `distillable`) finds nothing rather than everything; popularity, categories and benchmarks are not known and change
 nothing. A model whose context or price is not known passes no filter for it, and comes last in that order.
 """
@@ -116,6 +116,11 @@ def _by_price(value: str, name: str) -> Test:
     return passes
 
 
+def _by_retention(value: str, _name: str) -> Test:
+    """Let pass what a provider serves of which routes.yaml says `zdr: true`. `false` asks for none."""
+    return lambda offer: value == "false" or any(target.provider.zdr for target in offer.targets)
+
+
 def _by_promise(value: str, _name: str) -> Test:
     """Let nothing pass: no provider here is known to keep such a promise. `false` asks for none."""
     return lambda _offer: value == "false"
@@ -134,7 +139,7 @@ _FILTERS: dict[str, Callable[[str, str], Test]] = {
     "max_price": _by_price,
     "min_output_price": _by_price,
     "max_output_price": _by_price,
-    "zdr": _by_promise,
+    "zdr": _by_retention,
     "region": _by_promise,
     "distillable": _by_promise,
 }
