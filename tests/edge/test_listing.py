@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -66,6 +67,14 @@ def names(query: str) -> list[str]:
 def test_filters_hold_together(query: str, expected: list[str]) -> None:
     """Both ends of a span are in it; a model whose figure is not known passes no filter for it."""
     assert names(query) == expected
+
+
+def test_what_keeps_nothing_is_what_the_operator_says_keeps_nothing() -> None:
+    """`zdr: true` of a provider that serves the model; elsewhere the filter finds nothing."""
+    keeper = replace(ROUTER, name="vault", zdr=True)
+    offers = [*OFFERS, Offer("safe", (Target(SIM, "m"), Target(keeper, "m")))]
+    assert [offer.name for offer in select(offers, QueryParams("zdr=true"))] == ["safe"]
+    assert len(select(offers, QueryParams("zdr=false"))) == len(TEXT) + 1
 
 
 @pytest.mark.parametrize("query", ["zdr=true", "region=eu", "distillable=true"])
