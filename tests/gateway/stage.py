@@ -236,11 +236,12 @@ def a_target(name: str, *, facts: ModelFacts = FACTS, **fields: Any) -> Target:
     return Target(a_provider(owner), model, facts=facts, **fields)
 
 
-def an_errand(candidate: Candidate, codec: Codec, **fields: Any) -> Errand:
-    """Make the errand of a candidate's call."""
+def an_errand(candidate: Candidate, codec: Codec, *, dropped: tuple[str, ...] = ()) -> Errand:
+    """Make the errand of a candidate's call, with which the codec lost these fields."""
     target = candidate.target
     call = codec.encode(dict(candidate.body), model=target.model, output_tokens_max=candidate.output_tokens_max)
-    return Errand(target.provider, call, candidate.clocks, **fields)
+    made = Call(call.path, call.body, is_stream=call.is_stream, dropped=dropped)
+    return Errand(target.provider, made, candidate.clocks)
 
 
 def a_table(*targets: Target | str, retries: int = 1, max_cost_nano_usd: int | None = None) -> Table:

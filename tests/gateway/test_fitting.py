@@ -20,7 +20,9 @@ from proxy.routing.transforms import PromptTokens, count_prompt
 from tests.routing.made import plan_of, target
 
 ONE: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
-LONG: dict[str, Any] = {"messages": [{"role": "user", "content": f"{index}: " + "far away " * 30} for index in range(40)]}
+LONG: dict[str, Any] = {
+    "messages": [{"role": "user", "content": f"{index}: " + "far away " * 30} for index in range(40)]
+}
 UNSAYABLE: dict[str, Any] = {"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "f-1"}}]}]}
 
 

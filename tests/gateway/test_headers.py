@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import string
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,8 +26,7 @@ def an_attempt(target: str = "one/m", *, number: int = 1, lost: tuple[str, ...] 
     """Make an attempt nobody runs, whose codec lost these fields."""
     candidate = Candidate(a_target(target), {"messages": []}, CLOCKS, **fields)
     line = Line(FakeUpstream(streamed()), OpenAICodec(is_openrouter=False))
-    errand = an_errand(candidate, line.codec)
-    errand = replace(errand, call=replace(errand.call, dropped=lost))
+    errand = an_errand(candidate, line.codec, dropped=lost)
     return Attempt(number, 0, candidate, line=line, hold_nano_usd=0, errand=errand)
 
 

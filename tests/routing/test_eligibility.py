@@ -129,7 +129,9 @@ def test_what_does_no_harm_rules_out_nobody(fields: dict[str, Any]) -> None:
         ({"dialect": Dialect.OPENROUTER}, True, True),
     ],
 )
-def test_privacy_is_kept_only_where_the_operator_vouches_for_it(owner: dict[str, Any], *, zdr: bool, deny: bool) -> None:
+def test_privacy_is_kept_only_where_the_operator_vouches_for_it(
+    owner: dict[str, Any], *, zdr: bool, deny: bool
+) -> None:
     """No retention implies no training; OpenRouter keeps it itself; silence counts as no."""
     made = target("some/m", owner=owner)
     for wish, is_kept in (({"zdr": True}, zdr), ({"data_collection": "deny"}, deny)):
@@ -203,9 +205,7 @@ def test_a_list_that_holds_nobody_here_rules_out_everyone() -> None:
         (None, {}, False),
     ],
 )
-def test_a_price_above_the_most_rules_a_target_out(
-    row: Prices | None, most: dict[str, Any], *, is_kept: bool
-) -> None:
+def test_a_price_above_the_most_rules_a_target_out(row: Prices | None, most: dict[str, Any], *, is_kept: bool) -> None:
     """So does one nobody knows, and a kind nobody here has a price for."""
     made = target("openai/m", facts=ModelFacts(row))
     verdict = wanting(made, max_price=most)
@@ -247,7 +247,9 @@ def test_a_soft_wish_rules_out_nobody(preferences: dict[str, Any]) -> None:
 providers = st.lists(st.sampled_from(["or1", "or2", "openai", "groq", "xai", "google"]), max_size=6)
 
 
-@given(providers, st.lists(st.sampled_from(["openai", "groq", "x-ai", "Google AI Studio", "or1", "nobody"]), max_size=4))
+@given(
+    providers, st.lists(st.sampled_from(["openai", "groq", "x-ai", "Google AI Studio", "or1", "nobody"]), max_size=4)
+)
 def test_an_order_moves_only_direct_targets_among_their_places(names: list[str], order: list[str]) -> None:
     """Those named come first in that order, others keep theirs; OpenRouter's stay where they are."""
     targets = [target(f"{name}/{index}") for index, name in enumerate(names)]

@@ -35,9 +35,7 @@ def talk(turns: int, *, words: int = 10, **fields: Any) -> dict[str, Any]:
     return {"messages": [{"role": "system", "content": "Be brief."}, *said], **fields}
 
 
-def a_plan(
-    *targets: Target, body: dict[str, Any], middle_out: MiddleOut = "off", prefers_larger: bool = False
-) -> Plan:
+def a_plan(*targets: Target, body: dict[str, Any], middle_out: MiddleOut = "off", prefers_larger: bool = False) -> Plan:
     """Plan this conversation for these targets."""
     plan = plan_of(*targets, body=body)
     candidates = tuple(replace(candidate, middle_out=middle_out) for candidate in plan.candidates)
@@ -262,7 +260,12 @@ def test_claudes_messages_that_cannot_be_cut_are_sent() -> None:
 
 def test_a_larger_context_comes_before_a_cut_where_the_alias_prefers_it() -> None:
     """Otherwise the order stays."""
-    targets = [sized("openai/gpt-4o", 1_500), sized("xai/m", 1_600), sized("groq/m", 100_000), sized("together/m", None)]
+    targets = [
+        sized("openai/gpt-4o", 1_500),
+        sized("xai/m", 1_600),
+        sized("groq/m", 100_000),
+        sized("together/m", None),
+    ]
     body = talk(40)
     assert names(fit(a_plan(*targets, body=body, middle_out="ours"))) == [made.name for made in targets]
     preferring = fit(a_plan(*targets, body=body, middle_out="ours", prefers_larger=True))

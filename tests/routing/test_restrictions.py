@@ -135,7 +135,10 @@ def test_behind_a_budget_what_has_no_price_here_is_refused(
         {"plugins": [{"id": "response-healing"}, {"id": "moderation"}]},
         {"plugins": [{"id": "web", "enabled": False}]},
         {"plugins": [{"id": "context-compression"}]},
-        *({"plugins": [{"id": "file-parser", "pdf": {"engine": one}}]} for one in ("native", "cloudflare-ai", "pdf-text")),
+        *(
+            {"plugins": [{"id": "file-parser", "pdf": {"engine": one}}]}
+            for one in ("native", "cloudflare-ai", "pdf-text")
+        ),
         {"tools": [{"type": "function", "function": {"name": "f"}}]},
         {"tools": [7, {}, {"type": 1}]},
         {"tools": {"type": "openrouter:x"}},
