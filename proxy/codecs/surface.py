@@ -21,6 +21,32 @@ from proxy.usage import CostSource
 
 OUR_OWN = (401, 402)
 """Statuses about our own credential and credit: a client would take them for its key's."""
+ERROR_TYPES = {
+    400: "invalid_request",
+    401: "authentication",
+    402: "payment_required",
+    403: "permission_denied",
+    404: "not_found",
+    408: "timeout",
+    412: "precondition_failed",
+    413: "payload_too_large",
+    422: "unprocessable",
+    429: "rate_limit_exceeded",
+    502: "provider_unavailable",
+    503: "provider_overloaded",
+    504: "timeout",
+    524: "timeout",
+    529: "provider_overloaded",
+}
+"""OpenRouter's `error_type` of a status (openrouter.md 4.4); the statuses it names no word for are the server's."""
+TYPED_CODES = {
+    "content_policy": "content_policy_violation",
+    "context_length_exceeded": "context_length_exceeded",
+    "rate_limit_exceeded": "rate_limit_exceeded",
+    "timeout": "timeout",
+    "upstream_timeout": "timeout",
+}
+"""Codes of ours that say more than their status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +126,22 @@ def show_error(failure: Failure, view: View, *, seed: JsonObject, status: int) -
         return event(orjson.dumps({"error": error}))
     named = failure.status or 0
     number = named if named >= 400 and named not in OUR_OWN else status
+    metadata = {"error_type": error_type(number, code), **failure.metadata, "error_code": code}
     frame = {
         "id": seed.get("id") or "",
         "object": "chat.completion.chunk",
         "created": seed.get("created") or 0,
         "model": seed.get("model") or "",
         "provider": seed.get("provider") or view.provider,
-        "error": {"code": number, "message": failure.message, "metadata": {**failure.metadata, "error_code": code}},
+        "error": {"code": number, "message": failure.message, "metadata": metadata},
         "choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": "error"}],
     }
     return event(orjson.dumps(frame))
+
+
+def error_type(status: int, code: str) -> str:
+    """Give OpenRouter's word for an error: its SDKs refuse to read the metadata of a broken stream without one."""
+    return TYPED_CODES.get(code) or ERROR_TYPES.get(status, "server" if status >= 500 else "invalid_request")
 
 
 def split_reply(reply: JsonObject) -> Iterator[JsonObject]:

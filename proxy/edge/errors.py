@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from proxy.codecs.surface import error_type
 from proxy.codecs.wire import JsonObject, Surface
 from proxy.errors import LedgerUnavailable, Overloaded, RequestError, Unauthenticated, UpstreamUnusable
 
@@ -63,8 +64,8 @@ def error_object(error: BaseException, surface: Surface, attempts: Attempts = ()
         metadata["attempts"] = [dict(attempt) for attempt in attempts]
     code: str | int = shown.code
     if surface is Surface.OPENROUTER:
-        metadata["error_code"] = shown.code
         code = error_status(error, surface)
+        metadata = {"error_type": error_type(code, shown.code), **metadata, "error_code": shown.code}
     fields: JsonObject = {"message": shown.message, "type": shown.type, "param": shown.param, "code": code}
     if metadata:
         fields["metadata"] = metadata
