@@ -272,18 +272,18 @@ class OpenRouterSdk:
         note_completion(facts, send(model=ask["model"], messages=messages, tools=[TOOL]))
 
     def models(self, facts: Facts, ask: Ask) -> None:
-        facts["reply"] = self.client(ask).models.list().result.model_dump(mode="json")
+        facts["reply"] = self.client(ask).models.list().result.model_dump(mode="json", warnings=False)
 
     def key(self, facts: Facts, ask: Ask) -> None:
-        facts["reply"] = self.client(ask).api_keys.get_current_key_metadata().model_dump(mode="json")
+        facts["reply"] = self.client(ask).api_keys.get_current_key_metadata().model_dump(mode="json", warnings=False)
 
     def credits(self, facts: Facts, ask: Ask) -> None:
-        facts["reply"] = self.client(ask).credits.get_credits().model_dump(mode="json")
+        facts["reply"] = self.client(ask).credits.get_credits().model_dump(mode="json", warnings=False)
 
     def generation(self, facts: Facts, ask: Ask) -> None:
         reply = self.client(ask).chat.send(model=ask["model"], messages=user(ask))
         known = self.client(ask).generations.get_generation(id=reply.id)
-        facts |= {"id": reply.id, "reply": known.model_dump(mode="json")}
+        facts |= {"id": reply.id, "reply": known.model_dump(mode="json", warnings=False)}
 
 
 class ChunkError(Exception):
