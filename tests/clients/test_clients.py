@@ -136,7 +136,7 @@ CLIENTS: Final = {
         "openai3",
         "openrouter",
         {status: f"openrouter.{name}" for status, name in OPENROUTER.items()},
-        broken="__main__.ChunkError",
+        broken="ChunkError",
         dead="httpx.RemoteProtocolError",
         prefix="/api/v1",
     ),
