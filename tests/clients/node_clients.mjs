@@ -190,6 +190,7 @@ async function run({ check, ask }) {
   return { ...facts, calls };
 }
 
+console.log = console.info = console.error; // whatever a client prints is not what is said here
 const say = (facts) => process.stdout.write(`${JSON.stringify(facts)}\n`);
 
 const installed = JSON.parse(readFileSync("node_modules/.package-lock.json")).packages;

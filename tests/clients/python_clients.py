@@ -36,6 +36,8 @@ def get_forecast(city: str, days: int) -> str:
     return '{"sky": "clear"}'
 
 
+OUT: Final = sys.stdout
+sys.stdout = sys.stderr  # whatever a client prints is not what is said here
 CALLS: Final[list[Facts]] = []
 """The arguments of every call of the tool, as they came through the client."""
 TOOL: Final[Facts] = {
@@ -349,8 +351,8 @@ def run(line: str) -> Facts:
 
 def say(facts: Facts) -> None:
     """Write one line."""
-    sys.stdout.write(json.dumps(facts) + "\n")
-    sys.stdout.flush()
+    OUT.write(json.dumps(facts) + "\n")
+    OUT.flush()
 
 
 if __name__ == "__main__":
