@@ -223,7 +223,11 @@ def test_an_error_on_api_v1_is_openrouter_s_frame(seen: View) -> None:
         "error": {
             "code": 502,
             "message": "boom",
-            "metadata": {"provider_name": "Acme", "error_code": "upstream_error"},
+            "metadata": {
+                "error_type": "provider_unavailable",
+                "provider_name": "Acme",
+                "error_code": "upstream_error",
+            },
         },
         "choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": "error"}],
     }
@@ -237,8 +241,34 @@ def test_the_number_of_an_error_is_the_upstream_s_where_it_named_one(status: int
     failure = Failure(FailureKind.INVALID_REPLY, "boom", status=status, code="rate_limit_exceeded")
     frame = orjson.loads(data_of(show_error(failure, ROUTER, seed={}, status=502)) or b"")
     assert frame["error"]["code"] == number
-    assert frame["error"]["metadata"] == {"error_code": "rate_limit_exceeded"}
+    assert frame["error"]["metadata"] == {"error_type": "rate_limit_exceeded", "error_code": "rate_limit_exceeded"}
     assert (frame["id"], frame["created"], frame["model"], frame["provider"]) == ("", 0, "", "acme")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "word"),
+    [
+        (502, "broken_stream", "provider_unavailable"),
+        (502, "timeout", "timeout"),
+        (400, "context_length_exceeded", "context_length_exceeded"),
+        (403, "content_policy", "content_policy_violation"),
+        (403, "model_not_allowed", "permission_denied"),
+        (402, "budget_exceeded", "payment_required"),
+        (415, "unsupported_media_type", "invalid_request"),
+        (500, "internal_error", "server"),
+        (520, "upstream_error", "server"),
+    ],
+)
+def test_every_error_has_a_word_of_openrouter_s(status: int, code: str, word: str) -> None:
+    """Its SDKs take the metadata of a chunk's error for broken without one; any word of ours fits its open enum."""
+    assert error_type(status, code) == word
+
+
+def test_the_upstream_s_own_word_stands() -> None:
+    """It knows better what went wrong."""
+    failure = Failure(FailureKind.INVALID_REPLY, "boom", status=502, metadata={"error_type": "provider_overloaded"})
+    frame = orjson.loads(data_of(show_error(failure, ROUTER, seed={}, status=502)) or b"")
+    assert frame["error"]["metadata"]["error_type"] == "provider_overloaded"
 
 
 # (c) OpenRouter's surface over other upstreams.
