@@ -1,4 +1,4 @@
-"""The plan of a request that says more than a model: further models, a preset, conditions, cuts (openrouter.md 1.2, 1.3)."""
+"""The plan of a request that says more than a model: further models, presets, conditions, cuts (openrouter.md 1.2)."""
 
 from __future__ import annotations
 
