@@ -32,6 +32,7 @@ models:
   routed-unknown: router/unknown
   alias-routed-unknown: {{targets: [router/unknown], transforms: [middle-out]}}
   claude: {{targets: [{{target: maker/small, context: 4k}}], transforms: [middle-out]}}
+  told: [maker/unknown, {{target: up/large, context: 128k}}]
   larger-behind: [{{target: up/small, context: 4k}}, {{target: up/large, context: 128k}}]
   cut-then-larger:
     targets: [{{target: up/small, context: 4k}}, {{target: up/large, context: 128k}}]
@@ -349,6 +350,21 @@ async def test_a_larger_target_behind_it_answers_what_is_too_long(stage: Stage) 
     assert stage.sent["messages"] == conversation()
     (row,) = await stage.gateway.settled_rows()
     assert row.model == "large"
+
+
+async def test_an_overflow_told_by_the_maker_goes_on(stage: Stage) -> None:
+    """Its context was not known here: it says so in its own words, and the larger target gets all messages."""
+    refusal = "prompt is too long: 210000 tokens > 200000 maximum"
+    stage.maker.replace_script([makers.refusing_anthropic(400, "invalid_request_error", refusal)])
+    answer = await stage.ask("told")
+    assert (answer.status, answer.headers["x-turnpike-model"], answer.headers["x-turnpike-attempts"]) == (
+        200,
+        "large",
+        "2",
+    )
+    assert stage.sent["messages"] == conversation()
+    rows = await stage.gateway.settled_rows(2)
+    assert [(row.error, row.state) for row in rows] == [("context_length", "voided"), (None, "posted")]
 
 
 @pytest.mark.parametrize(
