@@ -126,7 +126,7 @@ ROUTING: JsonObject = {"requested": "chat", "attempt": 1}
 @pytest.mark.parametrize("seen", VIEWS)
 def test_a_reply_tells_its_routing_to_who_asked(seen: View) -> None:
     """Beside the answer, on either surface."""
-    reply = {"choices": []}
+    reply: JsonObject = {"choices": []}
     assert "openrouter_metadata" not in orjson.loads(show_reply(dict(reply), seen, cost=None))
     shown = orjson.loads(show_reply(reply, seen._replace(metadata=ROUTING), cost=None))
     assert shown["openrouter_metadata"] == ROUTING
@@ -145,7 +145,7 @@ def test_a_stream_tells_its_routing_with_its_usage(seen: View) -> None:
 @pytest.mark.xfail(strict=True, reason="any chunk without choices is taken for the last one")
 def test_azures_first_chunk_tells_nothing() -> None:
     """It has no choices either, and no usage."""
-    first = {"choices": [], "prompt_filter_results": []}
+    first: JsonObject = {"choices": [], "prompt_filter_results": []}
     assert show(first, ROUTER._replace(metadata=ROUTING)) == first
 
 
