@@ -294,6 +294,35 @@ async def test_openrouter_gets_its_fields_as_they_were_sent(stage: Stage) -> Non
     assert {name: sent.get(name) for name in fields} == fields
 
 
+HEADERS = {
+    "x-session-id": "s-1",
+    "x-openrouter-metadata": "enabled",
+    "x-anthropic-beta": "interleaved-thinking-2025-05-14",
+    "cookie": "secret=1",
+    "x-forwarded-for": "10.0.0.1",
+    "http-referer": "https://client.example",
+}
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "told"),
+    [
+        ("routed", "router", {"x-session-id", "x-openrouter-metadata", "x-anthropic-beta"}),
+        ("sonnet", "claude", set()),
+        ("flash", "gemini", set()),
+        ("a", "one", set()),
+    ],
+)
+async def test_few_of_a_client_s_headers_go_on(stage: Stage, model: str, name: str, told: set[str]) -> None:
+    """OpenRouter's to OpenRouter, a beta to Anthropic under its own name; no credential, cookie or address."""
+    answer = await stage.ask(model, headers=HEADERS)
+    assert answer.status == 200
+    got = stage.ups[name].exchanges[0].headers
+    assert HEADERS.keys() & got.keys() == told
+    assert (HEADERS["x-anthropic-beta"] in got.get("anthropic-beta", "")) is (name == "claude")
+    assert not any(stage.gateway.key in value for value in got.values())
+
+
 async def test_a_budget_sends_its_price_along(stage: Stage) -> None:
     """`max_price` keeps OpenRouter to what is held; a lower one of the client's stands."""
     answer = await stage.ask("routed", provider={"order": ["x"], "max_price": {"prompt": 0.5, "image": 1}})
