@@ -24,22 +24,33 @@ def plain_messages(messages: list[Any]) -> list[Any]:
     return [_plain(message) if _is_special(message) else message for message in messages]
 
 
-def say_effort(body: JsonObject, written: JsonObject, abilities: Abilities) -> tuple[str, ...]:
-    """Say OpenRouter's `reasoning` as `reasoning_effort` where the model is known to take one; names what is lost.
+def check_effort(body: JsonObject) -> str | None:
+    """Read how hard `reasoning` wants the model to think, None when it does not say; "none" is not at all.
 
-    Raises `ClientError` when the request says both, and differently.
+    Raises `ClientError` for an effort there is not, and when `reasoning_effort` says another (openrouter.md 1.4).
     """
     wish = body.get("reasoning")
-    if not isinstance(wish, dict) or wish.get("enabled") is False:
-        return ()
+    if not isinstance(wish, dict):
+        return None
     effort, said = wish.get("effort"), body.get("reasoning_effort")
+    if effort is None and wish.get("enabled") is False:
+        effort = "none"
     if effort is not None and effort not in EFFORTS:
         raise ClientError(f"`reasoning.effort` must be one of {', '.join(EFFORTS)}.", param="reasoning")
     if effort is not None and said is not None and said != effort:
         raise ClientError("`reasoning.effort` and `reasoning_effort` say two things; send one.", param="reasoning")
-    if effort is None or said is not None:
+    return effort
+
+
+def say_effort(body: JsonObject, written: JsonObject, abilities: Abilities) -> tuple[str, ...]:
+    """Say OpenRouter's `reasoning` as `reasoning_effort` where the model is known to take one; names what is lost."""
+    wish = body.get("reasoning")
+    if not isinstance(wish, dict):
+        return ()
+    effort = check_effort(body)
+    if effort is None or body.get("reasoning_effort") is not None:
         return ("reasoning",) if wish.get("max_tokens") is not None else ()
-    if not abilities.efforts:
+    if not abilities.efforts or (effort == "none" and effort not in abilities.efforts):
         return ("reasoning",)
     rank = EFFORTS.index(effort)
     written["reasoning_effort"] = min(abilities.efforts, key=lambda known: abs(EFFORTS.index(known) - rank))

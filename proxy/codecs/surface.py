@@ -96,7 +96,7 @@ def show_frame(frame: Frame, view: View, *, cost: Cost | None, is_first: bool) -
     if view.hides(chunk):
         return b""
     changed = _add_cost(chunk, cost)
-    if view.metadata is not None and not chunk.get("choices"):
+    if view.metadata is not None and not chunk.get("choices") and chunk.get("usage"):
         chunk["openrouter_metadata"] = view.metadata
         changed = True
     if view.needs_every_chunk:

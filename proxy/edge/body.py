@@ -41,6 +41,13 @@ ROUTED_FIELDS = (
     "n",
     "models",
     "plugins",
+    "provider",
+    "preset",
+    "transforms",
+    "route",
+    "reasoning",
+    "service_tier",
+    "tools",
 )
 FOREIGN_FIELDS = frozenset({"api_base", "base_url", "api_key", "custom_llm_provider", "extra_headers", "extra_query"})
 """Fields with which other gateways let a client choose the upstream or its credential (S8)."""

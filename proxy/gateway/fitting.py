@@ -25,10 +25,8 @@ async def fit_plan(plan: Plan, *, body_bytes: int, codec_of: CodecOf) -> tuple[P
     Raises `ContextLengthExceeded` when every target is too small, and the `ClientError` of a dialect when nothing is
     left because of it.
     """
-    for candidate in plan.candidates:
-        if candidate.target.provider.dialect in TRANSLATED:
-            plan = _keep_sayable(plan, codec_of)
-            break
+    if any([_is_doubtful(candidate, plan) for candidate in plan.candidates]):  # noqa: C419  # a list is quicker
+        plan = _keep_sayable(plan, codec_of)
     bounds = bound_cheaply(plan, body_bytes)
     doubtful = list_doubtful(plan, bounds)
     if not doubtful:
@@ -69,12 +67,18 @@ def _keep_sayable(plan: Plan, codec_of: CodecOf) -> Plan:
             kept.append(candidate)
     if refusal is not None and not kept:
         raise refusal
-    return plan.narrowed(tuple(kept), tuple(skipped))
+    return plan._replace(candidates=tuple(kept), skipped=tuple(skipped))
+
+
+def _is_doubtful(candidate: Candidate, plan: Plan) -> bool:
+    """Tell whether only writing the call can show what gets lost; OpenRouter takes everything as it is."""
+    dialect = candidate.target.provider.dialect
+    return dialect in TRANSLATED or (plan.requires_parameters and dialect is not Dialect.OPENROUTER)
 
 
 def _find_lost(candidate: Candidate, codec_of: CodecOf) -> tuple[str, ...]:
     target = candidate.target
-    if target.provider.dialect not in TRANSLATED:
+    if target.provider.dialect is Dialect.OPENROUTER:
         return ()
     return (
         codec_of(target.provider)

@@ -14,7 +14,9 @@ from proxy.routing.table import Dialect
 VALUE_CHARS_MAX = 1_000
 _BETA = "anthropic-beta"
 _OPENROUTER_BETA = "x-anthropic-beta"
-_TO_OPENROUTER = ("x-session-id", "x-openrouter-metadata", _OPENROUTER_BETA)
+_METADATA = ("x-openrouter-metadata", "x-openrouter-experimental-metadata")
+"""Its name, and the one it had before."""
+_TO_OPENROUTER = ("x-session-id", *_METADATA, _OPENROUTER_BETA)
 FORWARDED = frozenset({name.encode() for name in (*_TO_OPENROUTER, _BETA)})
 """Names as they stand in a request."""
 
@@ -33,4 +35,4 @@ def forward(call: Call, headers: Mapping[str, str], dialect: Dialect) -> Call:
 
 def wants_metadata(headers: Mapping[str, str]) -> bool:
     """Tell whether the client asked for `openrouter_metadata` in the reply."""
-    return bool(headers) and headers.get("x-openrouter-metadata", "").strip().lower() in ("enabled", "true")
+    return any(headers.get(name, "").strip().lower() in ("enabled", "true") for name in _METADATA if headers)

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from proxy.routing.eligibility import max_price_of
-from proxy.routing.extras import Extras
-from proxy.routing.principal import OUTPUT_CAPS, Principal, lay_over
+from proxy.routing.extras import IN_NAME, Extras, read_max_price
+from proxy.routing.principal import OUTPUT_CAPS
 from proxy.routing.table import Dialect, Target
 from proxy.routing.transforms import ENGINE, PLUGIN, forbid_forms
 
@@ -28,12 +28,8 @@ class Written(NamedTuple):
     """Fields of the request that this model or its provider does not take."""
 
 
-def write_body(
-    body: Mapping[str, Any], target: Target, principal: Principal, extras: Extras, *, middle_out: MiddleOut
-) -> Written:
-    """Write what a target gets: request > key > tenant > model, in the words it knows."""
-    if principal.params or target.params:
-        body = lay_over(lay_over(target.params, principal.params), body)
+def write_body(body: Mapping[str, Any], target: Target, extras: Extras, *, middle_out: MiddleOut) -> Written:
+    """Write what a target gets, in the words it knows, of a request laid over its defaults."""
     if target.provider.dialect is Dialect.OPENROUTER:
         return Written(_for_openrouter(body, target, extras, middle_out))
     renamed, unsupported = target.renamed, target.unsupported
@@ -45,7 +41,7 @@ def write_body(
     return Written(body)
 
 
-def hold_to_price(body: Mapping[str, Any], target: Target, extras: Extras) -> Mapping[str, Any]:
+def hold_to_price(body: Mapping[str, Any], target: Target) -> Mapping[str, Any]:
     """Have OpenRouter refuse every endpoint dearer than what is held for this target (openrouter.md 5)."""
     prices = target.facts.prices
     if prices is None or target.provider.dialect is not Dialect.OPENROUTER:
@@ -54,10 +50,7 @@ def hold_to_price(body: Mapping[str, Any], target: Target, extras: Extras) -> Ma
     given = preferences if isinstance(preferences, dict) else {}
     most = given.get("max_price")
     kept = most if isinstance(most, dict) else {}
-    return {
-        **body,
-        "provider": {**given, "max_price": {**kept, **max_price_of(prices, extras.preferences.max_price)}},
-    }
+    return {**body, "provider": {**given, "max_price": {**kept, **max_price_of(prices, read_max_price(most))}}}
 
 
 def _for_openrouter(
@@ -66,9 +59,9 @@ def _for_openrouter(
     """Leave the fields as they were sent but for those we act on ourselves."""
     if "models" in body or extras.models:
         body = {name: value for name, value in body.items() if name not in ("models", "route")}
-    if extras.preset is None and "preset" in body:
+    if "preset" in body and (extras.preset is None or IN_NAME in target.model):
         body = {name: value for name, value in body.items() if name != "preset"}
-    if middle_out == "ours":
+    if middle_out == "ours" or (extras.middle_out is False and _says_on(body)):
         return forbid_forms(dict(body))
     if middle_out == "theirs":
         return body if extras.middle_out else _with_plugin(body)
@@ -76,6 +69,13 @@ def _for_openrouter(
     if extras.middle_out is None and context_tokens is not None and context_tokens <= OPENROUTER_CUTS_BELOW_TOKENS:
         return forbid_forms(dict(body))
     return body
+
+
+def _says_on(body: Mapping[str, Any]) -> bool:
+    """Tell whether one of the two forms asks for it: beside an explicit off, which wins here, that must not go out."""
+    plugins = body.get("plugins")
+    entries = [one for one in plugins if isinstance(one, dict) and one.get("id") == PLUGIN] if plugins else []
+    return bool(body.get("transforms")) or any(one.get("enabled") is not False for one in entries)
 
 
 def _with_plugin(body: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -53,9 +53,12 @@ def judge_target(target: Target, body: Mapping[str, Any], extras: Extras, needs:
         return Skipped(target, target.provider.not_ready, Reason.NOT_READY)
     if target.provider.is_static:
         return None
-    if needs and (lack := find_lack(needs, target)) is not None:
+    is_openrouter = target.provider.dialect is Dialect.OPENROUTER
+    # OpenRouter reads documents out for models that cannot.
+    needed = needs - {"pdf"} if is_openrouter else needs
+    if needed and (lack := find_lack(needed, target)) is not None:
         return Skipped(target, f"it does not {lack}", Reason.ABILITY)
-    if target.provider.dialect is Dialect.OPENROUTER or (extras is NO_EXTRAS and not body.get("tools")):
+    if is_openrouter or (extras is NO_EXTRAS and not body.get("tools")):
         return None
     return _judge_direct(target, body, extras)
 
@@ -153,8 +156,11 @@ def _rank(target: Target, order: tuple[str, ...]) -> int:
 
 
 def _matches(target: Target, slug: str) -> bool:
-    """Compare without regard to case, and take a display name such as "Google AI Studio" for the slug it stands for."""
-    base = slug.partition("/")[0].strip().lower().replace(" ", "-")
+    """Compare without regard to case, and take a display name such as "Google AI Studio" for the slug it stands for.
+
+    A slug with a second part is one endpoint of a provider's (a region, a tier), and none of ours is known to be that.
+    """
+    base = slug.strip().lower().replace(" ", "-")
     provider = target.provider
     return _NAMES.get(base, base) in (provider.name.lower(), (provider.catalogue_name or "").lower())
 

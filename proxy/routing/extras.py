@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, NamedTuple
 
 from proxy.errors import ClientError
 from proxy.routing.transforms import PLUGIN, asked_middle_out
@@ -20,6 +20,9 @@ ENTRIES_MAX = 100
 NAME_CHARS_MAX = 500
 FIELDS = frozenset({"models", "route", "provider", "plugins", "transforms", "preset"})
 """Most requests have none of them."""
+SORTS = ("price", "throughput", "latency", "exacto")
+IN_NAME = "@preset/"
+"""How a preset stands in `model`: alone, or behind a model (openrouter.md 1.7)."""
 _KNOWN = frozenset(
     {
         "order", "only", "ignore", "allow_fallbacks", "require_parameters", "data_collection", "zdr",
@@ -58,8 +61,7 @@ class Preferences:
     """Names OpenRouter may know and we do not."""
 
 
-@dataclass(frozen=True, slots=True)
-class Extras:
+class Extras(NamedTuple):
     """All of them."""
 
     models: tuple[str, ...] = ()
@@ -73,6 +75,15 @@ class Extras:
 
 
 NO_EXTRAS = Extras()
+
+
+def take_preset(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Give the request with a preset that stands behind its model moved to the field `preset`; they are the same."""
+    model = body.get("model")
+    if not isinstance(model, str) or IN_NAME not in model:
+        return body
+    named, _, preset = model.partition(IN_NAME)
+    return {**body, "preset": preset, **({"model": named} if named else {})}
 
 
 def read_extras(body: Mapping[str, Any]) -> Extras:
@@ -103,6 +114,12 @@ def _sorts_across_models(body: Mapping[str, Any]) -> bool:
     return body.get("route") == "sort" or (isinstance(sort, dict) and sort.get("partition") == "none")
 
 
+def _check_sort(value: object) -> None:
+    by = value.get("by") if isinstance(value, dict) else value
+    if by is not None and by not in SORTS:
+        raise ClientError(f"`provider.sort` must be one of {', '.join(SORTS)}.", param="provider")
+
+
 def _read_preferences(value: object) -> Preferences:
     if value is None:
         return Preferences()
@@ -110,6 +127,7 @@ def _read_preferences(value: object) -> Preferences:
         raise ClientError("`provider` must be an object.", param="provider")
     if value.get("data_collection") not in (None, "allow", "deny"):
         raise ClientError("`provider.data_collection` must be allow or deny.", param="provider")
+    _check_sort(value.get("sort"))
     return Preferences(
         order=_names(value.get("order"), "provider.order"),
         only=_names(value.get("only"), "provider.only"),
@@ -120,12 +138,13 @@ def _read_preferences(value: object) -> Preferences:
         zdr=_flag(value, "zdr"),
         distillable=_flag(value, "enforce_distillable_text"),
         quantizations=_names(value.get("quantizations"), "provider.quantizations"),
-        max_price=_read_max_price(value.get("max_price")),
+        max_price=read_max_price(value.get("max_price")),
         unknown=tuple(sorted(str(name)[:NAME_CHARS_MAX] for name in value.keys() - _KNOWN)),
     )
 
 
-def _read_max_price(value: object) -> MaxPrice | None:
+def read_max_price(value: object) -> MaxPrice | None:
+    """Read `provider.max_price`; raises `ClientError`."""
     if value is None:
         return None
     if not isinstance(value, dict):

@@ -8,13 +8,13 @@ thread, and only for the candidates named by `list_doubtful`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from proxy.errors import ContextLengthExceeded
 from proxy.routing.eligibility import Reason, Skipped
-from proxy.routing.holds import asked_output_tokens
+from proxy.routing.holds import OUTPUT_TOKENS_FLOOR
 from proxy.routing.middle_out import middle_out
 from proxy.routing.plan import MIDDLE_OUT, Candidate, Plan
+from proxy.routing.principal import OUTPUT_CAPS, asked_output_tokens
 from proxy.routing.table import Dialect
 from proxy.routing.transforms import PromptTokens, overflow_message, room_of
 from proxy.tokens import surplus_percent
@@ -41,10 +41,14 @@ def fit_contexts(plan: Plan, counts: Mapping[int, PromptTokens]) -> Plan:
     fitted: list[tuple[Candidate, bool]] = []
     skipped = list(plan.skipped)
     overflows: list[tuple[int, str]] = []
-    for index, candidate in enumerate(plan.candidates):
-        context = candidate.target.facts.context_tokens
+    for index, given in enumerate(plan.candidates):
+        context = given.target.facts.context_tokens
         counted = counts.get(index)
-        if context is None or counted is None or not _is_too_long(candidate, counted, context):
+        if context is None or counted is None:
+            fitted.append((given, False))
+            continue
+        candidate = given if plan.asked_output_tokens is not None else _lower_default(given, counted, context)
+        if not _is_too_long(candidate, counted, context):
             fitted.append((candidate, False))
         elif (cut := _cut(candidate, counted, context)) is not None:
             fitted.append((cut, True))
@@ -58,8 +62,19 @@ def fit_contexts(plan: Plan, counts: Mapping[int, PromptTokens]) -> Plan:
         message = max(overflows)[1]
         raise ContextLengthExceeded(message, param="messages", metadata={"error_type": "context_length_exceeded"})
     if plan.route.prefers_larger:
-        fitted.sort(key=lambda pair: pair[1])
-    return plan.narrowed(tuple(candidate for candidate, _ in fitted), tuple(skipped))
+        # A fixed answer stays the last resort.
+        fitted.sort(key=lambda pair: (pair[0].target.provider.is_static, pair[1]))
+    return plan._replace(candidates=tuple(candidate for candidate, _ in fitted), skipped=tuple(skipped))
+
+
+def _lower_default(candidate: Candidate, counted: PromptTokens, context_tokens: int) -> Candidate:
+    """Lower a default output cap, which no client asked for, to what the prompt leaves (openrouter.md 2.1)."""
+    cap = asked_output_tokens(candidate.body)
+    left = room_of(context_tokens, reserved_output_tokens=0, fixed_tokens=counted.text + counted.tools)
+    if cap is None or cap <= left or left < OUTPUT_TOKENS_FLOOR:
+        return candidate
+    caps = {name: min(value, left) for name in OUTPUT_CAPS if isinstance(value := candidate.body.get(name), int)}
+    return candidate._replace(body={**candidate.body, **caps})
 
 
 def _may_be_too_long(candidate: Candidate, input_bound: int) -> bool:
@@ -103,7 +118,7 @@ def _cut(candidate: Candidate, counted: PromptTokens, context_tokens: int) -> Ca
     if not cut.fits:
         return None
     told = f"{MIDDLE_OUT}; dropped={cut.dropped}; kept={cut.kept}" if cut.is_cut else None
-    return replace(candidate, body={**candidate.body, "messages": cut.messages}, transforms=told)
+    return candidate._replace(body={**candidate.body, "messages": cut.messages}, transforms=told)
 
 
 def _tell(candidate: Candidate, counted: PromptTokens, context_tokens: int) -> str:

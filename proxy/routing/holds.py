@@ -12,7 +12,7 @@ from typing import Any
 from proxy.pricing import output_tokens_for, worst_case
 from proxy.routing.eligibility import Skipped
 from proxy.routing.plan import Candidate, Plan
-from proxy.routing.principal import OUTPUT_CAPS
+from proxy.routing.principal import asked_output_tokens
 
 OUTPUT_TOKENS_FLOOR = 64
 """Less output than this is no useful answer: the target is refused rather than clamped."""
@@ -34,7 +34,7 @@ def size(plan: Plan, input_tokens_max: Sequence[int], *, room_nano_usd: int | No
             skipped.append(Skipped(candidate.target, fitted))
         else:
             kept.append(fitted)
-    return plan.narrowed(tuple(kept), tuple(skipped))
+    return plan._replace(candidates=tuple(kept), skipped=tuple(skipped))
 
 
 def hold_of(plan: Plan) -> int:
@@ -47,12 +47,6 @@ def least_of(plan: Plan) -> int:
     return min((candidate.worst_case_nano_usd for candidate in plan.candidates), default=0)
 
 
-def asked_output_tokens(body: Mapping[str, Any]) -> int | None:
-    """Give the output cap the client (or a default param) asks for; of two the higher: a model may heed either."""
-    caps = [cap for name in OUTPUT_CAPS if isinstance(cap := body.get(name), int) and cap >= 1]
-    return max(caps, default=None)
-
-
 def _fit(candidate: Candidate, plan: Plan, *, input_tokens_max: int, room_nano_usd: int | None) -> Candidate | str:
     """Give the candidate as it may run, or the reason why it may not."""
     prices = candidate.prices
@@ -60,7 +54,7 @@ def _fit(candidate: Candidate, plan: Plan, *, input_tokens_max: int, room_nano_u
     if prices is None:
         if is_limited:
             return "its price is not known, and a limit in money holds"
-        return candidate.sized(input_tokens_max=input_tokens_max)
+        return candidate._replace(input_tokens_max=input_tokens_max)
     cap, bound = _output_bound(candidate, is_limited=is_limited)
     choices = _choices(candidate.body)
     cost = worst_case(input_tokens_max=input_tokens_max, output_tokens_max=bound * choices, prices=prices)
@@ -70,7 +64,7 @@ def _fit(candidate: Candidate, plan: Plan, *, input_tokens_max: int, room_nano_u
             return "the money left does not buy a useful answer"
         cap = min(bought, _injectable(candidate, bound))
         cost = worst_case(input_tokens_max=input_tokens_max, output_tokens_max=cap * choices, prices=prices)
-    return candidate.sized(input_tokens_max=input_tokens_max, output_tokens_max=cap, worst_case_nano_usd=cost)
+    return candidate._replace(input_tokens_max=input_tokens_max, output_tokens_max=cap, worst_case_nano_usd=cost)
 
 
 def _output_bound(candidate: Candidate, *, is_limited: bool) -> tuple[int | None, int]:

@@ -6,31 +6,27 @@ sees to prompts that are too long, `holds` adds the money, `steps` walks it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-from proxy.errors import ClientError
+from proxy.codecs.plainness import check_effort
 from proxy.policy.timeouts import TOTAL_S, Clocks, clocks
 from proxy.pricing import Prices
 from proxy.routing.bodies import MiddleOut, hold_to_price, write_body
-from proxy.routing.eligibility import Reason, Skipped, judge_target, sort_direct
-from proxy.routing.extras import NO_EXTRAS, Extras, read_extras
-from proxy.routing.needs import needs_of
-from proxy.routing.principal import Principal
-from proxy.routing.resolve import Facts, Resolved, resolve
+from proxy.routing.choice import Choice, choose, resolve_legs
+from proxy.routing.eligibility import Reason, Skipped
+from proxy.routing.extras import Extras, read_extras, take_preset
+from proxy.routing.principal import Principal, asked_output_tokens, lay_over
+from proxy.routing.resolve import Facts
 from proxy.routing.restrictions import refuse_unpriced
 from proxy.routing.table import Dialect, Route, Table, Target, Timeouts
 
-TARGETS_MAX = 8
-"""Upstream targets, and models of a request, that are tried for it."""
 MIDDLE_OUT = "middle-out"
 BY_OPENROUTER = "middle-out; by=openrouter"
 """The header's word when OpenRouter may cut and does not say whether it did."""
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """One target of a plan, with everything an attempt needs."""
 
     target: Target
@@ -53,15 +49,8 @@ class Candidate:
         """Give the price this attempt is booked at."""
         return self.target.facts.prices
 
-    def sized(
-        self, *, input_tokens_max: int, output_tokens_max: int | None = None, worst_case_nano_usd: int = 0
-    ) -> Candidate:
-        """Give it with its bounds; spelled out because it is on the way of every request, where `replace` is slow."""
-        return Candidate(self.target, self.body, self.clocks, input_tokens_max, output_tokens_max, worst_case_nano_usd)
 
-
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """What will be tried for one request."""
 
     alias: str
@@ -76,48 +65,40 @@ class Plan:
     has_budget: bool
     requires_parameters: bool = False
     """A target that would leave out a field of the request is none (`provider.require_parameters`)."""
+    asked_output_tokens: int | None = None
+    """The output cap of the client's own (or its key's); a model's default may be lowered, this may not."""
 
     @property
     def is_limited(self) -> bool:
         """Tell whether a limit in money holds for it."""
         return self.has_budget or self.max_cost_nano_usd is not None
 
-    def narrowed(self, candidates: tuple[Candidate, ...], skipped: tuple[Skipped, ...]) -> Plan:
-        """Give it with these candidates; spelled out as `Candidate.sized` is."""
-        return Plan(
-            self.alias,
-            self.route,
-            candidates,
-            skipped,
-            self.retries,
-            self.total_s,
-            self.max_cost_nano_usd,
-            self.has_budget,
-            self.requires_parameters,
-        )
-
 
 def make_plan(body: Mapping[str, Any], *, principal: Principal, table: Table, facts: Facts) -> Plan:
     """Plan a parsed request; raises `RequestError` when it may not be planned. The plan may have no candidate."""
+    if principal.params:
+        body = lay_over(principal.params, body)
+    body = take_preset(body)
     extras = read_extras(body)
-    preset = extras.preset
-    if preset is not None and preset in table.routes:
-        body, extras = _as_alias(body, extras, preset)
-    legs = _resolve_legs(body, extras, principal=principal, table=table, facts=facts)
-    refuse_unpriced(body, extras, principal, legs)
-    ready, skipped = _choose(legs, body, extras)
-    wanted = extras.preferences
+    if "reasoning" in body:
+        check_effort(dict(body))
+    if extras.preset is not None and extras.preset in table.routes:
+        body, extras = _as_alias(body, extras, extras.preset)
+    legs = resolve_legs(body, extras, principal=principal, table=table, facts=facts)
     max_cost = legs[0].route.max_cost_nano_usd
     if len(legs) > 1:
         limits = [leg.route.max_cost_nano_usd for leg in legs if leg.route.max_cost_nano_usd is not None]
         max_cost = min(limits, default=None)
-    request = _Request(body, principal, extras, table.timeouts, is_limited=principal.has_budget or max_cost is not None)
+    is_limited = principal.has_budget or max_cost is not None
+    if is_limited or principal.models is not None:
+        refuse_unpriced(body, extras, legs, principal=principal, is_limited=is_limited)
+    choices, skipped = choose(legs, body, extras)
     candidates: list[Candidate] = []
-    for target, route in ready:
-        candidate = _candidate(target, route, request)
-        if candidate.dropped and wanted.require_parameters:
+    for choice in choices:
+        candidate = _candidate(choice, table.timeouts, is_limited=is_limited)
+        if candidate.dropped and choice.extras.preferences.require_parameters:
             lost = f"it does not take {', '.join(candidate.dropped)}, and `provider.require_parameters` is set"
-            skipped.append(Skipped(target, lost, Reason.CONDITION))
+            skipped.append(Skipped(choice.target, lost, Reason.CONDITION))
         else:
             candidates.append(candidate)
     return Plan(
@@ -129,7 +110,8 @@ def make_plan(body: Mapping[str, Any], *, principal: Principal, table: Table, fa
         total_s=min([candidate.clocks.total_s for candidate in candidates], default=TOTAL_S),
         max_cost_nano_usd=max_cost,
         has_budget=principal.has_budget,
-        requires_parameters=wanted.require_parameters,
+        requires_parameters=extras.preferences.require_parameters,
+        asked_output_tokens=asked_output_tokens(body),
     )
 
 
@@ -142,80 +124,20 @@ def _as_alias(body: Mapping[str, Any], extras: Extras, preset: str) -> tuple[Map
     )
 
 
-def _resolve_legs(
-    body: Mapping[str, Any], extras: Extras, *, principal: Principal, table: Table, facts: Facts
-) -> list[Resolved]:
-    """Resolve `model` and then each of `models`: what the client adds is checked as if it were asked for."""
-    if not extras.models:
-        return [resolve(body.get("model"), principal=principal, table=table, facts=facts)]
-    first = resolve(body.get("model"), principal=principal, table=table, facts=facts) if body.get("model") else None
-    names = [name for name in extras.models if name != body.get("model")]
-    if len(names) + (first is not None) > TARGETS_MAX:
-        raise ClientError(f"`models` may name {TARGETS_MAX} models together with `model`.", param="models")
-    legs = [resolve(name, principal=principal, table=table, facts=facts) for name in names]
-    return [*([first] if first is not None else []), *legs]
-
-
-def _choose(
-    legs: Sequence[Resolved], body: Mapping[str, Any], extras: Extras
-) -> tuple[list[tuple[Target, Route]], list[Skipped]]:
-    """Give the targets that may serve, each with the route that names it, in the order to try."""
-    needs = needs_of(body)
-    chosen: list[tuple[Target, Route]] = []
-    skipped: list[Skipped] = []
-    named: set[str] = set()
-    for leg in legs:
-        skipped += [Skipped(target, reason, Reason.SUFFIX) for target, reason in leg.skipped]
-        fit: list[Target] = []
-        for target in leg.targets:
-            verdict = judge_target(target, body, extras, needs)
-            if verdict is not None:
-                skipped.append(verdict)
-            elif extras is NO_EXTRAS or target.name not in named:
-                named.add(target.name)
-                fit.append(target)
-        if extras is not NO_EXTRAS:
-            fit = _heed(fit, extras, skipped)
-        chosen += [(target, leg.route) for target in fit]
-    for target, _ in chosen[TARGETS_MAX:]:
-        skipped.append(Skipped(target, f"{TARGETS_MAX} targets are the most one request tries", Reason.LIMIT))
-    return chosen[:TARGETS_MAX], skipped
-
-
-def _heed(fit: list[Target], extras: Extras, skipped: list[Skipped]) -> list[Target]:
-    """Order one model's targets as the client wishes; without fallbacks, and no order, only its first one is used."""
-    wanted = extras.preferences
-    ordered = sort_direct(fit, wanted)
-    if wanted.allow_fallbacks or wanted.order:
-        return ordered
-    skipped += [Skipped(target, "`provider.allow_fallbacks` is false", Reason.CONDITION) for target in ordered[1:]]
-    return ordered[:1]
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """What all candidates of a plan share."""
-
-    body: Mapping[str, Any]
-    principal: Principal
-    extras: Extras
-    defaults: Timeouts
-    is_limited: bool
-
-
-def _candidate(target: Target, route: Route, request: _Request) -> Candidate:
-    given, defaults, extras = target.timeouts, request.defaults, request.extras
-    middle_out = _who_cuts(target, route, extras)
-    written = write_body(request.body, target, request.principal, extras, middle_out=middle_out)
+def _candidate(choice: Choice, defaults: Timeouts, *, is_limited: bool) -> Candidate:
+    target, extras = choice.target, choice.extras
+    given = target.timeouts
+    middle_out = _who_cuts(target, choice.route, extras)
+    written = write_body(choice.body, target, extras, middle_out=middle_out)
     return Candidate(
         target=target,
-        body=hold_to_price(written.body, target, extras) if request.is_limited else written.body,
+        body=hold_to_price(written.body, target) if is_limited else written.body,
         clocks=clocks(
             connect_s=given.connect_s or defaults.connect_s,
             first_token_s=given.first_token_s or defaults.first_token_s,
             idle_s=given.idle_s or defaults.idle_s,
             total_s=given.total_s or defaults.total_s,
-            is_stream=request.body.get("stream") is True,
+            is_stream=choice.body.get("stream") is True,
         ),
         dropped=written.dropped,
         middle_out=middle_out,

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from proxy.routing.conditions import tighten
+
 OUTPUT_CAPS = frozenset({"max_tokens", "max_completion_tokens"})
 
 
@@ -31,10 +33,23 @@ class Principal:
 
 
 def lay_over(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
-    """Let the fields of `upper` win over defaults; an output cap is one option under either of its names."""
+    """Let the fields of `upper` win over defaults; an output cap is one option under either of its names.
+
+    Conditions on providers are limits and not options: they add up.
+    """
     has_cap = not OUTPUT_CAPS.isdisjoint(upper)
     kept = {name: value for name, value in lower.items() if not (has_cap and name in OUTPUT_CAPS)}
-    return {**kept, **upper}
+    laid = {**kept, **upper}
+    ours, theirs = kept.get("provider"), upper.get("provider")
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        laid["provider"] = tighten(ours, theirs)
+    return laid
+
+
+def asked_output_tokens(body: Mapping[str, Any]) -> int | None:
+    """Give the output cap the client (or a default param) asks for; of two the higher: a model may heed either."""
+    caps = [cap for name in OUTPUT_CAPS if isinstance(cap := body.get(name), int) and cap >= 1]
+    return max(caps, default=None)
 
 
 def matches(pattern: str, name: str) -> bool:

@@ -48,7 +48,9 @@ def resolve(model: str | None, *, principal: Principal, table: Table, facts: Fac
     if asked is None:
         msg = "No `model` was sent and no default_model is set; name one of the models of GET /v1/models."
         raise ClientError(msg, param="model")
-    asked = asked.removeprefix("@preset/")
+    named = asked.removeprefix("@preset/")
+    if named in table.routes:
+        asked = named  # any other preset is OpenRouter's, and goes there by its whole name
     route, suffix, star = _find(asked, table)
     if route is None:
         near = near_names(asked, principal, table)

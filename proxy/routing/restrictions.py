@@ -19,28 +19,37 @@ PRICED_TIERS = (None, "auto", "default", "flex")
 """Service tiers that cost no more than the prices known here (openrouter.md 7.3); others have prices of their own."""
 FREE_ENGINES = ("native", "cloudflare-ai", "pdf-text")
 """Of the file parser; the other one charges by the page (openrouter.md 1.5)."""
-ROUTERS = frozenset({"auto-router", "auto-beta-router", "pareto-router"})
-_SERVER_TOOL = "openrouter:"
+CHOOSING: Mapping[str, tuple[str, ...]] = {
+    "auto-router": ("allowed_models",),
+    "auto-beta-router": ("allowed_models",),
+    "pareto-router": ("allowed_models",),
+    "fusion": ("model", "analysis_models"),
+}
+"""Plugins that choose models, and the members that say among which."""
+OWN_TOOLS = ("function", "custom")
+"""Tools the client runs itself; all others are the provider's, and have fees of their own."""
 _SEARCHING = ":online"
 
 
-def refuse_unpriced(body: Mapping[str, Any], extras: Extras, principal: Principal, legs: Sequence[Resolved]) -> None:
-    """Refuse what could pick a model past the key's list or spend past its budget inside OpenRouter."""
-    if principal.models is None and not principal.has_budget:
-        return
+def refuse_unpriced(
+    body: Mapping[str, Any], extras: Extras, legs: Sequence[Resolved], *, principal: Principal, is_limited: bool
+) -> None:
+    """Refuse what could pick a model past the key's list, or spend past a limit in money (`is_limited`)."""
     if extras.preset is not None:
-        msg = "A preset kept at OpenRouter may choose any model and price; this key has a budget or a list of models."
+        msg = "A preset kept at OpenRouter may choose any model and price; under a limit in money or a list it may not be."
         raise ClientError(msg, param="preset")
     if principal.models is not None:
         _check_models(extras, principal)
-    if principal.has_budget:
+    if is_limited:
         _check_prices(body, extras, legs)
 
 
 def _check_models(extras: Extras, principal: Principal) -> None:
     for plugin in extras.plugins:
-        if plugin["id"] in ROUTERS and not plugin.get("allowed_models"):
-            msg = f"The plugin `{plugin['id']}` may choose any model; name some of this key's in `allowed_models`."
+        naming = CHOOSING.get(plugin["id"], ())
+        if plugin.get("preset") is not None or not all(plugin.get(name) for name in naming):
+            told = " and ".join(f"`{name}`" for name in naming) or "no preset"
+            msg = f"The plugin `{shown(plugin['id'])}` may choose any model; send {told}, with models of this key's."
             raise PermissionRefused(msg, param="plugins")
         for name in _models_of(plugin):
             if not principal.may_ask(name):
@@ -63,9 +72,13 @@ def _check_prices(body: Mapping[str, Any], extras: Extras, legs: Sequence[Resolv
             raise _unpriced(f"the plugin `{shown(str(plugin['id']))}`; a key with a budget cannot use it", "plugins")
     tools = body.get("tools")
     for tool in tools if isinstance(tools, list) else ():
-        kind = tool.get("type") if isinstance(tool, dict) else None
-        if isinstance(kind, str) and kind.startswith(_SERVER_TOOL):
-            raise _unpriced(f"the tool `{shown(kind)}`; a key with a budget cannot use it", "tools")
+        kind = tool.get("type", "function") if isinstance(tool, dict) else "function"
+        if kind not in OWN_TOOLS:
+            raise _unpriced(
+                f"the tool `{shown(str(kind))}`, which the provider runs; under a budget leave it out", "tools"
+            )
+    if body.get("web_search_options") is not None:
+        raise _unpriced("a provider's own search; under a budget leave it out", "web_search_options")
     for leg in legs:
         if leg.asked.endswith(_SEARCHING):
             raise _unpriced("the search behind `:online`; a key with a budget cannot use it", "model")

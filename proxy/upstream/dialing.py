@@ -38,7 +38,8 @@ class Dialer:
     def __init__(self) -> None:
         """Prepare; TLS is set up when it is first needed, in a thread: it reads some hundred certificates."""
         self._resolver = Resolver()
-        self._contexts: dict[bool, ssl.SSLContext] = {}
+        self._contexts: dict[bool, asyncio.Future[ssl.SSLContext]] = {}
+        """Being made or made: a burst of first calls waits for one, as each takes a core for 50 ms."""
 
     async def dial(self, origin: Origin, forget: Callable[[Connection], None]) -> Connection:
         """Make a connection; raises OSError or, for a name that cannot be one, ValueError. `forget` as its class."""
@@ -65,10 +66,11 @@ class Dialer:
             raise NameFault from error
 
     async def _context(self, *, verify: bool) -> ssl.SSLContext:
-        context = self._contexts.get(verify)
-        if context is None:
-            context = self._contexts[verify] = await asyncio.to_thread(make_context, verify=verify)
-        return context
+        making = self._contexts.get(verify)
+        if making is None:
+            making = self._contexts[verify] = asyncio.ensure_future(asyncio.to_thread(make_context, verify=verify))
+        # Shielded: a caller that gives up must not take it from the others.
+        return await asyncio.shield(making)
 
 
 def is_address(host: str) -> bool:

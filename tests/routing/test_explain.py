@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -21,7 +20,7 @@ DEAR = ModelFacts(Prices(Decimal("3.5"), Decimal("0.0000001"), source="catalogue
 def explained(*, has_budget: bool = False) -> Plan:
     """Size a plan of two priced targets and one without a price, with one left out before."""
     plan = plan_of(target("or/a", facts=CHEAP), target("b/b", facts=DEAR), "c/c", has_budget=has_budget)
-    plan = replace(plan, skipped=(Skipped(target("d/d", facts=CHEAP), "D_KEY is not set"),))
+    plan = plan._replace(skipped=(Skipped(target("d/d", facts=CHEAP), "D_KEY is not set"),))
     return size(plan, [100, 100, 100], room_nano_usd=None)
 
 
@@ -92,7 +91,7 @@ def test_prices_are_plain_decimals(price: str, text: str) -> None:
 def test_a_direct_backup_is_told_from_what_the_table_names() -> None:
     """Its reason says why it stands there."""
     plan = plan_of("or/a", target("b/a", is_backup=True), "c/c")
-    plan = replace(plan, skipped=(Skipped(target("d/d", is_backup=True), "D_KEY is not set"),))
+    plan = plan._replace(skipped=(Skipped(target("d/d", is_backup=True), "D_KEY is not set"),))
     assert [row.reason for row in explain(plan)] == [
         "tried first",
         "direct backup, tried when or/a fails",

@@ -38,8 +38,8 @@ def talk(turns: int, *, words: int = 10, **fields: Any) -> dict[str, Any]:
 def a_plan(*targets: Target, body: dict[str, Any], middle_out: MiddleOut = "off", prefers_larger: bool = False) -> Plan:
     """Plan this conversation for these targets."""
     plan = plan_of(*targets, body=body)
-    candidates = tuple(replace(candidate, middle_out=middle_out) for candidate in plan.candidates)
-    return replace(plan, candidates=candidates, route=replace(plan.route, prefers_larger=prefers_larger))
+    candidates = tuple(candidate._replace(middle_out=middle_out) for candidate in plan.candidates)
+    return plan._replace(candidates=candidates, route=plan.route._replace(prefers_larger=prefers_larger))
 
 
 def fit(plan: Plan, counts: dict[int, PromptTokens] | None = None) -> Plan:

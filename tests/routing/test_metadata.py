@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from proxy.errors import Failure, FailureKind
@@ -37,7 +35,7 @@ def test_a_direct_answer() -> None:
 
 def test_a_fallback_that_served() -> None:
     """Who was tried in vain comes first; who was left out counts among all."""
-    plan = replace(TWO, skipped=(Skipped(target("groq/c"), "no"),))
+    plan = TWO._replace(skipped=(Skipped(target("groq/c"), "no"),))
     made = describe_routing(plan, (failed(0),), 1)
     assert (made["strategy"], made["attempt"], made["endpoints"]["total"]) == ("fallback", 2, 3)
     assert [part["selected"] for part in made["endpoints"]["available"]] == [False, True]

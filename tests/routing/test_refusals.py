@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -98,4 +97,4 @@ def test_a_candidate_is_enough() -> None:
     plan = make_plan(body, principal=ANYONE, table=made, facts=Catalogue().find)
     require_candidate(plan, principal=ANYONE, table=made)
     with pytest.raises(NotFound):
-        require_candidate(replace(plan, candidates=()), principal=ANYONE, table=made)
+        require_candidate(plan._replace(candidates=()), principal=ANYONE, table=made)

@@ -49,6 +49,7 @@ _WRITTEN = frozenset(
         "safety_settings",
     }
 )
+_USUAL_TIERS = (None, "auto", "default", "standard")
 _HARMLESS = frozenset(
     {
         # about the caller, the books or a cache: the answer is the same without
@@ -58,7 +59,6 @@ _HARMLESS = frozenset(
         "safety_identifier",
         "stream_options",
         "usage",
-        "service_tier",
         "prompt_cache_key",
         "prompt_cache_retention",
         "prompt_cache_options",
@@ -79,9 +79,16 @@ _HARMLESS = frozenset(
 )
 
 
+def _is_lost(name: str, value: object) -> bool:
+    """Tell whether a field that changes the answer is left out; an empty `web_search_options` asks for a search."""
+    if name in _WRITTEN or name in _HARMLESS or (name == "service_tier" and value in _USUAL_TIERS):
+        return False
+    return bool(value) or name == "web_search_options"
+
+
 def write_call(body: JsonObject, *, model: str, output_tokens_max: int | None, abilities: Abilities) -> Call:
     """Write the call; raises `ClientError` for what Gemini cannot be given."""
-    dropped = [name for name, value in body.items() if value and name not in _WRITTEN and name not in _HARMLESS]
+    dropped = [name for name, value in body.items() if _is_lost(name, value)]
     native = _native(body)
     turns = Turns()
     turns.read(body.get("messages"))
