@@ -24,8 +24,7 @@ run: setup
 	@.venv/bin/turnpike serve $(SERVE_FLAGS) $(ARGS)
 
 test: setup
-	@if [ -f tests/clients/setup.sh ]; then sh tests/clients/setup.sh; fi
-	@$(PY) -m pytest --cov --cov-report= $(ARGS)
+	@sh scripts/test.sh $(ARGS)
 	@$(PY) -m coverage report --skip-covered --show-missing --fail-under=95
 	@$(PY) -m coverage report --skip-covered --show-missing --fail-under=100 --include='$(PURE)'
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Writes requirements*.lock anew from pyproject.toml, and the test clients' from the .in beside them: every package
 # pinned with all its hashes, for Python 3.11 to 3.13 at once, naming no index, no host and no path. Needs uv on the
-# PATH. `--upgrade` as argument lifts the pins.
+# PATH, and npm for package-lock.json. `--upgrade` as argument lifts the pins.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -26,3 +26,6 @@ compile requirements-mutants.lock "$@" --group pyproject.toml:mutants --constrai
 for source in tests/clients/requirements-*.in; do
     compile "${source%.in}.lock" "$@" "$source"
 done
+
+# The versions of package.json are exact; `npm ci` checks the hashes, and no address is kept.
+(cd tests/clients && npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund)

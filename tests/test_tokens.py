@@ -30,8 +30,10 @@ from proxy.tokens import (
     bound_input,
     count,
     estimate_input,
+    estimate_message,
     family_of,
     input_bound,
+    surplus_percent,
     text_of_reply,
     text_of_request,
     warm,
@@ -251,6 +253,45 @@ def test_the_tight_bound_is_never_below_the_estimate(messages: list[Any], model:
     """What would be booked for a request without usage fits into its second hold."""
     body = saying(*messages)
     assert estimate_input(body, model) <= bound_input(body, model)
+
+
+@pytest.mark.parametrize(
+    ("model", "percent"),
+    [("gpt-4o", 100), ("claude-sonnet-4-5", 135), ("anthropic/claude-opus-5", 175), ("gemini-3-pro", 100), ("x", 100)],
+)
+def test_a_count_is_raised_where_it_is_a_guess(model: str, percent: int) -> None:
+    """Claude's tokenizer is not public; what was measured is added."""
+    assert surplus_percent(model) == percent
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "user", "content": "Say hello."},
+        {"role": "user", "name": "ann", "content": [{"type": "text", "text": "a"}, {"type": "image_url"}]},
+        {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]},
+    ],
+)
+def test_a_message_counts_as_it_does_in_its_request(message: dict[str, Any]) -> None:
+    """Its share of the chat template included."""
+    assert estimate_message(message, "gpt-4o") + REPLY_TOKENS == estimate_input({"messages": [message]}, "gpt-4o")
+
+
+@pytest.mark.parametrize(
+    ("plugins", "added"),
+    [
+        ([], 0),
+        ([{"id": "context-compression"}], 0),
+        ([{"id": "web", "enabled": False}], 0),
+        ([{"id": "web"}], SEARCH_TOKENS),
+        ([{"id": "context-compression"}, {"id": "file-parser"}], SEARCH_TOKENS),
+        ("web", 0),
+    ],
+)
+def test_a_plugin_may_add_to_the_prompt(plugins: object, added: int) -> None:
+    """Those that are on, but for the one that shortens it."""
+    body = {"messages": [{"role": "user", "content": "Hi"}]}
+    assert input_bound({**body, "plugins": plugins}, 100) - input_bound(body, 100) == added
 
 
 def test_an_estimate_adds_the_template_and_typical_references() -> None:

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from proxy.ledger.records import AttemptRow
 from proxy.tokens import estimate_input
 from tests.behaviours.gateway import Running, running
 from tests.faults import client, makers
+from tests.faults.replies import ok
 from tests.faults.statuses import server_fault
 from tests.faults.steps import Json
 from tests.faults.upstream import FaultUpstream
@@ -32,6 +34,7 @@ models:
   routed-unknown: router/unknown
   alias-routed-unknown: {{targets: [router/unknown], transforms: [middle-out]}}
   claude: {{targets: [{{target: maker/small, context: 4k}}], transforms: [middle-out]}}
+  told: [maker/unknown, {{target: up/large, context: 128k}}]
   larger-behind: [{{target: up/small, context: 4k}}, {{target: up/large, context: 128k}}]
   cut-then-larger:
     targets: [{{target: up/small, context: 4k}}, {{target: up/large, context: 128k}}]
@@ -95,6 +98,9 @@ def call(identifier: str) -> dict[str, Any]:
     return {"id": identifier, "type": "function", "function": {"name": "wind", "arguments": '{"at": "pier"}'}}
 
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
 class Stage:
     """A gateway, an upstream that speaks OpenAI's or OpenRouter's dialect, and one that speaks Anthropic's."""
 
@@ -109,21 +115,35 @@ class Stage:
         payload = {"model": model, "messages": list(messages or conversation()), "max_tokens": 200, **fields}
         return await client.ask(self.gateway.url, payload, key=self.gateway.key)
 
+    async def rows(self, answer: client.Answer) -> Sequence[AttemptRow]:
+        """Look up the attempts of one request."""
+        return await self.gateway.gateway.ledger.find_request(answer.headers["x-request-id"])
+
     @property
     def sent(self) -> Json:
         """What the upstream got last."""
         return self.up.exchanges[-1].body
 
 
-@pytest_asyncio.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
     """Serve targets of known and of unknown contexts."""
+    folder: Path = tmp_path_factory.mktemp("middle-out")
     async with (
         FaultUpstream() as up,
-        FaultUpstream([makers.ok_anthropic()]) as maker,
-        running(ROUTES.format(up=up.base_url, maker=maker.base_url), tmp_path) as gateway,
+        FaultUpstream() as maker,
+        running(ROUTES.format(up=up.base_url, maker=maker.base_url), folder) as gateway,
     ):
         yield Stage(gateway, up, maker)
+
+
+@pytest.fixture
+def stage(served: Stage) -> Stage:
+    """Begin with good upstreams that have been asked nothing."""
+    for up, mode in ((served.up, ok()), (served.maker, makers.ok_anthropic())):
+        up.replace_script([mode])
+        up.exchanges.clear()
+    return served
 
 
 def expect_cut(answer: client.Answer, body: Json) -> list[dict[str, Any]]:
@@ -160,7 +180,7 @@ async def test_an_alias_that_says_so_cuts(stage: Stage) -> None:
     """`transforms: [middle-out]` of the model: one gap in the middle, ends and pairs whole."""
     answer = await stage.ask("cut")
     expect_cut(answer, stage.sent)
-    (row,) = await stage.gateway.settled_rows()
+    (row,) = await stage.rows(answer)
     assert (row.state, row.error) == ("posted", None)
 
 
@@ -206,11 +226,12 @@ def expect_refused(answer: client.Answer) -> None:
 @pytest.mark.parametrize("model", ["plain", "routed", "forbidden"])
 async def test_too_long_is_refused_before_the_upstream(stage: Stage, model: str, *, is_stream: bool) -> None:
     """Off unless asked for: 400 in OpenRouter's words, no call, no row, no header."""
+    before = len(await stage.gateway.rows())
     answer = await stage.ask(model, stream=is_stream)
     expect_refused(answer)
     assert "x-turnpike-transforms" not in answer.headers
     assert not stage.up.exchanges
-    assert not await stage.gateway.rows()
+    assert len(await stage.gateway.rows()) == before
 
 
 async def test_openrouter_s_face_tells_the_overflow_in_its_own_shape(stage: Stage) -> None:
@@ -347,8 +368,23 @@ async def test_a_larger_target_behind_it_answers_what_is_too_long(stage: Stage) 
     assert (answer.status, answer.headers["x-turnpike-model"]) == (200, "large")
     assert answer.headers["x-turnpike-attempts"] == "1"
     assert stage.sent["messages"] == conversation()
-    (row,) = await stage.gateway.settled_rows()
+    (row,) = await stage.rows(answer)
     assert row.model == "large"
+
+
+async def test_an_overflow_told_by_the_maker_goes_on(stage: Stage) -> None:
+    """Its context was not known here: it says so in its own words, and the larger target gets all messages."""
+    refusal = "prompt is too long: 210000 tokens > 200000 maximum"
+    stage.maker.replace_script([makers.refusing_anthropic(400, "invalid_request_error", refusal)])
+    answer = await stage.ask("told")
+    assert (answer.status, answer.headers["x-turnpike-model"], answer.headers["x-turnpike-attempts"]) == (
+        200,
+        "large",
+        "2",
+    )
+    assert stage.sent["messages"] == conversation()
+    rows = await stage.rows(answer)
+    assert [(row.error, row.state) for row in rows] == [("context_length", "voided"), (None, "posted")]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What the tests of one SDK share: a server with a fault upstream behind it, and each generation of the SDK at work."""
+"""What the tests of all clients share: a server with a fault upstream behind it, and the clients at work."""
 
 from __future__ import annotations
 

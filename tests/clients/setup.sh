@@ -1,6 +1,7 @@
 #!/bin/sh
-# Makes .clients/NAME/ for every tests/clients/requirements-NAME.lock: one environment for each SDK (or generation of
-# one) that the tests of this folder run. `make test` calls it after `make setup`, whose Python and pip it uses.
+# Makes .clients/NAME/ for every tests/clients/requirements-NAME.lock: one environment for clients whose pins agree, that
+# the tests of this folder run; and .clients/node/ from package-lock.json, for which node and npm must be there. `make
+# test` calls it after `make setup`, whose Python and pip it uses.
 #
 # Writes .clients/ of this checkout, and pip's own cache where it may. A finished environment holds the checksum of what
 # it was made from; it is made anew only when that changes.
@@ -25,26 +26,45 @@ draft=.clients/.draft-$$
 trap 'rm -rf "$draft"' EXIT
 trap 'exit 1' HUP INT TERM
 
-build() {
+build_python() {
     "$python" -m venv --without-pip "$draft" || return 1
     # The lock is complete, so pip has nothing to resolve; the hashes are checked all the same.
     "$python" -m pip --python "$draft/bin/python" install --quiet --no-input --no-compile --no-deps \
         --require-hashes --requirement "$1"
 }
 
+build_node() {
+    mkdir "$draft" && cp tests/clients/package.json "$1" "$draft" || return 1
+    # Installs exactly what the lock says, checks its hashes and runs no script of any package.
+    (cd "$draft" && npm ci --loglevel=error --no-audit --no-fund --no-update-notifier --ignore-scripts >/dev/null)
+}
+
+# make_place NAME LOCK KEY PROBE COMMAND: have COMMAND make the environment, unless one of that key is there and works.
+make_place() {
+    place=.clients/$1
+    if [ "$(cat "$place/.ready" 2>/dev/null)" = "$3" ] && [ -e "$place/$4" ]; then
+        return
+    fi
+    printf 'turnpike: installing %s into %s/; this takes a moment, once\n' "${2##*/}" "$place"
+    "$5" "$2" || fail "could not install ${2##*/}; the reason stands above"
+    printf '%s\n' "$3" >"$draft/.ready"
+    rm -rf "$place"
+    mv "$draft" "$place"
+}
+
 mkdir -p .clients
 version=$("$python" -VV)
 for lock in tests/clients/requirements-*.lock; do
     name=${lock##*/requirements-}
-    name=${name%.lock}
-    place=.clients/$name
     key=$({ printf '%s' "$version"; cat "$lock" tests/clients/setup.sh; } | cksum)
-    if [ "$(cat "$place/.ready" 2>/dev/null)" = "$key" ] && "$place/bin/python" -c '' 2>/dev/null; then
-        continue
-    fi
-    printf 'turnpike: installing %s into %s/; this takes a moment, once\n' "${lock##*/}" "$place"
-    build "$lock" || fail "could not install ${lock##*/}; the reason stands above"
-    printf '%s\n' "$key" >"$draft/.ready"
-    rm -rf "$place"
-    mv "$draft" "$place"
+    make_place "${name%.lock}" "$lock" "$key" bin/python build_python
 done
+
+lock=tests/clients/package-lock.json
+[ -f "$lock" ] || exit 0
+if command -v node >/dev/null && command -v npm >/dev/null; then
+    key=$({ node --version; cat "$lock" tests/clients/package.json tests/clients/setup.sh; } | cksum)
+    make_place node "$lock" "$key" node_modules build_node
+else
+    printf 'turnpike: node and npm are not installed: the tests of JavaScript clients are skipped\n' >&2
+fi

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from proxy.codecs.objects import DEPTH_MAX, parse_object
 from proxy.codecs.openai import OPENROUTER_FIELDS, OpenAICodec
-from proxy.codecs.wire import Call, Frame, JsonObject, Reading
+from proxy.codecs.wire import UNKNOWN_ABILITIES, Abilities, Call, Frame, JsonObject, Reading
 from proxy.errors import FailureKind, UpstreamError
 from proxy.sse import DONE_EVENT, event
 
@@ -60,6 +60,43 @@ def test_fields_of_openrouter_go_only_to_openrouter() -> None:
     assert set(own) == OPENROUTER_FIELDS
     assert written(OpenAICodec(is_openrouter=True), body) == {**BODY, **own, **passing, "model": "m"}
     assert written(OpenAICodec(is_openrouter=False), body) == {**BODY, **passing, "model": "m"}
+
+
+def test_openrouters_ways_of_talking_go_only_to_openrouter() -> None:
+    """Members of messages and parts that OpenAI answers 400 to; what was lost is named."""
+    body: JsonObject = {
+        "model": "chat",
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "text": "Hi", "cache_control": {"type": "ephemeral"}}]},
+            {"role": "assistant", "content": "Hello", "reasoning": "so", "reasoning_content": "so"},
+        ],
+        "reasoning": {"effort": "high"},
+    }
+    before = orjson.dumps(body)
+    assert written(OpenAICodec(is_openrouter=True), body) == {**body, "model": "m"}
+    assert written(OpenAICodec(is_openrouter=False), body)["messages"] == [
+        {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
+        {"role": "assistant", "content": "Hello", "reasoning_content": "so"},
+    ]
+    assert orjson.dumps(body) == before
+
+
+@pytest.mark.parametrize(
+    ("is_openrouter", "abilities", "effort", "dropped"),
+    [
+        (True, UNKNOWN_ABILITIES, None, ()),
+        (False, UNKNOWN_ABILITIES, None, ("reasoning",)),
+        (False, Abilities(efforts=("low", "medium")), "medium", ()),
+    ],
+)
+def test_reasoning_is_said_as_the_model_takes_it(
+    abilities: Abilities, effort: str | None, dropped: tuple[str, ...], *, is_openrouter: bool
+) -> None:
+    """OpenRouter's own form goes to OpenRouter, an effort to whoever is known to take one."""
+    codec = OpenAICodec(is_openrouter=is_openrouter)
+    body = {**BODY, "reasoning": {"effort": "high"}}
+    call = codec.encode(body, model="m", output_tokens_max=None, abilities=abilities)
+    assert (orjson.loads(call.body).get("reasoning_effort"), call.dropped) == (effort, dropped)
 
 
 @pytest.mark.parametrize(

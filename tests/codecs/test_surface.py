@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.codecs.surface import Cost, View, show_error, show_frame, show_reply, split_reply
+from proxy.codecs.surface import Cost, View, error_type, show_error, show_frame, show_reply, split_reply
 from proxy.codecs.wire import Frame, JsonObject, Surface
 from proxy.errors import Failure, FailureKind
 from proxy.sse import DONE_EVENT, data_of, event
@@ -118,7 +118,84 @@ def test_a_cost_is_a_number_of_dollars() -> None:
     assert Cost(None, CostSource.UNKNOWN).usd is None
 
 
+# How it was routed.
+
+ROUTING: JsonObject = {"requested": "chat", "attempt": 1}
+
+
+@pytest.mark.parametrize("seen", VIEWS)
+def test_a_reply_tells_its_routing_to_who_asked(seen: View) -> None:
+    """Beside the answer, on either surface."""
+    reply: JsonObject = {"choices": []}
+    assert "openrouter_metadata" not in orjson.loads(show_reply(dict(reply), seen, cost=None))
+    shown = orjson.loads(show_reply(reply, seen._replace(metadata=ROUTING), cost=None))
+    assert shown["openrouter_metadata"] == ROUTING
+
+
+@pytest.mark.parametrize("seen", [PLAIN, ROUTER])
+def test_a_stream_tells_its_routing_with_its_usage(seen: View) -> None:
+    """The last chunk has no choices; what has some, and what nobody asked for, stays as it is."""
+    asking = seen._replace(metadata=ROUTING)
+    last = {"choices": [], "usage": USAGE}
+    assert show(last, asking) == {**last, "openrouter_metadata": ROUTING}
+    assert show(last, seen) == last
+    assert show({**FULL, "usage": USAGE}, asking) == {**FULL, "usage": USAGE}
+
+
+@pytest.mark.xfail(strict=True, reason="any chunk without choices is taken for the last one")
+def test_azures_first_chunk_tells_nothing() -> None:
+    """It has no choices either, and no usage."""
+    first: JsonObject = {"choices": [], "prompt_filter_results": []}
+    assert show(first, ROUTER._replace(metadata=ROUTING)) == first
+
+
 # (b) errors.
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "word"),
+    [
+        (400, "invalid_value", "invalid_request"),
+        (400, "context_length_exceeded", "context_length_exceeded"),
+        (401, "invalid_api_key", "authentication"),
+        (402, "budget_exceeded", "payment_required"),
+        (403, "model_not_allowed", "permission_denied"),
+        (403, "content_policy", "content_policy_violation"),
+        (404, "model_not_found", "not_found"),
+        (412, "x", "precondition_failed"),
+        (413, "payload_too_large", "payload_too_large"),
+        (418, "x", "invalid_request"),
+        (422, "x", "unprocessable"),
+        (429, "rate_limit_exceeded", "rate_limit_exceeded"),
+        (500, "internal_error", "server"),
+        (502, "upstream_error", "provider_unavailable"),
+        (502, "upstream_timeout", "timeout"),
+        (503, "overloaded", "provider_overloaded"),
+        (504, "upstream_timeout", "timeout"),
+        (529, "x", "provider_overloaded"),
+        (599, "x", "server"),
+    ],
+)
+def test_every_error_has_openrouters_word(status: int, code: str, word: str) -> None:
+    """Our code says more where it does, else the status (openrouter.md 4.4)."""
+    assert error_type(status, code) == word
+
+
+@pytest.mark.parametrize(
+    ("failure", "word"),
+    [
+        (Failure(FailureKind.TIMEOUT, "slow"), "timeout"),
+        (Failure(FailureKind.BROKEN_STREAM, "cut"), "provider_unavailable"),
+        (Failure(FailureKind.RATE_LIMITED, "stop", status=429), "rate_limit_exceeded"),
+        (Failure(FailureKind.CREDITS, "poor", status=402), "provider_unavailable"),
+        (Failure(FailureKind.SERVER_ERROR, "own", status=500, metadata={"error_type": "theirs"}), "theirs"),
+    ],
+)
+def test_a_broken_streams_error_has_openrouters_word(failure: Failure, word: str) -> None:
+    """The upstream's own where it has one; OpenRouter's SDKs read no frame without."""
+    error = orjson.loads(data_of(show_error(failure, ROUTER, seed={}, status=502)) or b"")["error"]
+    assert error["metadata"]["error_type"] == word
+
 
 FAILURE = Failure(FailureKind.INVALID_REPLY, "boom", status=200, metadata={"provider_name": "Acme"})
 
@@ -146,7 +223,11 @@ def test_an_error_on_api_v1_is_openrouter_s_frame(seen: View) -> None:
         "error": {
             "code": 502,
             "message": "boom",
-            "metadata": {"provider_name": "Acme", "error_code": "upstream_error"},
+            "metadata": {
+                "error_type": "provider_unavailable",
+                "provider_name": "Acme",
+                "error_code": "upstream_error",
+            },
         },
         "choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": "error"}],
     }
@@ -160,8 +241,34 @@ def test_the_number_of_an_error_is_the_upstream_s_where_it_named_one(status: int
     failure = Failure(FailureKind.INVALID_REPLY, "boom", status=status, code="rate_limit_exceeded")
     frame = orjson.loads(data_of(show_error(failure, ROUTER, seed={}, status=502)) or b"")
     assert frame["error"]["code"] == number
-    assert frame["error"]["metadata"] == {"error_code": "rate_limit_exceeded"}
+    assert frame["error"]["metadata"] == {"error_type": "rate_limit_exceeded", "error_code": "rate_limit_exceeded"}
     assert (frame["id"], frame["created"], frame["model"], frame["provider"]) == ("", 0, "", "acme")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "word"),
+    [
+        (502, "broken_stream", "provider_unavailable"),
+        (502, "timeout", "timeout"),
+        (400, "context_length_exceeded", "context_length_exceeded"),
+        (403, "content_policy", "content_policy_violation"),
+        (403, "model_not_allowed", "permission_denied"),
+        (402, "budget_exceeded", "payment_required"),
+        (415, "unsupported_media_type", "invalid_request"),
+        (500, "internal_error", "server"),
+        (520, "upstream_error", "server"),
+    ],
+)
+def test_every_error_has_a_word_of_openrouter_s(status: int, code: str, word: str) -> None:
+    """Its SDKs take the metadata of a chunk's error for broken without one; any word of ours fits its open enum."""
+    assert error_type(status, code) == word
+
+
+def test_the_upstream_s_own_word_stands() -> None:
+    """It knows better what went wrong."""
+    failure = Failure(FailureKind.INVALID_REPLY, "boom", status=502, metadata={"error_type": "provider_overloaded"})
+    frame = orjson.loads(data_of(show_error(failure, ROUTER, seed={}, status=502)) or b"")
+    assert frame["error"]["metadata"]["error_type"] == "provider_overloaded"
 
 
 # (c) OpenRouter's surface over other upstreams.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
+from proxy.codecs.surface import error_type
 from proxy.codecs.wire import Surface
 from proxy.edge.errors import (
     RETRY_AFTER_S_MAX,
@@ -76,6 +77,38 @@ def test_an_error_has_an_integer_code_on_api_v1(error: RequestError, status: int
     shown = orjson.loads(error_body(error, Surface.OPENROUTER))["error"]
     assert shown["code"] == status == error_status(error, Surface.OPENROUTER)
     assert (shown["type"], shown["metadata"]["error_code"]) == (kind, code)
+
+
+@pytest.mark.parametrize(("error", "status", "kind", "code"), TABLE)
+def test_an_error_has_openrouters_word_on_api_v1(error: RequestError, status: int, kind: str, code: str) -> None:
+    """Its clients tell errors apart by it; on /v1 nobody asks."""
+    del kind
+    metadata = orjson.loads(error_body(error, Surface.OPENROUTER))["error"]["metadata"]
+    assert metadata["error_type"] == error_type(status, code)
+    assert "error_type" not in orjson.loads(error_body(error, Surface.OPENAI))["error"].get("metadata", {})
+
+
+@pytest.mark.parametrize("surface", list(Surface))
+def test_a_word_the_error_brings_stays(surface: Surface) -> None:
+    """An upstream's own says more."""
+    error = UpstreamRejected("m", status=400, code="x", param=None, metadata={"error_type": "image_too_large"})
+    metadata = orjson.loads(error_body(error, surface))["error"]["metadata"]
+    assert metadata["error_type"] == "image_too_large"
+
+
+def test_our_own_credential_is_a_payment_on_api_v1() -> None:
+    """As its status there says."""
+    metadata = orjson.loads(error_body(UpstreamUnusable("m"), Surface.OPENROUTER))["error"]["metadata"]
+    assert metadata["error_type"] == "payment_required"
+
+
+@pytest.mark.parametrize("surface", list(Surface))
+def test_the_routing_stands_beside_the_error(surface: Surface) -> None:
+    """Where the client asked for it."""
+    reply = error_reply(NotFound("m"), surface, routing={"requested": "chat"})
+    assert orjson.loads(reply.body).keys() == {"error", "openrouter_metadata"}
+    assert (b"content-length", b"%d" % len(reply.body)) in reply.headers
+    assert orjson.loads(error_reply(NotFound("m"), surface).body).keys() == {"error"}
 
 
 @pytest.mark.parametrize("code", ["upstream_credentials", "upstream_credits"])

@@ -35,7 +35,8 @@ def _named(payload: dict[str, Any]) -> bytes:
 def _anthropic_words() -> list[Step]:
     """Give the events of a message up to its last word."""
     start = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
-    opening = [{"type": "message_start", "message": _message([], None, _BEGUN)}, start, {"type": "ping"}]
+    begun = {"type": "message_start", "message": _message([], None, _BEGUN)}
+    opening: list[dict[str, Any]] = [begun, start, {"type": "ping"}]
     deltas = (
         {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": word}} for word in WORDS
     )

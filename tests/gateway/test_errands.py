@@ -82,7 +82,7 @@ def test_the_clients_headers_go_to_who_understands_them() -> None:
 
 def test_the_codec_knows_what_the_model_can_do() -> None:
     """What it cannot say is named."""
-    asked = {"reasoning": {"effort": "high"}}
+    asked: dict[str, Any] = {"reasoning": {"effort": "high"}}
     assert write(**asked).call.dropped == ("reasoning",)
     known = write(capabilities={"efforts": ("low", "high")}, **asked)
     assert known.call.dropped == ()

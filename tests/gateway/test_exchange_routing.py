@@ -29,7 +29,7 @@ from tests.gateway.stage import (
 from tests.gateway.telling import refuse, states, tell
 
 ASKS = {"x-openrouter-metadata": "enabled"}
-CUT = {"transforms": ["middle-out"]}
+CUT: dict[str, Any] = {"transforms": ["middle-out"]}
 LONG = [{"role": "user", "content": f"{index}: " + "far away " * 30} for index in range(40)]
 
 

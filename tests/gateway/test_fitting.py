@@ -14,10 +14,10 @@ from proxy.errors import ClientError, ContextLengthExceeded
 from proxy.gateway.fitting import fit_plan
 from proxy.pricing import ModelFacts
 from proxy.routing.eligibility import Reason
-from proxy.routing.plan import Plan
-from proxy.routing.table import Dialect, Target
+from proxy.routing.plan import Plan, make_plan
+from proxy.routing.table import Catalogue, Dialect, Target
 from proxy.routing.transforms import PromptTokens, count_prompt
-from tests.routing.made import plan_of, target
+from tests.routing.made import ANYONE, plan_of, table, target
 
 ONE: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
 LONG: dict[str, Any] = {
@@ -93,6 +93,16 @@ async def test_a_prompt_is_cut_where_that_is_wanted() -> None:
     (candidate,) = fitted.candidates
     assert len(candidate.body["messages"]) < 40
     assert bound >= count_prompt(dict(candidate.body), "gpt-4o").text
+
+
+@pytest.mark.xfail(strict=True, reason="a cap that is only a default of ours counts as the client's own")
+async def test_a_default_cap_refuses_nothing() -> None:
+    """A cap the client never sent is lowered to what the context leaves (openrouter.md 2.1, note B)."""
+    made = target("openai/gpt-4o", facts=ModelFacts(context_tokens=8_192), params={"max_tokens": 8_000})
+    routes = table({"chat": [made]})
+    planned = make_plan({**LONG, "model": "chat"}, principal=ANYONE, table=routes, facts=Catalogue().find)
+    fitted, _ = await fit(planned)
+    assert names(fitted) == ["openai/gpt-4o"]
 
 
 async def test_a_plan_without_candidates_passes() -> None:

@@ -113,7 +113,7 @@ def test_nothing_unsupported_is_sent_and_nothing_else_is_lost(
 
 def test_openrouters_fields_go_on_as_they_were_sent() -> None:
     """It drops what a model does not take by itself."""
-    fields = {
+    fields: dict[str, Any] = {
         "provider": {"only": ["openai"], "zdr": True},
         "plugins": [WEB],
         "transforms": [],

@@ -1,4 +1,4 @@
-"""Prompts and contexts: refused before the upstream in OpenRouter's words, cut where that is wanted, or sent elsewhere."""
+"""Prompts and contexts: refused before the upstream in OpenRouter's words, cut where wanted, or sent elsewhere."""
 
 from __future__ import annotations
 

@@ -1,0 +1,179 @@
+"""What only OpenRouter's users send: taken out for everyone else, or said the common way."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.codecs.plainness import EFFORTS, plain_messages, say_effort
+from proxy.codecs.wire import UNKNOWN_ABILITIES, Abilities, JsonObject
+from proxy.errors import ClientError
+
+MARK = {"type": "ephemeral"}
+
+# ---------------------------------------------------------------- messages
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [],
+        [{"role": "user", "content": "Hi"}],
+        [{"role": "user", "content": [{"type": "text", "text": "Hi"}, "odd", None]}],
+        [{"role": "assistant", "content": None, "tool_calls": [{"id": "c", "reasoning": "x"}]}],
+        [{"role": "assistant", "content": "Hi", "reasoning_content": "so", "refusal": None, "audio": {"id": "a"}}],
+        [{"role": "user", "content": {"cache_control": MARK}}],
+    ],
+)
+def test_plain_messages_are_the_very_same(messages: list[Any]) -> None:
+    """Most requests, and nothing is copied for them."""
+    assert plain_messages(messages) is messages
+
+
+@pytest.mark.parametrize(
+    ("message", "plain"),
+    [
+        (
+            {"role": "assistant", "content": "Hi", "reasoning": "so", "reasoning_details": [{"type": "x"}]},
+            {"role": "assistant", "content": "Hi"},
+        ),
+        ({"role": "assistant", "annotations": [], "images": []}, {"role": "assistant"}),
+        ({"role": "assistant", "content": None, "reasoning": None}, {"role": "assistant", "content": None}),
+        (
+            {"role": "user", "content": [{"type": "text", "text": "a", "cache_control": MARK}, "odd", {"type": "x"}]},
+            {"role": "user", "content": [{"type": "text", "text": "a"}, "odd", {"type": "x"}]},
+        ),
+        (
+            {"role": "user", "content": [{"type": "text", "text": "a", "prompt_cache_breakpoint": True}], "name": "n"},
+            {"role": "user", "content": [{"type": "text", "text": "a"}], "name": "n"},
+        ),
+        (
+            {"role": "assistant", "content": [{"type": "text", "text": "a"}, 3], "reasoning": "so"},
+            {"role": "assistant", "content": [{"type": "text", "text": "a"}, 3]},
+        ),
+    ],
+)
+def test_openrouters_own_members_are_taken_out(message: JsonObject, plain: JsonObject) -> None:
+    """Everything else stays, other messages are the very same, and the client's are not touched."""
+    other = {"role": "user", "content": "Go on."}
+    before = copy.deepcopy(message)
+    made = plain_messages([other, message])
+    assert made == [other, plain]
+    assert made[0] is other
+    assert message == before
+
+
+members = st.sampled_from(["reasoning", "reasoning_details", "annotations", "images", "content", "name", "refusal"])
+parts = st.dictionaries(st.sampled_from(["type", "text", "cache_control", "prompt_cache_breakpoint"]), st.just("x"))
+contents = st.none() | st.text(max_size=3) | st.lists(parts | st.text(max_size=2), max_size=3)
+
+
+@given(st.lists(st.dictionaries(members, contents), max_size=4))
+def test_nothing_of_openrouters_is_left_and_nothing_else_is_lost(messages: list[Any]) -> None:
+    """Doing it twice changes nothing."""
+    made = plain_messages(messages)
+    assert len(made) == len(messages)
+    for message, plain in zip(messages, made, strict=True):
+        kept = message.keys() - {"reasoning", "reasoning_details", "annotations", "images"}
+        assert plain.keys() == kept
+        assert all(plain[name] == message[name] for name in kept - {"content"})
+        for part in plain.get("content") if isinstance(plain.get("content"), list) else ():
+            assert not isinstance(part, dict) or part.keys() <= {"type", "text"}
+    assert plain_messages(made) is made
+
+
+# ---------------------------------------------------------------- efforts
+
+
+GPT = Abilities(efforts=("none", "low", "medium", "high"))
+GROK = Abilities(efforts=("low", "high"))
+
+
+def say(body: JsonObject, abilities: Abilities = GPT) -> tuple[str | None, tuple[str, ...]]:
+    """Give the effort written and the fields lost."""
+    written = {name: value for name, value in body.items() if name != "reasoning"}
+    dropped = say_effort(body, written, abilities)
+    return written.get("reasoning_effort"), dropped
+
+
+@pytest.mark.parametrize(
+    ("effort", "abilities", "said"),
+    [
+        ("none", GPT, "none"),
+        ("minimal", GPT, "none"),
+        ("low", GPT, "low"),
+        ("high", GPT, "high"),
+        ("xhigh", GPT, "high"),
+        ("max", GPT, "high"),
+        ("none", GROK, "low"),
+        ("medium", GROK, "low"),
+        ("max", GROK, "high"),
+    ],
+)
+def test_an_effort_is_said_as_the_nearest_one_known(effort: str, abilities: Abilities, said: str) -> None:
+    """A backup that reasons a little less is a backup."""
+    assert say({"reasoning": {"effort": effort}}, abilities) == (said, ())
+
+
+@given(st.sampled_from(EFFORTS), st.lists(st.sampled_from(EFFORTS), min_size=1, unique=True))
+def test_no_effort_known_is_nearer(effort: str, known: list[str]) -> None:
+    """And one that is known is said as it is."""
+    said, dropped = say({"reasoning": {"effort": effort}}, Abilities(efforts=tuple(known)))
+    assert said in known
+    assert dropped == ()
+    ranks = {name: abs(EFFORTS.index(name) - EFFORTS.index(effort)) for name in known}
+    assert ranks[said] == min(ranks.values())
+
+
+@pytest.mark.parametrize(
+    ("body", "abilities", "said", "dropped"),
+    [
+        ({}, GPT, None, ()),
+        ({"reasoning": None}, GPT, None, ()),
+        ({"reasoning": "high"}, GPT, None, ()),
+        ({"reasoning": {}}, GPT, None, ()),
+        ({"reasoning": {"enabled": True}}, GPT, None, ()),
+        ({"reasoning": {"exclude": True}}, UNKNOWN_ABILITIES, None, ()),
+        ({"reasoning": {"effort": "high"}}, UNKNOWN_ABILITIES, None, ("reasoning",)),
+        ({"reasoning": {"max_tokens": 2_000}}, GPT, None, ("reasoning",)),
+        ({"reasoning": {"max_tokens": 2_000}}, UNKNOWN_ABILITIES, None, ("reasoning",)),
+        ({"reasoning_effort": "high"}, UNKNOWN_ABILITIES, "high", ()),
+        ({"reasoning_effort": "high", "reasoning": {"effort": "high"}}, UNKNOWN_ABILITIES, "high", ()),
+        ({"reasoning_effort": "max", "reasoning": {"exclude": True}}, GROK, "max", ()),
+        ({"reasoning_effort": "low", "reasoning": {"max_tokens": 9}}, GPT, "low", ("reasoning",)),
+    ],
+)
+def test_what_cannot_be_said_is_named(
+    body: JsonObject, abilities: Abilities, said: str | None, dropped: tuple[str, ...]
+) -> None:
+    """A wish to reason is never lost in silence; one that asks for nothing loses nothing."""
+    assert say(body, abilities) == (said, dropped)
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ({"reasoning": {"effort": "turbo"}}, "must be one of none, minimal, low, medium, high, xhigh, max"),
+        ({"reasoning": {"effort": 3}}, "must be one of"),
+        ({"reasoning": {"effort": ["high"]}}, "must be one of"),
+        ({"reasoning": {"effort": {}}}, "must be one of"),
+        ({"reasoning": {"effort": "high"}, "reasoning_effort": "low"}, "say two things"),
+    ],
+)
+def test_a_wish_that_makes_no_sense_is_refused(body: JsonObject, told: str) -> None:
+    """400, as OpenRouter itself says (openrouter.md 1.4)."""
+    for abilities in (GPT, UNKNOWN_ABILITIES):
+        with pytest.raises(ClientError, match=told) as caught:
+            say(body, abilities)
+        assert caught.value.param == "reasoning"
+
+
+@pytest.mark.xfail(strict=True, reason="`enabled: false` is neither said nor named as lost")
+def test_reasoning_switched_off_is_said() -> None:
+    """As no effort where the model knows that, else it is lost and named."""
+    assert say({"reasoning": {"enabled": False}}) == ("none", ())
+    assert say({"reasoning": {"enabled": False}}, GROK) == (None, ("reasoning",))
