@@ -14,7 +14,7 @@ import json
 import sys
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,18 @@ class Workload:
     chunks: int = 0
     delay_us: int = 0
     seconds_min: float = 0.0
+    dialect: str = ""
+    """What the upstream speaks instead of the client's own; only for gateways that say they translate it."""
+    plain: str = ""
+    """The same without translation: what a translated one is compared with."""
+
+    @property
+    def events(self) -> int:
+        """How many events a client must get: who speaks, the content, finish, usage and `[DONE]`."""
+        if not self.chunks:
+            return 0
+        # Gemini has no event for who speaks: that stands in the first piece of content.
+        return self.chunks + (3 if self.dialect == "google" else 4)
 
 
 WORKLOADS = {
@@ -50,6 +62,13 @@ WORKLOADS = {
     "s0": Workload("SSE 100 chunks, no delay, c=32", f"{STREAM} -c 32", 100),
     "chat": Workload("SSE 100 chunks, 20 ms apart, 200 streams", f"{STREAM} -c 200 -r 2000", 100, 20_000, 4.0),
     "chat20": Workload("SSE 100 chunks, 20 ms apart, 20 streams", f"{STREAM} -c 20 -r 2000", 100, 20_000, 4.0),
+}
+WORKLOADS |= {
+    f"{plain}-{dialect}": replace(
+        WORKLOADS[plain], title=f"{WORKLOADS[plain].title}, from {maker}", dialect=dialect, plain=plain
+    )
+    for dialect, maker in (("anthropic", "Anthropic Messages"), ("google", "Gemini"))
+    for plain in ("n32", "chat")
 }
 DEFAULT_WORKLOADS = ["n1", "n32", "n256", "big", "s0", "chat"]
 
@@ -91,7 +110,7 @@ def measure(
     """Warm a gateway up, load it, and give the generator's figures with the CPU both sides used."""
     mock, load = rig_parts
     warmup_s, seconds = times_s
-    arguments = [*gateway.load_arguments(), *workload.load.split()]
+    arguments = [*gateway.load_arguments(workload.dialect), *workload.load.split()]
     if workload.delay_us:
         load.run([*arguments, "-n", "20"], seconds=RAMPED_WARMUP_S)
     else:
@@ -117,14 +136,14 @@ def run_rounds(
             workload = WORKLOADS[name]
             rig_parts[0].set_mode(chunks=workload.chunks, delay_us=workload.delay_us)
             for gateway in [*running[turn:], *running[:turn]]:
-                if not gateway.is_alive or name in gateway.description.get("skip", []):
+                if not gateway.is_alive or not gateway.takes(name, workload.dialect):
                     continue
                 figures = measure(gateway, workload, rig_parts, (arguments.warmup, arguments.seconds))
                 if not gateway.is_alive:
                     print(f"{gateway.name} ended during {name}, its figures there are left out", file=sys.stderr)
                     continue
                 results[name].setdefault(gateway.name, []).append(figures)
-                print(f"round {number} {name:6} {gateway.name:20} {table.line(figures)}", file=sys.stderr)
+                print(f"round {number} {name:14} {gateway.name:20} {table.line(figures)}", file=sys.stderr)
     return results
 
 
@@ -156,7 +175,10 @@ def compare(arguments: argparse.Namespace, stack: ExitStack) -> dict[str, Any]:
     everyone = [gateways.direct(mock), *running]
     results = run_rounds(arguments, everyone, workloads, (mock, Load(scratch, cpus.load)))
     return {
-        "workloads": {name: WORKLOADS[name].title for name in workloads},
+        "workloads": {
+            name: {"title": WORKLOADS[name].title, "plain": WORKLOADS[name].plain, "events": WORKLOADS[name].events}
+            for name in workloads
+        },
         "gateways": {gateway.name: standing(gateway, idle[gateway.name]) for gateway in running},
         "raw": results,
     }

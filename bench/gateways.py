@@ -122,10 +122,16 @@ class Gateway:
         """Whether it still runs; the direct line always does."""
         return self.process is None or self.process.poll() is None
 
-    def load_arguments(self) -> list[str]:
-        """Tell the load generator how to talk to it."""
+    def takes(self, workload: str, dialect: str) -> bool:
+        """Tell whether a workload is for it; one with a dialect to translate is only for who says so."""
+        is_skipped = workload in self.description.get("skip", [])
+        return not is_skipped and (not dialect or dialect in self.description.get("translates", []))
+
+    def load_arguments(self, dialect: str = "") -> list[str]:
+        """Tell the load generator how to talk to it, and for a dialect to translate to ask the model behind that."""
         headers = [part for line in self.headers for part in ("-H", line)]
-        return ["-p", str(self.port), "-P", self.path, "-m", self.model, *headers]
+        model = f"{self.model}-{dialect}" if dialect else self.model
+        return ["-p", str(self.port), "-P", self.path, "-m", model, *headers]
 
     def cpu_s(self) -> float:
         """CPU time of all its processes so far."""

@@ -21,8 +21,8 @@ Rounds = list[dict[str, Any]]
 def render(summary: dict[str, Any], floor: str) -> str:
     """Give all tables: CPU of everything at a glance, what running costs, then each workload by itself."""
     parts = [_glance(summary, floor), _running(summary)]
-    for name, title in summary["workloads"].items():
-        parts.append(f"**{title}**\n\n{_workload(summary['raw'][name], floor)}")
+    for name, workload in summary["workloads"].items():
+        parts.append(f"**{workload['title']}**\n\n{_workload(name, summary, floor)}")
     return "\n\n".join(parts)
 
 
@@ -40,16 +40,29 @@ def line(figures: dict[str, Any]) -> str:
 def _glance(summary: dict[str, Any], floor: str) -> str:
     rows = []
     for name in summary["gateways"]:
-        cells = [_cpu_and_ratio(summary["raw"][workload], name, floor) for workload in summary["workloads"]]
+        cells = [_cpu_and_ratio(workload, summary, name, floor) for workload in summary["workloads"]]
         rows.append([name, *cells])
-    return markdown([f"CPU ms per request (x {floor})", *summary["workloads"].values()], rows)
+    titles = [workload["title"] for workload in summary["workloads"].values()]
+    return markdown([f"CPU ms per request (x {floor})", *titles], rows)
 
 
-def _cpu_and_ratio(measured: dict[str, Rounds], name: str, floor: str) -> str:
-    own, reference = _median(measured, name, "cpu_ms"), _median(measured, floor, "cpu_ms")
+def _cpu_and_ratio(workload: str, summary: dict[str, Any], name: str, floor: str) -> str:
+    own, reference = _median(summary["raw"][workload], name, "cpu_ms"), _reference(workload, summary, name, floor)
     if own is None:
         return NONE
-    return f"{own:.3f}" if not reference else f"{own:.3f} ({own / reference:.1f}x)"
+    plain = summary["workloads"][workload]["plain"]
+    return f"{own:.3f}" if not reference else f"{own:.3f} ({own / reference:.{2 if plain else 1}f}x{_own(plain)})"
+
+
+def _own(plain: str) -> str:
+    return f" own {plain}" if plain else ""
+
+
+def _reference(workload: str, summary: dict[str, Any], name: str, floor: str) -> float | None:
+    """Give the CPU a ratio refers to: the floor's, or for a translated workload the gateway's own without that."""
+    plain = summary["workloads"][workload]["plain"]
+    measured = summary["raw"].get(plain or workload, {})
+    return _median(measured, name if plain else floor, "cpu_ms")
 
 
 def _running(summary: dict[str, Any]) -> str:
@@ -65,17 +78,20 @@ def _running(summary: dict[str, Any]) -> str:
     return markdown(["gateway", "cold start s", "RSS idle / peak MB", "idle CPU %"], rows)
 
 
-def _workload(measured: dict[str, Rounds], floor: str) -> str:
+def _workload(workload: str, summary: dict[str, Any], floor: str) -> str:
+    measured, plain = summary["raw"][workload], summary["workloads"][workload]["plain"]
+    straight = summary["raw"].get(plain or workload, {})
+    expected = summary["workloads"][workload]["events"]
     streams = any(figures["ev_max"] > 0 for rounds in measured.values() for figures in rounds)
     added = LATENCIES | (FIRSTS if streams else {})
-    head = ["gateway", "req/s", "CPU ms/req", "spread", f"x {floor}", *added.values()]
-    head += [*(["events"] if streams else []), "core %", "failed"]
+    head = ["gateway", "req/s", "CPU ms/req", "spread", f"x{_own(plain)}" if plain else f"x {floor}", *added.values()]
+    head += [*([f"events of {expected}"] if streams else []), "core %", "failed"]
     rows = []
     for name, rounds in measured.items():
         is_direct = name == DIRECT
         cells = [f"{name} (absolute)" if is_direct else name, _figure(_median(measured, name, "rps"), 0)]
-        cells += [NONE] * 3 if is_direct else _cpu(measured, name, floor)
-        cells += [_figure(_added(measured, name, key), 2) for key in added]
+        cells += [NONE] * 3 if is_direct else _cpu(measured, name, _reference(workload, summary, name, floor))
+        cells += [_figure(_added(measured, straight, name, key), 2) for key in added]
         cells += [_events(rounds)] if streams else []
         share = _median(measured, name, "core_share")
         cells.append(NONE if is_direct or share is None else f"{share * 100:.0f}")
@@ -84,20 +100,21 @@ def _workload(measured: dict[str, Rounds], floor: str) -> str:
     return markdown(head, rows)
 
 
-def _cpu(measured: dict[str, Rounds], name: str, floor: str) -> list[str]:
-    own, reference = _median(measured, name, "cpu_ms"), _median(measured, floor, "cpu_ms")
+def _cpu(measured: dict[str, Rounds], name: str, reference: float | None) -> list[str]:
+    own = _median(measured, name, "cpu_ms")
     if own is None:
         return [NONE] * 3
     spread = [figures["cpu_ms"] for figures in _served(measured, name)]
-    ratio = f"{own / reference:.1f}" if reference else NONE
+    ratio = f"{own / reference:.2f}" if reference else NONE
     return [f"{own:.3f}", f"{min(spread):.3f}-{max(spread):.3f}", ratio]
 
 
-def _added(measured: dict[str, Rounds], name: str, key: str) -> float | None:
-    own, straight = _median(measured, name, key), _median(measured, DIRECT, key)
-    if name == DIRECT or own is None or straight is None:
+def _added(measured: dict[str, Rounds], straight: dict[str, Rounds], name: str, key: str) -> float | None:
+    """Give a latency over that of the direct line, which is not measured anew where a gateway translates."""
+    own, reference = _median(measured, name, key), _median(straight, DIRECT, key)
+    if name == DIRECT or own is None or reference is None:
         return own if name == DIRECT else None
-    return own - straight
+    return own - reference
 
 
 def _events(rounds: Rounds) -> str:

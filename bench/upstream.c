@@ -1,12 +1,15 @@
-/* Mock OpenAI-compatible upstream for gateway benchmarks. Single thread, epoll, loopback only.
+/* Mock upstream for gateway benchmarks: OpenAI, and the dialects a gateway translates. Single thread, epoll, loopback only.
  *
  *   upstream PORT
  *
- * POST <any path>            body with "stream":true -> SSE, else one JSON reply (~1.5 KB, with usage)
+ * POST <path>/messages       as Anthropic: body with "stream":true -> SSE, else one JSON reply
+ * POST <path>/models/<m>:streamGenerateContent, :generateContent   as Gemini: SSE, one JSON reply
+ * POST <any other path>      as OpenAI: body with "stream":true -> SSE, else one JSON reply (~1.5 KB, with usage)
  * GET  /ctl?chunks=N&delay_us=D   set the streaming mode (all later streams)
  * GET  /stats                counters as JSON (requests, streams, active, aborted, bytes, cpu_us)
  * GET  /v1/models            one-model list
  *
+ * All dialects say the same words (dialects.h) at the same pace.
  * Every SSE event is its own HTTP chunk and (socket permitting) its own write(), as a real
  * provider does it. Back-pressure is honoured: on EAGAIN the stream waits for EPOLLOUT.
  */
@@ -27,6 +30,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "dialects.h"
+
 typedef struct conn {
   int fd;
   char *rb;
@@ -34,6 +39,7 @@ typedef struct conn {
   int streaming;      /* an SSE reply is under way */
   int want_out;       /* EPOLLOUT armed */
   int queued;         /* in the timer queue */
+  dialect *speaks;
   long ev;            /* index of the event to write next */
   long nev;           /* number of content events of this stream */
   long delay_us;
@@ -49,53 +55,10 @@ static long n_active;
 static uint64_t last_abort_us;
 static conn *qhead, *qtail;
 
-static char *reply; static size_t reply_len;
-static char *ev_head; static size_t ev_head_len;   /* headers + role event */
-/* Content events: two of one length, in turn. LiteLLM breaks a stream off whose chunks repeat a hundred times. */
-static char *ev_body[2]; static size_t ev_body_len[2];
-static char *ev_fin; static size_t ev_fin_len;
-static char *ev_use; static size_t ev_use_len;
-static char *ev_end; static size_t ev_end_len;     /* [DONE] + last chunk */
-
 static int64_t now_us(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
   return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
-
-static char *http_chunk(const char *head, const char *data, const char *tail, size_t *len) {
-  char *out = NULL;
-  *len = asprintf(&out, "%s%zx\r\n%s\r\n%s", head, strlen(data), data, tail);
-  return out;
-}
-
-static void build(void) {
-  char text[1101];
-  const char *words = "The gateway forwards this answer without changing a byte of it, and counts tokens. ";
-  for (int i = 0; i < 1100; i++) text[i] = words[i % strlen(words)];
-  text[1100] = 0;
-  char *body;
-  int bl = asprintf(&body,
-    "{\"id\":\"chatcmpl-BenchMock0123456789abcdef\",\"object\":\"chat.completion\",\"created\":1750000000,"
-    "\"model\":\"mock-model-2025-01-01\",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\","
-    "\"content\":\"%s\",\"refusal\":null},\"logprobs\":null,\"finish_reason\":\"stop\"}],"
-    "\"usage\":{\"prompt_tokens\":250,\"completion_tokens\":220,\"total_tokens\":470},"
-    "\"system_fingerprint\":\"fp_bench\"}", text);
-  reply_len = asprintf(&reply,
-    "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
-    "x-request-id: req_bench\r\n\r\n%s", bl, body);
-#define PRE "data: {\"id\":\"chatcmpl-BenchMock0123456789abcdef\",\"object\":\"chat.completion.chunk\"," \
-    "\"created\":1750000000,\"model\":\"mock-model-2025-01-01\",\"system_fingerprint\":\"fp_bench\","
-  ev_head = http_chunk("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
-    "Cache-Control: no-cache\r\nTransfer-Encoding: chunked\r\nx-request-id: req_bench\r\n\r\n",
-    PRE "\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"logprobs\":null,\"finish_reason\":null}]}\n\n",
-    "", &ev_head_len);
-#define SAY(word) PRE "\"choices\":[{\"index\":0,\"delta\":{\"content\":\"" word "\"},\"logprobs\":null,\"finish_reason\":null}]}\n\n"
-  ev_body[0] = http_chunk("", SAY(" gateway"), "", &ev_body_len[0]);
-  ev_body[1] = http_chunk("", SAY(" forward"), "", &ev_body_len[1]);
-  ev_fin = http_chunk("", PRE "\"choices\":[{\"index\":0,\"delta\":{},\"logprobs\":null,\"finish_reason\":\"stop\"}]}\n\n", "", &ev_fin_len);
-  ev_use = http_chunk("", PRE "\"choices\":[],\"usage\":{\"prompt_tokens\":250,\"completion_tokens\":100,\"total_tokens\":350}}\n\n", "", &ev_use_len);
-  ev_end = http_chunk("", "data: [DONE]\n\n", "0\r\n\r\n", &ev_end_len);
 }
 
 static void arm(conn *c, int out) {
@@ -130,13 +93,12 @@ static void enqueue(conn *c) {   /* by due time; almost always at the end */
   *p = c;
 }
 
-/* Events of a stream: 0 = headers+role, 1..N = content, N+1 finish, N+2 usage, N+3 done. */
-static void event_at(conn *c, char **p, size_t *n) {
-  if (c->ev == 0) { *p = ev_head; *n = ev_head_len; }
-  else if (c->ev <= c->nev) { *p = ev_body[c->ev & 1]; *n = ev_body_len[c->ev & 1]; }
-  else if (c->ev == c->nev + 1) { *p = ev_fin; *n = ev_fin_len; }
-  else if (c->ev == c->nev + 2) { *p = ev_use; *n = ev_use_len; }
-  else { *p = ev_end; *n = ev_end_len; }
+/* Events of a stream: what opens it, N times content, what ends it. */
+static piece *event_at(conn *c) {
+  dialect *d = c->speaks;
+  long said = c->ev - d->nhead;
+  if (said < 0) return &d->head[c->ev];
+  return said < c->nev ? &d->say[said & 1] : &d->tail[said - c->nev];
 }
 
 static void parse(conn *c);
@@ -144,9 +106,8 @@ static void parse(conn *c);
 /* returns 0 when the connection was dropped */
 static int pump(conn *c) {
   for (;;) {
-    char *p; size_t n;
-    event_at(c, &p, &n);
-    ssize_t w = write(c->fd, p + c->off, n - c->off);
+    piece *e = event_at(c);
+    ssize_t w = write(c->fd, e->p + c->off, e->n - c->off);
     if (w < 0) {
       if (errno == EAGAIN) { arm(c, 1); return 1; }
       drop(c);
@@ -154,15 +115,16 @@ static int pump(conn *c) {
     }
     n_bytes += w;
     c->off += w;
-    if (c->off < n) { arm(c, 1); return 1; }
+    if (c->off < e->n) { arm(c, 1); return 1; }
     c->off = 0;
     long was = c->ev++;
-    if (was == c->nev + 3) {
+    long opens = c->speaks->nhead - 1, ends = opens + c->nev + c->speaks->ntail;
+    if (was == ends) {
       c->streaming = 0; n_active--; n_done++;
       arm(c, 0);
       return 1;
     }
-    if (c->delay_us && was >= 0 && was <= c->nev - 1) {
+    if (c->delay_us && was >= opens && was < opens + c->nev) {
       arm(c, 0);
       c->due = now_us() + c->delay_us;
       enqueue(c);
@@ -188,6 +150,11 @@ static void send_all(conn *c, const char *p, size_t n) {
     if (w < 0) { if (errno == EAGAIN) continue; return; }
     p += w; n -= w; n_bytes += w;
   }
+}
+
+static dialect *spoken(const char *line, size_t n) {
+  if (memmem(line, n, "/messages ", 10)) return &anthropic;
+  return memmem(line, n, "enerateContent", 14) ? &google : &openai;
 }
 
 static void parse(conn *c) {
@@ -222,15 +189,18 @@ static void parse(conn *c) {
     size_t bl = total - hl;
     if (c->rb[0] == 'P') {
       n_req++;
+      size_t line = (char *)memchr(c->rb, '\n', hl) - c->rb;
+      c->speaks = spoken(c->rb, line);
       /* the flag sits near the start or the end of the body; look in both */
       size_t w = bl < 2048 ? bl : 2048;
       int st = memmem(body, w, "\"stream\":true", 13) || memmem(body, w, "\"stream\": true", 14) ||
-               memmem(body + bl - w, w, "\"stream\":true", 13) || memmem(body + bl - w, w, "\"stream\": true", 14);
+               memmem(body + bl - w, w, "\"stream\":true", 13) || memmem(body + bl - w, w, "\"stream\": true", 14) ||
+               memmem(c->rb, line, ":streamGenerateContent", 22);
       if (st) {
         n_stream++; n_active++;
         c->streaming = 1; c->ev = 0; c->off = 0; c->nev = cfg_chunks; c->delay_us = cfg_delay_us;
       } else {
-        send_all(c, reply, reply_len);
+        send_all(c, c->speaks->reply.p, c->speaks->reply.n);
       }
     } else {
       char out[1024]; int ol;
@@ -261,7 +231,7 @@ static void parse(conn *c) {
 int main(int argc, char **argv) {
   signal(SIGPIPE, SIG_IGN);
   int port = argc > 1 ? atoi(argv[1]) : 9100;
-  build();
+  build_all();
   int ls = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), one = 1;
   setsockopt(ls, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
   struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};

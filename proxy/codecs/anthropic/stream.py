@@ -67,6 +67,7 @@ class AnthropicStream:
             "created": reading.created_s,
             "model": "",
         }
+        self._parse_all = reading.parse_all
         self._schema_tool = reading.call.schema_tool
         self._totals = Totals()
         self._blocks: dict[int, _Block] = {}
@@ -262,7 +263,8 @@ class AnthropicStream:
         return [self._say(tool_calls=[{"index": block.number, "function": {"arguments": piece}}])]
 
     def _say(self, **delta: Any) -> Frame:
-        return _write({**self._head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
+        chunk = {**self._head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
+        return Frame(event(orjson.dumps(chunk)), chunk if self._parse_all else None)
 
 
 def _write(chunk: JsonObject) -> Frame:

@@ -147,7 +147,9 @@ class Answer:
 
     def _cite(self, candidate: JsonObject, delta: JsonObject) -> None:
         """Name the pages a search found, each once. Where in the text they count is left open: Google counts bytes."""
-        chunks = objects_of(object_of(candidate.get("groundingMetadata")).get("groundingChunks"))
+        if "groundingMetadata" not in candidate:
+            return
+        chunks = objects_of(object_of(candidate["groundingMetadata"]).get("groundingChunks"))
         for page in (object_of(chunk.get("web")) for chunk in chunks):
             url = text_of(page.get("uri"))
             if url and url not in self._cited:

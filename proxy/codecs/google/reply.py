@@ -27,8 +27,16 @@ class Candidates:
         self._seed = ""
         self._answers: dict[int, Answer] = {}
         self._is_grounded = False
-        self.usage: JsonObject | None = None
-        """The last counts, in OpenAI's shape."""
+        self._counts: tuple[JsonObject, bool] | None = None
+        """The last counts, and whether a search had been made by then."""
+
+    @property
+    def usage(self) -> JsonObject | None:
+        """Give the last counts in OpenAI's shape: each chunk brings some, so they are translated when asked for."""
+        if self._counts is None:
+            return None
+        counts, is_grounded = self._counts
+        return write_usage(counts, is_grounded=is_grounded)
 
     def read(self, reply: JsonObject) -> list[JsonObject]:
         """Give the choices for what a reply or chunk holds.
@@ -43,7 +51,7 @@ class Candidates:
         candidates = objects_of(reply.get("candidates"))
         self._is_grounded = self._is_grounded or any("groundingMetadata" in candidate for candidate in candidates)
         if counts := object_of(reply.get("usageMetadata")):
-            self.usage = write_usage(counts, is_grounded=self._is_grounded)
+            self._counts = counts, self._is_grounded
         reason = text_of(object_of(reply.get("promptFeedback")).get("blockReason"))
         if reason and not candidates:
             return [self._answer(0).block(reason)]
@@ -82,7 +90,7 @@ def read_reply(body: bytes, reading: Reading) -> JsonObject:
     candidates = Candidates(reading)
     choices = [_whole(choice) for choice in candidates.read(parse_object(body))]
     reply: JsonObject = {**candidates.write_head("chat.completion"), "choices": choices}
-    return {**reply, "usage": candidates.usage} if candidates.usage is not None else reply
+    return {**reply, "usage": usage} if (usage := candidates.usage) is not None else reply
 
 
 def _whole(choice: JsonObject) -> JsonObject:

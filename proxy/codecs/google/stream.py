@@ -25,6 +25,7 @@ class GoogleStream:
     def __init__(self, reading: Reading) -> None:
         """Begin a stream."""
         self._candidates = Candidates(reading)
+        self._parse_all = reading.parse_all
         self._begun: set[int] = set()
         self._finished: set[int] = set()
 
@@ -41,9 +42,11 @@ class GoogleStream:
         choices = self._candidates.read(parse_object(data))
         if not choices:
             return ()
-        self._begun |= {choice["index"] for choice in choices}
-        self._finished |= {choice["index"] for choice in choices if choice["finish_reason"]}
-        return (self._frame({"choices": choices}),)
+        self._begun.update(choice["index"] for choice in choices)
+        finished = {choice["index"] for choice in choices if choice["finish_reason"]}
+        self._finished |= finished
+        frame = self._frame({"choices": choices})
+        return (frame if finished or self._parse_all else Frame(frame.raw),)
 
     def close(self) -> Sequence[Frame]:
         """Give the usage and the `[DONE]` that Gemini does not send, once every answer begun is finished.

@@ -18,9 +18,11 @@ CODEC = AnthropicCodec()
 USAGE: JsonObject = {"input_tokens": 10, "output_tokens": 1}
 
 
-def reading(*, schema_tool: str | None = None, is_stream: bool = True) -> Reading:
+def reading(*, schema_tool: str | None = None, is_stream: bool = True, parse_all: bool = True) -> Reading:
     """Make what a reply is read with."""
-    return Reading(Call("/messages", b"{}", is_stream=is_stream, schema_tool=schema_tool), created_s=CREATED_S)
+    return Reading(
+        Call("/messages", b"{}", is_stream=is_stream, schema_tool=schema_tool), created_s=CREATED_S, parse_all=parse_all
+    )
 
 
 def sse(*events: JsonObject) -> bytes:

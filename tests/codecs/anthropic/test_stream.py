@@ -64,6 +64,16 @@ def test_a_stream_chunk_by_chunk() -> None:
     assert (batch.is_end, batch.failure) == (True, None)
 
 
+def test_only_chunks_that_matter_are_given_as_json() -> None:
+    """The finish reason and the usage, unless the reader wants all; the bytes are the same."""
+    body = sse(begin(), *thoughts("Hm"), *words("Hel", "lo", index=1), *use("{}", index=2), stop("tool_use"), END)
+    wanted, _ = take_in([body], reading())
+    batch, _ = take_in([body], reading(parse_all=False))
+    assert [frame.raw for frame in batch.frames] == [frame.raw for frame in wanted.frames]
+    assert [frame.chunk for frame in batch.frames if frame.chunk] == [frame.chunk for frame in wanted.frames[-3:-1]]
+    assert batch.is_end
+
+
 def test_calls_are_counted_by_themselves() -> None:
     """A block's index is not a call's; text may stand between two."""
     told, batch = streamed(

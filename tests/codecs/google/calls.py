@@ -11,7 +11,7 @@ from proxy.codecs.wire import UNKNOWN_ABILITIES, Abilities, Call, JsonObject, Re
 
 CODEC = GoogleCodec()
 ASKED = Call("/models/asked%2Fmodel:generateContent", b'{"contents":[]}', is_stream=False)
-READING = Reading(ASKED, created_s=1_700_000_000)
+READING = Reading(ASKED, created_s=1_700_000_000, parse_all=True)
 SKIP = "c2tpcF90aG91Z2h0X3NpZ25hdHVyZV92YWxpZGF0b3I="
 HI: JsonObject = {"role": "user", "content": "Hi"}
 HI_TURN: JsonObject = {"role": "user", "parts": [{"text": "Hi"}]}

@@ -25,7 +25,9 @@ REFUSALS = [recording for recording in RECORDINGS if recording.status != 200]
 SEEDS = range(12)
 EVERYWHERE_BYTES_MAX = 20_000
 CODEC = GoogleCodec()
-READING = Reading(Call("/models/asked:generateContent", b'{"contents":[]}', is_stream=True), created_s=1_700_000_000)
+READING = Reading(
+    Call("/models/asked:generateContent", b'{"contents":[]}', is_stream=True), 1_700_000_000, parse_all=True
+)
 ENDINGS = {"STOP": "stop", "MAX_TOKENS": "length", "SAFETY": "content_filter", "UNEXPECTED_TOOL_CALL": "error"}
 
 pytestmark = pytest.mark.skipif(not RECORDINGS, reason="the folder of recordings is not beside this checkout")

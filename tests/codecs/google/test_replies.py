@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -333,6 +334,21 @@ def test_a_stream_in_openai_s_shape() -> None:
     assert usage == Usage(5, 3)
     assert batch.is_end
     assert batch.frames[-1].raw == DONE_EVENT
+
+
+def test_only_chunks_that_matter_are_given_as_json() -> None:
+    """The finish reason and the usage, unless the reader wants all; the bytes are the same."""
+    events = [
+        {"candidates": [candidate({"text": "a"}, finish=None)], "usageMetadata": {"promptTokenCount": 9}},
+        {"candidates": [candidate({"text": "b"}, finish=None)]},
+        {"candidates": [candidate({"text": "c"})], "usageMetadata": COUNTS},
+    ]
+    body = b"".join(event(orjson.dumps(one)) for one in events)
+    every = Intake(CODEC, READING, choices=1)
+    few = Intake(CODEC, replace(READING, parse_all=False), choices=1)
+    wanted, batch = ([*intake.feed(body).frames, *intake.end().frames] for intake in (every, few))
+    assert [frame.raw for frame in batch] == [frame.raw for frame in wanted]
+    assert [frame.chunk for frame in batch if frame.chunk] == [frame.chunk for frame in wanted[-3:-1]]
 
 
 def test_thoughts_of_a_stream_are_one_detail_until_something_else_comes() -> None:
