@@ -36,7 +36,7 @@ def refuse_unpriced(
 ) -> None:
     """Refuse what could pick a model past the key's list, or spend past a limit in money (`is_limited`)."""
     if extras.preset is not None:
-        msg = "A preset kept at OpenRouter may choose any model and price; under a limit in money or a list it may not be."
+        msg = "A preset kept at OpenRouter may choose any model and price: not under a limit in money or a list."
         raise ClientError(msg, param="preset")
     if principal.models is not None:
         _check_models(extras, principal)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from proxy.errors import NotFound, UpstreamUnusable
 from proxy.policy.timeouts import Clocks
 from proxy.pricing import ModelFacts
-from proxy.routing.plan import TARGETS_MAX, Plan, make_plan
+from proxy.routing.choice import TARGETS_MAX
+from proxy.routing.plan import Plan, make_plan
 from proxy.routing.principal import Principal
 from proxy.routing.refusals import require_candidate
 from proxy.routing.table import Catalogue, Retry, Route, Table, Timeouts

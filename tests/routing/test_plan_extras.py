@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from proxy.errors import ClientError, NotFound, PermissionRefused
 from proxy.pricing import ModelFacts
+from proxy.routing.choice import TARGETS_MAX
 from proxy.routing.eligibility import Reason
-from proxy.routing.plan import BY_OPENROUTER, TARGETS_MAX, Plan
+from proxy.routing.plan import BY_OPENROUTER, Plan
 from proxy.routing.principal import Principal
 from proxy.routing.refusals import require_candidate
 from proxy.routing.table import Route, Table, Target, Timeouts
