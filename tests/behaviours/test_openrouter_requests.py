@@ -475,7 +475,6 @@ async def test_a_parameter_a_target_refuses_is_not_sent(stage: Stage) -> None:
     assert sent["temperature"] == 0.1
 
 
-@pytest.mark.xfail(strict=True, reason="`Candidate.sized` forgets what was dropped")
 async def test_the_header_names_what_was_dropped_for_a_provider(stage: Stage) -> None:
     """What its entry in the catalogue says it does not take."""
     answer = await stage.ask("picky", logprobs=True, top_logprobs=2, temperature=0.1)

@@ -142,7 +142,6 @@ def test_a_stream_tells_its_routing_with_its_usage(seen: View) -> None:
     assert show({**FULL, "usage": USAGE}, asking) == {**FULL, "usage": USAGE}
 
 
-@pytest.mark.xfail(strict=True, reason="any chunk without choices is taken for the last one")
 def test_azures_first_chunk_tells_nothing() -> None:
     """It has no choices either, and no usage."""
     first: JsonObject = {"choices": [], "prompt_filter_results": []}

@@ -87,7 +87,6 @@ async def test_an_overlong_request_is_refused_in_openrouters_words() -> None:
     assert stage.upstream.calls == []
 
 
-@pytest.mark.xfail(strict=True, reason="fields that are routed since lately are missing in `ROUTED_FIELDS`")
 @pytest.mark.parametrize("name", ["provider", "preset", "transforms", "route", "reasoning", "service_tier", "tools"])
 def test_a_field_of_openrouters_stands_once(name: str) -> None:
     """Whatever we act on may not be said twice (design.md 4)."""

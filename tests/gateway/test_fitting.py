@@ -95,7 +95,6 @@ async def test_a_prompt_is_cut_where_that_is_wanted() -> None:
     assert bound >= count_prompt(dict(candidate.body), "gpt-4o").text
 
 
-@pytest.mark.xfail(strict=True, reason="a cap that is only a default of ours counts as the client's own")
 async def test_a_default_cap_refuses_nothing() -> None:
     """A cap the client never sent is lowered to what the context leaves (openrouter.md 2.1, note B)."""
     made = target("openai/gpt-4o", facts=ModelFacts(context_tokens=8_192), params={"max_tokens": 8_000})
@@ -148,7 +147,6 @@ async def test_a_request_every_dialect_can_say_keeps_all() -> None:
     assert (fitted.candidates, fitted.skipped) == (plan.candidates, ())
 
 
-@pytest.mark.xfail(strict=True, reason="only translated dialects are asked what they lose")
 async def test_reasoning_an_openai_model_is_not_known_to_take_counts_as_lost() -> None:
     """Its codec drops it and says so; under `require_parameters` the target is none."""
     body = {**ONE, "reasoning": {"effort": "high"}}

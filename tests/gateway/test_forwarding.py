@@ -72,7 +72,6 @@ def test_metadata_is_for_who_asked(headers: dict[str, str], *, wanted: bool) -> 
     assert wants_metadata(headers) is wanted
 
 
-@pytest.mark.xfail(strict=True, reason="the header's old name is not known")
 def test_the_old_name_of_the_header_counts_too() -> None:
     """OpenRouter renamed it (openrouter.md 1.8)."""
     assert b"x-openrouter-experimental-metadata" in FORWARDED

@@ -43,8 +43,8 @@ def test_a_plan_has_the_targets_in_their_order() -> None:
 
 def test_what_was_asked_for_is_kept() -> None:
     """The alias is the client's word, the route the key of the table it came to."""
-    made = plan(table({"openai/*": ["or/openai/*"]}), model="@preset/openai/gpt-4o")
-    assert (made.alias, made.route.name) == ("openai/gpt-4o", "openai/*")
+    made = plan(table({"openai/*": ["or/openai/*"]}), model="openai/gpt-4o:nitro")
+    assert (made.alias, made.route.name) == ("openai/gpt-4o:nitro", "openai/*")
 
 
 def test_targets_that_are_not_ready_are_skipped() -> None:

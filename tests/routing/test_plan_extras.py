@@ -216,7 +216,6 @@ LISTED = Principal("app", models=("a", "c"))
 BUDGETED = Principal("app", has_budget=True)
 
 
-@pytest.mark.xfail(strict=True, reason="conditions set by `params` are not read, and direct targets drop them unseen")
 def test_a_condition_of_the_operators_own_holds_too() -> None:
     """`params: {provider: {zdr: true}}` of a model, a tenant or a key fails closed as a client's does."""
     strict = {"provider": {"zdr": True}}
@@ -224,7 +223,6 @@ def test_a_condition_of_the_operators_own_holds_too() -> None:
     assert names(plan(chain("openai/a"), principal=Principal("app", params=strict))) == []
 
 
-@pytest.mark.xfail(strict=True, reason="a ceiling set by `params` is raised to our own price")
 def test_a_price_ceiling_of_the_operators_own_is_never_raised() -> None:
     """The lowest of all holds."""
     made = target("or/a", facts=ModelFacts(prices(3, 15)), params={"provider": {"max_price": {"prompt": 1}}})

@@ -73,16 +73,17 @@ def names(resolved: Resolved) -> list[str]:
         ("chat:", "*", ["or/chat:"]),
         (":free", "*", ["or/:free"]),
         ("Chat", "*", ["or/Chat"]),
-        # `@preset/NAME` is NAME.
+        # `@preset/NAME` is NAME where that is an alias, else a name like any other.
         ("@preset/chat", "chat", ["or/openai/gpt-4o", "openai/gpt-4o"]),
-        ("@preset/chat:nitro", "chat", ["or/openai/gpt-4o:nitro", "openai/gpt-4o"]),
+        ("@preset/mine", "*", ["or/@preset/mine"]),
+        ("@preset/openai/gpt-4o", "*", ["or/@preset/openai/gpt-4o"]),
     ],
 )
 def test_a_name_finds_its_route(model: str, route: str, targets: list[str]) -> None:
     """Exact, then without a known suffix, then globs."""
     resolved = ask(model)
     assert (resolved.route.name, names(resolved)) == (route, targets)
-    assert resolved.asked == model.removeprefix("@preset/")
+    assert resolved.asked == (route if model == "@preset/chat" else model)
     assert resolved.skipped == ()
 
 
