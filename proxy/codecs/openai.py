@@ -47,6 +47,7 @@ COST_NANO_USD_MAX = COST_USD_MAX * NANO_PER_USD
 _TICKS_PER_NANO = 10
 """xAI counts its bill in 1e-10 USD: 1,721,250 ticks were $0.000172125 for grok-3-mini in a recorded answer."""
 _MATTERS = re.compile(rb'"(?:usage|error|finish_reason)"\s*+:\s*+(?!null)')
+_OBJECT, _OBJECT_END = b"data: {", b"}\n\n"
 _TOKENS_MAX = 10**12
 _TOTALS = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
 
@@ -121,9 +122,12 @@ class OpenAIStream:
 
     def decode(self, event: bytes) -> Sequence[Frame]:
         """Read one event; raises `UpstreamError` when its data is neither `[DONE]` nor a JSON object."""
-        data = (data_of(event) or b"").strip()
-        if not data:
-            return (Frame(event),)
+        if event.startswith(_OBJECT) and event.endswith(_OBJECT_END) and event.count(b"\n") == 2:
+            data = event[6:-2]  # as all but the last event of most streams are
+        else:
+            data = (data_of(event) or b"").strip()
+            if not data:
+                return (Frame(event),)
         if data == DONE:
             return (Frame(event, None, True),)  # noqa: FBT003 -- a NamedTuple made on the hot path, by position
         if not (data.startswith(b"{") and data.endswith(b"}")):

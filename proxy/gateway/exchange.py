@@ -25,7 +25,7 @@ from proxy.gateway.service import Service
 from proxy.ledger.records import Admission, Admitted, Advance, AttemptEnd, KeyGone, Refused, Settlement
 from proxy.routing.holds import hold_of
 from proxy.routing.metadata import describe_routing
-from proxy.routing.plan import Plan, make_plan
+from proxy.routing.plan import Plan
 from proxy.routing.refusals import require_candidate
 from proxy.routing.steps import GiveUp, Outcome, attempts_of, error_of, next_step
 from proxy.routing.table import Dialect, Provider
@@ -102,9 +102,7 @@ class Exchange:
 
         Raises `RequestError` when none does, and `KeyChanged` when the client key must be looked up again.
         """
-        plan = make_plan(
-            self._asked.body, principal=self._asked.principal, table=self._asked.table, facts=self._service.facts
-        )
+        plan = self._service.planner.plan(self._asked.body, self._asked.principal, self._asked.table)
         plan, bounds = await fit_plan(plan, body_bytes=self._asked.body_bytes, codec_of=self._codec_of)
         require_candidate(plan, principal=self._asked.principal, table=self._asked.table)
         self._plan, admitted = await admit(plan, self._ask_ledger, input_bounds=bounds)
@@ -317,15 +315,15 @@ class Exchange:
     def _view(self, attempt: Attempt) -> View:
         body = self._asked.body
         # OpenAI's way to ask for usage, and OpenRouter's, which its users send through OpenAI's SDKs as well.
-        asks = ((body.get("stream_options"), "include_usage"), (body.get("usage"), "include"))
-        wants_usage = any(isinstance(options, dict) and options.get(name) is True for options, name in asks)
+        options, usage = body.get("stream_options"), body.get("usage")
+        wants_usage = isinstance(options, dict) and options.get("include_usage") is True
         provider = attempt.candidate.target.provider
         is_openrouter = provider.dialect is Dialect.OPENROUTER
         return View(
             self._asked.surface,
             provider.name,
             is_openrouter=is_openrouter,
-            wants_usage=wants_usage,
+            wants_usage=wants_usage or (isinstance(usage, dict) and usage.get("include") is True),
             metadata=None if is_openrouter else self.routing(attempt.index),
         )
 

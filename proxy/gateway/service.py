@@ -9,6 +9,7 @@ from typing import Any
 
 from proxy.clock import Clock
 from proxy.gateway.attempt import Line
+from proxy.gateway.planning import Planner
 from proxy.health import Health
 from proxy.ledger.records import Ledger
 from proxy.routing.resolve import Facts
@@ -28,7 +29,12 @@ class Service:
     """How a provider is reached and spoken to."""
     jitter: Callable[[], float]
     """A random number from 0 to 1."""
+    planner: Planner = field(init=False)
     _shielded: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        """Plan with the same facts."""
+        object.__setattr__(self, "planner", Planner(self.facts))
 
     async def shield(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` to its end even when the caller is cancelled meanwhile, once or again."""
