@@ -60,7 +60,7 @@ class Relay:
         self._upstream = upstream
         self._codec = codec
         self._reading = Reading(errand.call, errand.created_s, parse_all=errand.parse_all)
-        self._intake = Intake(codec, self._reading, choices=errand.choices)
+        self._intake = Intake(codec, self._reading, choices=errand.choices) if errand.call.is_stream else None
         self._due: Batch | None = None
         """What has been read and not handed out."""
         self._deadline_s = 0.0
@@ -87,7 +87,7 @@ class Relay:
     @property
     def usage(self) -> Usage | None:
         """Give the provider's last word on usage so far."""
-        return self._usage or self._intake.usage
+        return self._usage or (self._intake.usage if self._intake is not None else None)
 
     async def open(self, *, total_left_s: float) -> None:
         """Call the upstream and wait for the first meaningful event, or for the whole JSON reply.
@@ -215,7 +215,7 @@ class Relay:
         try:
             return self._take(await self._reply.read())
         except UpstreamError as error:
-            if self._intake.is_whole:
+            if self._intake is not None and self._intake.is_whole:
                 # The answer was finished; how the connection ended after it is nobody's concern.
                 return Batch([], is_end=True)
             if self._is_overdue:
@@ -225,6 +225,7 @@ class Relay:
             watchdog.pause()
 
     def _take(self, data: bytes) -> Batch:
+        assert self._intake is not None, "only streams are taken in"
         batch = self._intake.feed(data) if data else self._intake.end()
         self._is_at_end = batch.is_end
         return batch

@@ -85,7 +85,8 @@ async def read_body(headers: RawHeaders, receive: Receive) -> bytes:
 
 async def parse_body(data: bytes) -> JsonObject:
     """Parse and check a chat request; raises `ClientError`."""
-    if len(data) > OFF_LOOP_BYTES or _count_brackets(data) > OFF_LOOP_BRACKETS:
+    # Each bracket is a byte at least: a short body need not be counted.
+    if len(data) > OFF_LOOP_BRACKETS and (len(data) > OFF_LOOP_BYTES or _count_brackets(data) > OFF_LOOP_BRACKETS):
         return await asyncio.to_thread(parse_chat, data)
     return parse_chat(data)
 

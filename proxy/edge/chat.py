@@ -11,7 +11,7 @@ import asyncio
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from starlette.types import Receive, Scope, Send
@@ -35,6 +35,10 @@ CLIENT_LEFT_STATUS = 499
 BEGUN = "turnpike.begun"
 """Set in the scope once the reply's head is out: from then on an error can only cut the connection."""
 
+_TITLES = frozenset({b"x-title", b"x-openrouter-title"})
+_TELLING = FORWARDED | _TITLES
+"""Headers that are looked at only when one of them is there."""
+_NOTHING: Mapping[str, str] = {}
 _IDS = random.Random()
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_-]{1,64}")
 
@@ -77,6 +81,7 @@ class ChatEndpoint:
         data = await read_body(headers, receive)
         body = await parse_body(data)
         _refuse_key_as_model(headers, body)
+        is_telling = not _TELLING.isdisjoint([name for name, _ in headers])
         for _ in range(PLANS_MAX):
             asked = Asked(
                 body=body,
@@ -85,9 +90,9 @@ class ChatEndpoint:
                 principal=principal,
                 table=table,
                 request_id=request_id,
-                app=_app_of(headers),
+                app=_app_of(headers) if is_telling else None,
                 received_s=received_s,
-                forwarded=_forwarded(headers),
+                forwarded=_forwarded(headers) if is_telling else _NOTHING,
             )
             try:
                 await _Turn(Exchange(asked, self._service), asked.surface, send, scope, self._telemetry).run()
@@ -215,7 +220,7 @@ def _forwarded(headers: RawHeaders) -> dict[str, str]:
 def _app_of(headers: RawHeaders) -> str | None:
     """Give the app's name as OpenRouter's clients send it, printable and short."""
     for name, value in headers:
-        if name in (b"x-title", b"x-openrouter-title") and not holds_key(headers, value):
+        if name in _TITLES and not holds_key(headers, value):
             text = value.decode("latin-1")[:100]
             return "".join(char for char in text if char.isprintable()).strip() or None
     return None
