@@ -50,7 +50,9 @@ def say_effort(body: JsonObject, written: JsonObject, abilities: Abilities) -> t
     effort = check_effort(body)
     if effort is None or body.get("reasoning_effort") is not None:
         return ("reasoning",) if wish.get("max_tokens") is not None else ()
-    if not abilities.efforts or (effort == "none" and effort not in abilities.efforts):
+    if effort == "none" and effort not in abilities.efforts:
+        return ("reasoning",) if abilities.efforts else ()  # one that is not known to think does not
+    if not abilities.efforts:
         return ("reasoning",)
     rank = EFFORTS.index(effort)
     written["reasoning_effort"] = min(abilities.efforts, key=lambda known: abs(EFFORTS.index(known) - rank))

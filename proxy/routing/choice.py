@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 from proxy.errors import ClientError, RequestError
 from proxy.routing.eligibility import Reason, Skipped, judge_target, sort_direct
-from proxy.routing.extras import FIELDS, NO_EXTRAS, Extras, read_extras
+from proxy.routing.extras import FIELDS, IN_NAME, NO_EXTRAS, Extras, read_extras
 from proxy.routing.needs import needs_of
 from proxy.routing.principal import Principal, lay_over
 from proxy.routing.resolve import Facts, Resolved, resolve
-from proxy.routing.table import Route, Table, Target
+from proxy.routing.table import Dialect, Route, Table, Target
 
 TARGETS_MAX = 8
 """Upstream targets, and models of a request, that are tried for it."""
@@ -60,7 +60,7 @@ def choose(legs: Sequence[Resolved], body: Mapping[str, Any], extras: Extras) ->
         fit: list[Choice] = []
         for target in leg.targets:
             choice = _fill(target, leg.route, body, extras)
-            verdict = judge_target(target, choice.body, choice.extras, needs)
+            verdict = _judge_preset(leg, target) or judge_target(target, choice.body, choice.extras, needs)
             if verdict is not None:
                 skipped.append(verdict)
             elif len(legs) == 1 or target.name not in named:
@@ -71,6 +71,13 @@ def choose(legs: Sequence[Resolved], body: Mapping[str, Any], extras: Extras) ->
         told = f"{TARGETS_MAX} targets are the most one request tries"
         skipped.append(Skipped(choice.target, told, Reason.LIMIT))
     return chosen[:TARGETS_MAX], skipped
+
+
+def _judge_preset(leg: Resolved, target: Target) -> Skipped | None:
+    """Leave out who cannot know a preset that stands in a model's name."""
+    if IN_NAME not in leg.asked or target.provider.dialect is Dialect.OPENROUTER or target.provider.is_static:
+        return None
+    return Skipped(target, "a preset kept at OpenRouter exists only there", Reason.ONLY_OPENROUTER)
 
 
 def _fill(target: Target, route: Route, body: Mapping[str, Any], extras: Extras) -> Choice:

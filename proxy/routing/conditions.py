@@ -7,12 +7,15 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 NOBODY = "-"
-"""A provider there is not: what is left when two lists of allowed ones have nothing in common."""
+"""A name nothing has: what is left when two lists of what is allowed have nothing in common."""
+_LISTS = ("only", "quantizations")
+"""What is not in them is not allowed."""
 _TIGHT_WHEN_TRUE = ("zdr", "enforce_distillable_text", "require_parameters")
 
 
 def tighten(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
     """Lay a client's conditions over the operator's; of two that limit, both hold."""
+    theirs = {name: value for name, value in theirs.items() if value is not None}
     both = {**ours, **theirs}
     for name in _TIGHT_WHEN_TRUE:
         if ours.get(name) is True:
@@ -21,8 +24,9 @@ def tighten(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any
         both["allow_fallbacks"] = False
     if ours.get("data_collection") == "deny":
         both["data_collection"] = "deny"
-    if isinstance(mine := ours.get("only"), list) and isinstance(asked := theirs.get("only"), list) and mine:
-        both["only"] = [name for name in asked if name in mine] or ([NOBODY] if asked else mine)
+    for name in _LISTS:
+        if isinstance(mine := ours.get(name), list) and isinstance(asked := theirs.get(name), list) and mine:
+            both[name] = [one for one in asked if one in mine] or ([NOBODY] if asked else mine)
     if isinstance(mine := ours.get("ignore"), list) and isinstance(asked := theirs.get("ignore"), list):
         both["ignore"] = [*mine, *(name for name in asked if name not in mine)]
     if isinstance(mine := ours.get("max_price"), dict) and isinstance(asked := theirs.get("max_price"), dict):

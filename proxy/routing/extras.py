@@ -78,8 +78,13 @@ NO_EXTRAS = Extras()
 
 
 def take_preset(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Give the request with a preset that stands behind its model moved to the field `preset`; they are the same."""
-    model = body.get("model")
+    """Give the request with a preset where it is looked for, in the field `preset` beside a model, else as the model.
+
+    The three ways to write one mean the same (openrouter.md 1.7).
+    """
+    model, alone = body.get("model"), body.get("preset")
+    if model is None and isinstance(alone, str) and not body.get("models"):
+        return {**body, "model": f"{IN_NAME}{alone}"}
     if not isinstance(model, str) or IN_NAME not in model:
         return body
     named, _, preset = model.partition(IN_NAME)

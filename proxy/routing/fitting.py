@@ -74,7 +74,7 @@ def _lower_default(candidate: Candidate, counted: PromptTokens, context_tokens: 
     if cap is None or cap <= left or left < OUTPUT_TOKENS_FLOOR:
         return candidate
     caps = {name: min(value, left) for name in OUTPUT_CAPS if isinstance(value := candidate.body.get(name), int)}
-    return candidate._replace(body={**candidate.body, **caps})
+    return candidate._replace(body={**candidate.body, **caps}, output_tokens_max=left)
 
 
 def _may_be_too_long(candidate: Candidate, input_bound: int) -> bool:

@@ -56,6 +56,7 @@ def _fit(candidate: Candidate, plan: Plan, *, input_tokens_max: int, room_nano_u
             return "its price is not known, and a limit in money holds"
         return candidate._replace(input_tokens_max=input_tokens_max)
     cap, bound = _output_bound(candidate, is_limited=is_limited)
+    cap = candidate.output_tokens_max if cap is None else cap
     choices = _choices(candidate.body)
     cost = worst_case(input_tokens_max=input_tokens_max, output_tokens_max=bound * choices, prices=prices)
     if room_nano_usd is not None and cost > room_nano_usd:

@@ -15,7 +15,7 @@ from proxy.pricing import Prices
 from proxy.routing.bodies import MiddleOut, hold_to_price, write_body
 from proxy.routing.choice import Choice, choose, resolve_legs
 from proxy.routing.eligibility import Reason, Skipped
-from proxy.routing.extras import Extras, read_extras, take_preset
+from proxy.routing.extras import IN_NAME, Extras, read_extras, take_preset
 from proxy.routing.principal import Principal, asked_output_tokens, lay_over
 from proxy.routing.resolve import Facts
 from proxy.routing.restrictions import refuse_unpriced
@@ -117,11 +117,10 @@ def make_plan(body: Mapping[str, Any], *, principal: Principal, table: Table, fa
 
 def _as_alias(body: Mapping[str, Any], extras: Extras, preset: str) -> tuple[Mapping[str, Any], Extras]:
     """Take a preset that is one of our aliases for that alias; a model of the request's own stays in front of it."""
-    models = extras.models if body.get("model") is None else (preset, *extras.models)
-    named = body.get("model") or preset
-    return {**body, "model": named}, Extras(
-        models=models, preferences=extras.preferences, plugins=extras.plugins, middle_out=extras.middle_out
-    )
+    model = body.get("model")
+    has_own = isinstance(model, str) and not model.startswith(IN_NAME)
+    models = (preset, *extras.models) if has_own else extras.models
+    return {**body, "model": model if has_own else preset}, extras._replace(models=models, preset=None)
 
 
 def _candidate(choice: Choice, defaults: Timeouts, *, is_limited: bool) -> Candidate:

@@ -11,7 +11,7 @@ from typing import Any
 
 from proxy.errors import ClientError, PermissionRefused
 from proxy.routing.eligibility import HARMLESS_PLUGINS
-from proxy.routing.extras import Extras
+from proxy.routing.extras import IN_NAME, Extras
 from proxy.routing.principal import Principal
 from proxy.routing.resolve import Resolved, shown
 
@@ -35,7 +35,7 @@ def refuse_unpriced(
     body: Mapping[str, Any], extras: Extras, legs: Sequence[Resolved], *, principal: Principal, is_limited: bool
 ) -> None:
     """Refuse what could pick a model past the key's list, or spend past a limit in money (`is_limited`)."""
-    if extras.preset is not None:
+    if extras.preset is not None or any(IN_NAME in leg.asked for leg in legs):
         msg = "A preset kept at OpenRouter may choose any model and price: not under a limit in money or a list."
         raise ClientError(msg, param="preset")
     if principal.models is not None:
@@ -66,22 +66,22 @@ def _models_of(plugin: Mapping[str, Any]) -> Iterator[str]:
 
 def _check_prices(body: Mapping[str, Any], extras: Extras, legs: Sequence[Resolved]) -> None:
     if body.get("service_tier") not in PRICED_TIERS:
-        raise _unpriced("this `service_tier`; with a budget send auto, default or flex", "service_tier")
+        raise _unpriced("this `service_tier`; under a limit in money send auto, default or flex", "service_tier")
     for plugin in extras.plugins:
         if not _is_free(plugin):
-            raise _unpriced(f"the plugin `{shown(str(plugin['id']))}`; a key with a budget cannot use it", "plugins")
+            raise _unpriced(f"the plugin `{shown(str(plugin['id']))}`; under a limit in money leave it out", "plugins")
     tools = body.get("tools")
     for tool in tools if isinstance(tools, list) else ():
         kind = tool.get("type", "function") if isinstance(tool, dict) else "function"
         if kind not in OWN_TOOLS:
             raise _unpriced(
-                f"the tool `{shown(str(kind))}`, which the provider runs; under a budget leave it out", "tools"
+                f"the tool `{shown(str(kind))}`, which the provider runs; under a limit in money leave it out", "tools"
             )
     if body.get("web_search_options") is not None:
-        raise _unpriced("a provider's own search; under a budget leave it out", "web_search_options")
+        raise _unpriced("a provider's own search; under a limit in money leave it out", "web_search_options")
     for leg in legs:
         if leg.asked.endswith(_SEARCHING):
-            raise _unpriced("the search behind `:online`; a key with a budget cannot use it", "model")
+            raise _unpriced("the search behind `:online`; under a limit in money leave it out", "model")
 
 
 def _is_free(plugin: Mapping[str, Any]) -> bool:

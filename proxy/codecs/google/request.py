@@ -49,6 +49,7 @@ _WRITTEN = frozenset(
         "safety_settings",
     }
 )
+_NO_CEILING = Abilities()
 _USUAL_TIERS = (None, "auto", "default", "standard")
 _HARMLESS = frozenset(
     {
@@ -83,7 +84,7 @@ def _is_lost(name: str, value: object) -> bool:
     """Tell whether a field that changes the answer is left out; an empty `web_search_options` asks for a search."""
     if name in _WRITTEN or name in _HARMLESS or (name == "service_tier" and value in _USUAL_TIERS):
         return False
-    return bool(value) or name == "web_search_options"
+    return bool(value) or (name == "web_search_options" and value is not None)
 
 
 def write_call(body: JsonObject, *, model: str, output_tokens_max: int | None, abilities: Abilities) -> Call:
@@ -139,6 +140,11 @@ def _generation(
 ) -> JsonObject:
     config = write_generation(body, abilities, dropped)
     limit = read_limit(body, output_tokens_max, abilities)
+    if (
+        abilities.output_tokens_max is not None
+        and (read_limit(body, None, _NO_CEILING) or 0) > abilities.output_tokens_max
+    ):
+        dropped.append("max_tokens")
     if limit is not None:
         config["maxOutputTokens"] = limit
     own = object_of(native.get("thinking_config"))
