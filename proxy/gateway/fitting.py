@@ -78,7 +78,7 @@ def _is_doubtful(candidate: Candidate, plan: Plan) -> bool:
 
 def _find_lost(candidate: Candidate, codec_of: CodecOf) -> tuple[str, ...]:
     target = candidate.target
-    if target.provider.dialect is Dialect.OPENROUTER:
+    if target.provider.dialect is Dialect.OPENROUTER or target.provider.is_static:
         return ()
     return (
         codec_of(target.provider)

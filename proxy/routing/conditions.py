@@ -8,30 +8,37 @@ from typing import Any
 
 NOBODY = "-"
 """A name nothing has: what is left when two lists of what is allowed have nothing in common."""
-_LISTS = ("only", "quantizations")
+_ALLOWING = ("only", "quantizations")
 """What is not in them is not allowed."""
 _TIGHT_WHEN_TRUE = ("zdr", "enforce_distillable_text", "require_parameters")
 
 
 def tighten(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay a client's conditions over the operator's; of two that limit, both hold."""
-    theirs = {name: value for name, value in theirs.items() if value is not None}
-    both = {**ours, **theirs}
+    """Lay a client's conditions over the operator's; of two that limit, both hold, and a null says nothing."""
+    asked = {name: value for name, value in theirs.items() if value is not None}
+    both = {**ours, **asked}
     for name in _TIGHT_WHEN_TRUE:
         if ours.get(name) is True:
             both[name] = True
-    if ours.get("allow_fallbacks") is False:
-        both["allow_fallbacks"] = False
     if ours.get("data_collection") == "deny":
         both["data_collection"] = "deny"
-    for name in _LISTS:
-        if isinstance(mine := ours.get(name), list) and isinstance(asked := theirs.get(name), list) and mine:
-            both[name] = [one for one in asked if one in mine] or ([NOBODY] if asked else mine)
-    if isinstance(mine := ours.get("ignore"), list) and isinstance(asked := theirs.get("ignore"), list):
-        both["ignore"] = [*mine, *(name for name in asked if name not in mine)]
-    if isinstance(mine := ours.get("max_price"), dict) and isinstance(asked := theirs.get("max_price"), dict):
-        both["max_price"] = {**mine, **asked, **{name: _lower(mine[name], asked[name]) for name in mine.keys() & asked}}
+    allowing = list(_ALLOWING)
+    if ours.get("allow_fallbacks") is False:
+        both["allow_fallbacks"] = False
+        allowing.append("order")  # beside it, who is not in the order is not allowed
+    for name in allowing:
+        if isinstance(mine := ours.get(name), list) and isinstance(wished := asked.get(name), list) and mine:
+            both[name] = [one for one in wished if one in mine] or ([NOBODY] if wished else mine)
+    if isinstance(mine := ours.get("ignore"), list) and isinstance(wished := asked.get("ignore"), list):
+        both["ignore"] = [*mine, *(name for name in wished if name not in mine)]
+    if isinstance(most := ours.get("max_price"), dict) and isinstance(limits := asked.get("max_price"), dict):
+        both["max_price"] = _lowest(most, limits)
     return both
+
+
+def _lowest(mine: Mapping[str, Any], wished: Mapping[str, Any]) -> dict[str, Any]:
+    said = {name: limit for name, limit in wished.items() if limit is not None}
+    return {**mine, **said, **{name: _lower(mine[name], said[name]) for name in mine.keys() & said}}
 
 
 def _lower(mine: Any, asked: Any) -> Any:

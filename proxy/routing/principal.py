@@ -41,8 +41,8 @@ def lay_over(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, An
     kept = {name: value for name, value in lower.items() if not (has_cap and name in OUTPUT_CAPS)}
     laid = {**kept, **upper}
     ours, theirs = kept.get("provider"), upper.get("provider")
-    if isinstance(ours, dict) and isinstance(theirs, dict):
-        laid["provider"] = tighten(ours, theirs)
+    if isinstance(ours, dict) and (theirs is None or isinstance(theirs, dict)):
+        laid["provider"] = tighten(ours, theirs or {})
     return laid
 
 
