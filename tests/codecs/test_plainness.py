@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.codecs.plainness import EFFORTS, plain_messages, say_effort
+from proxy.codecs.plainness import EFFORTS, check_effort, plain_messages, say_effort
 from proxy.codecs.wire import UNKNOWN_ABILITIES, Abilities, JsonObject
 from proxy.errors import ClientError
 
@@ -154,6 +154,25 @@ def test_what_cannot_be_said_is_named(
 
 
 @pytest.mark.parametrize(
+    ("body", "effort"),
+    [
+        ({}, None),
+        ({"reasoning": None}, None),
+        ({"reasoning": "high"}, None),
+        ({"reasoning": {}}, None),
+        ({"reasoning": {"enabled": True}}, None),
+        ({"reasoning": {"enabled": False}}, "none"),
+        ({"reasoning": {"enabled": False, "effort": "low"}}, "low"),
+        ({"reasoning": {"effort": "high"}, "reasoning_effort": "high"}, "high"),
+        ({"reasoning": {"max_tokens": 9}, "reasoning_effort": "high"}, None),
+    ],
+)
+def test_a_wish_is_read_alike_for_every_target(body: JsonObject, effort: str | None) -> None:
+    """Before any is chosen."""
+    assert check_effort(body) == effort
+
+
+@pytest.mark.parametrize(
     ("body", "told"),
     [
         ({"reasoning": {"effort": "turbo"}}, "must be one of none, minimal, low, medium, high, xhigh, max"),
@@ -161,6 +180,7 @@ def test_what_cannot_be_said_is_named(
         ({"reasoning": {"effort": ["high"]}}, "must be one of"),
         ({"reasoning": {"effort": {}}}, "must be one of"),
         ({"reasoning": {"effort": "high"}, "reasoning_effort": "low"}, "say two things"),
+        ({"reasoning": {"enabled": False}, "reasoning_effort": "low"}, "say two things"),
     ],
 )
 def test_a_wish_that_makes_no_sense_is_refused(body: JsonObject, told: str) -> None:

@@ -9,14 +9,15 @@ import orjson
 import pytest
 
 from proxy.app.parts import make_codec
+from proxy.codecs.wire import Codec
 from proxy.errors import ClientError, ContextLengthExceeded
 from proxy.gateway.fitting import fit_plan
 from proxy.pricing import ModelFacts
 from proxy.routing.eligibility import Reason
 from proxy.routing.plan import Plan, make_plan
-from proxy.routing.table import Catalogue, Dialect, Target
+from proxy.routing.table import Catalogue, Dialect, Provider, Target
 from proxy.routing.transforms import PromptTokens, count_prompt
-from tests.routing.made import ANYONE, plan_of, table, target
+from tests.routing.made import ANYONE, plan_of, static, table, target
 
 ONE: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
 LONG: dict[str, Any] = {
@@ -150,5 +151,49 @@ async def test_a_request_every_dialect_can_say_keeps_all() -> None:
 async def test_reasoning_an_openai_model_is_not_known_to_take_counts_as_lost() -> None:
     """Its codec drops it and says so; under `require_parameters` the target is none."""
     body = {**ONE, "reasoning": {"effort": "high"}}
-    fitted, _ = await fit(plan_of("openai/a", body=body, requires_parameters=True))
+    fitted, _ = await fit(plan_of("openai/a", "or/b", body=body, requires_parameters=True))
+    assert names(fitted) == ["or/b"]
+    (skip,) = fitted.skipped
+    assert (skip.target.name, skip.kind) == ("openai/a", Reason.CONDITION)
+    assert skip.reason == "it does not take reasoning, and `provider.require_parameters` is set"
+    fitted, _ = await fit(plan_of("openai/a", "or/b", body=body))
+    assert names(fitted) == ["openai/a", "or/b"]
+
+
+@pytest.mark.parametrize("fields", [{}, {"reasoning": {"exclude": True}}, {"reasoning_effort": "high"}, {"seed": 1}])
+async def test_what_the_openai_dialect_says_in_full_is_not_lost(fields: dict[str, Any]) -> None:
+    """All of it required, the target stays."""
+    plan = plan_of("openai/a", body={**ONE, **fields}, requires_parameters=True)
+    fitted, _ = await fit(plan)
+    assert (fitted.candidates, fitted.skipped) == (plan.candidates, ())
+
+
+async def test_only_who_must_say_all_is_asked_for_it() -> None:
+    """A call in OpenAI's words is not written twice when nothing depends on it, nor ever one of OpenRouter's."""
+    plan = plan_of("openai/a", "or/b", body=ONE)
+    fitted, _ = await fit_plan(plan, body_bytes=9, codec_of=no_codec)
+    assert fitted is plan
+    plan = plan_of("or/a", "or/b", body=ONE, requires_parameters=True)
+    fitted, _ = await fit_plan(plan, body_bytes=9, codec_of=no_codec)
+    assert fitted is plan
+
+
+def no_codec(_provider: Provider) -> Codec:
+    """Fail whoever asks."""
+    raise AssertionError("nobody was to be asked")
+
+
+async def test_a_fixed_answer_stands_when_all_is_required() -> None:
+    """It serves whatever is asked."""
+    body = {**ONE, "reasoning": {"effort": "high"}}
+    fitted, _ = await fit(plan_of("openai/a", static(), body=body, requires_parameters=True))
+    assert names(fitted) == ["static/fixed"]
+
+
+async def test_all_is_required_by_the_operators_word_as_well() -> None:
+    """`params: {provider: {require_parameters: true}}` of the model."""
+    strict = anthropic(params={"provider": {"require_parameters": True}})
+    routes = table({"chat": [strict]})
+    body = {**ONE, "model": "chat", "logit_bias": {"1": 5}}
+    fitted, _ = await fit(make_plan(body, principal=ANYONE, table=routes, facts=Catalogue().find))
     assert names(fitted) == []

@@ -76,3 +76,8 @@ def test_the_old_name_of_the_header_counts_too() -> None:
     """OpenRouter renamed it (openrouter.md 1.8)."""
     assert b"x-openrouter-experimental-metadata" in FORWARDED
     assert wants_metadata({"x-openrouter-experimental-metadata": "enabled"})
+    assert wants_metadata({"x-openrouter-metadata": "", "x-openrouter-experimental-metadata": "true"})
+    assert not wants_metadata({"x-openrouter-experimental-metadata": "disabled"})
+    sent = {"x-openrouter-experimental-metadata": "enabled"}
+    assert forward(CALL, sent, Dialect.OPENROUTER).headers == {"accept": "x", **sent}
+    assert forward(CALL, sent, Dialect.ANTHROPIC) is CALL

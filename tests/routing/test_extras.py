@@ -15,6 +15,7 @@ from proxy.routing.extras import (
     ENTRIES_MAX,
     NAME_CHARS_MAX,
     NO_EXTRAS,
+    SORTS,
     Extras,
     MaxPrice,
     Preferences,
@@ -175,6 +176,23 @@ def test_what_cannot_be_understood_is_refused_by_name(fields: dict[str, Any], pa
         read_extras(fields)
     assert (caught.value.status, caught.value.code, caught.value.param) == (400, "invalid_value", param)
     assert told in caught.value.message
+
+
+@pytest.mark.parametrize("sort", ["cheapest", 7, {"by": "speed"}, {"by": {}}, ["price"]])
+def test_a_sort_there_is_not_is_refused(sort: object) -> None:
+    """As OpenRouter itself does, which no direct target would notice."""
+    with pytest.raises(
+        ClientError, match=r"`provider\.sort` must be one of price, throughput, latency, exacto"
+    ) as caught:
+        read_extras({"provider": {"sort": sort}})
+    assert caught.value.param == "provider"
+
+
+@pytest.mark.parametrize("by", SORTS)
+def test_a_sort_of_openrouters_is_taken(by: str) -> None:
+    """In either form."""
+    for sort in (by, {"by": by}, {"by": by, "partition": "model"}):
+        assert read_extras({"provider": {"sort": sort}}).preferences == Preferences()
 
 
 @pytest.mark.parametrize("sort", ["price", {"by": "price"}, {"by": "price", "partition": "model"}, None])

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import threading
 import time
 from urllib.parse import urlsplit
 
 import pytest
 
 from proxy.upstream import dialing
-from proxy.upstream.dialing import connect, interleave, is_address, make_context
+from proxy.upstream.connection import Connection
+from proxy.upstream.dialing import Dialer, connect, interleave, is_address, make_context
 from proxy.upstream.faults import NameFault
+from proxy.upstream.request import Origin
 from proxy.upstream.resolver import Address
 from tests.faults.ports import blackhole_port, closed_port
 from tests.upstream.conftest import answering, raw_server
@@ -115,3 +118,99 @@ def test_certificates_are_checked_unless_told_otherwise() -> None:
     strict, trusting = make_context(verify=True), make_context(verify=False)
     assert (strict.verify_mode, strict.check_hostname) == (ssl.CERT_REQUIRED, True)
     assert (trusting.verify_mode, trusting.check_hostname) == (ssl.CERT_NONE, False)
+
+
+# ---------------------------------------------------------------- contexts
+
+
+CALLS = 100
+
+
+class Maker:
+    """Stands in for `make_context`: counts, and takes as long as it is held."""
+
+    def __init__(self) -> None:
+        self.made: list[bool] = []
+        self.held = threading.Event()
+
+    def __call__(self, *, verify: bool) -> ssl.SSLContext:
+        self.made.append(verify)
+        assert self.held.wait(LONG_S)
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+@pytest.fixture
+def maker(monkeypatch: pytest.MonkeyPatch) -> Maker:
+    """Give one, in force."""
+    made = Maker()
+    monkeypatch.setattr(dialing, "make_context", made)
+    return made
+
+
+def call(dialer: Dialer, base_url: str, *, verify: bool = True) -> asyncio.Task[Connection]:
+    """Dial a server that speaks no TLS: what fails is the handshake, behind the context."""
+    port = urlsplit(base_url).port
+    assert port is not None
+    origin = Origin(is_tls=True, host="127.0.0.1", port=port, verify=verify)
+    return asyncio.create_task(dialer.dial(origin, lambda _: None))
+
+
+async def turns(count: int = 20) -> None:
+    """Let the others go on."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_a_burst_of_first_calls_makes_one_context(maker: Maker) -> None:
+    """Each takes a core for 50 ms; those that do not check certificates share another."""
+    dialer = Dialer()
+    with closed_port() as refusing:
+        calls = [call(dialer, refusing, verify=index % 2 == 0) for index in range(CALLS)]
+        await turns()
+        assert not any(task.done() for task in calls)
+        maker.held.set()
+        faults = await asyncio.gather(*calls, return_exceptions=True)
+        later = await asyncio.gather(call(dialer, refusing), return_exceptions=True)
+    assert sorted(maker.made) == [False, True]
+    assert {type(fault) for fault in (*faults, *later)} == {ConnectionRefusedError}
+    dialer.close()
+
+
+@pytest.mark.parametrize("leaving", [1, CALLS // 2, CALLS])
+async def test_a_caller_that_gives_up_spoils_no_other(maker: Maker, leaving: int) -> None:
+    """The first, some, or all of them: whoever waits, or comes later, gets the context that is being made."""
+    dialer = Dialer()
+    with closed_port() as refusing:
+        calls = [call(dialer, refusing) for _ in range(CALLS)]
+        await turns()
+        for task in calls[:leaving]:
+            task.cancel()
+        gone = await asyncio.gather(*calls[:leaving], return_exceptions=True)
+        calls.append(call(dialer, refusing))
+        await turns()
+        maker.held.set()
+        faults = await asyncio.gather(*calls[leaving:], return_exceptions=True)
+    assert {type(fault) for fault in gone} == {asyncio.CancelledError}
+    assert {type(fault) for fault in faults} == {ConnectionRefusedError}
+    assert maker.made == [True]
+    dialer.close()
+
+
+@pytest.mark.xfail(strict=True, reason="a context that could not be made is kept as the fault it was")
+async def test_a_context_that_could_not_be_made_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too many open files is no lasting state."""
+    made: list[bool] = []
+
+    def make(*, verify: bool) -> ssl.SSLContext:
+        made.append(verify)
+        if len(made) == 1:
+            raise OSError("too many open files")
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+    monkeypatch.setattr(dialing, "make_context", make)
+    dialer = Dialer()
+    with closed_port() as refusing:
+        await asyncio.gather(call(dialer, refusing), return_exceptions=True)
+        (fault,) = await asyncio.gather(call(dialer, refusing), return_exceptions=True)
+    dialer.close()
+    assert isinstance(fault, ConnectionRefusedError)
