@@ -110,7 +110,7 @@ def make_plan(body: Mapping[str, Any], *, principal: Principal, table: Table, fa
         total_s=min([candidate.clocks.total_s for candidate in candidates], default=TOTAL_S),
         max_cost_nano_usd=max_cost,
         has_budget=principal.has_budget,
-        requires_parameters=any([choice.extras.preferences.require_parameters for choice in choices]),
+        requires_parameters=any(choice.extras.preferences.require_parameters for choice in choices),
         asked_output_tokens=asked_output_tokens(body),
     )
 
