@@ -67,7 +67,7 @@ class Dialer:
 
     async def _context(self, *, verify: bool) -> ssl.SSLContext:
         making = self._contexts.get(verify)
-        if making is None:
+        if making is None or (making.done() and making.exception() is not None):
             making = self._contexts[verify] = asyncio.ensure_future(asyncio.to_thread(make_context, verify=verify))
         # Shielded: a caller that gives up must not take it from the others.
         return await asyncio.shield(making)
