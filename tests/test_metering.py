@@ -228,6 +228,7 @@ maybe_usage = st.none() | st.builds(
 evidences = st.builds(
     Evidence,
     hold_nano_usd=st.integers(0, COST_NANO_USD_MAX),
+    most_nano_usd=st.none() | st.integers(0, COST_NANO_USD_MAX),
     prices=st.sampled_from([None, PRICES]),
     usage=maybe_usage,
     local=maybe_usage,

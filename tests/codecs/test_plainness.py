@@ -192,8 +192,8 @@ def test_a_wish_that_makes_no_sense_is_refused(body: JsonObject, told: str) -> N
 
 
 def test_reasoning_switched_off_is_said() -> None:
-    """As no effort where the model knows that, else it is lost and named."""
+    """As no effort where the model knows that; lost, and named, where it is known to think; done where it is not."""
     for wish in ({"enabled": False}, {"effort": "none"}):
         assert say({"reasoning": wish}) == ("none", ())
         assert say({"reasoning": wish}, GROK) == (None, ("reasoning",))
-        assert say({"reasoning": wish}, UNKNOWN_ABILITIES) == (None, ("reasoning",))
+        assert say({"reasoning": wish}, UNKNOWN_ABILITIES) == (None, ())

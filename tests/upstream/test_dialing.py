@@ -196,7 +196,6 @@ async def test_a_caller_that_gives_up_spoils_no_other(maker: Maker, leaving: int
     dialer.close()
 
 
-@pytest.mark.xfail(strict=True, reason="a context that could not be made is kept as the fault it was")
 async def test_a_context_that_could_not_be_made_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Too many open files is no lasting state."""
     made: list[bool] = []
