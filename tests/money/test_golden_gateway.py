@@ -1,0 +1,178 @@
+"""The golden table over sockets: what the client is told, the header and the row are one figure, the one by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from proxy.ledger.records import AttemptRow
+from proxy.usage import Usage
+from tests.behaviours.gateway import Running, running
+from tests.faults import client
+from tests.faults.framing import EVENT_STREAM, JSON, Framing, framed
+from tests.faults.steps import Ask, Hang, Mode, Outcome, Send, Step
+from tests.faults.upstream import FaultUpstream
+from tests.money.table import Row, load
+
+ROWS = [row for row in load() if row.price is None or "tiers" not in row.price]
+"""A price of routes.yaml has no tiers: those come with the catalogue."""
+CASES = [pytest.param(number, id=row.id, marks=row.marks) for number, row in enumerate(ROWS)]
+FREE = "sk-test-without-budget"
+USD = Decimal(1_000_000_000)
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@dataclass
+class Stage:
+    """A gateway in front of a vendor that sends what a row says."""
+
+    gateway: Running
+    upstream: FaultUpstream
+
+
+@dataclass
+class Told:
+    """What a client learns about money."""
+
+    status: int
+    headers: dict[str, str]
+    usage: dict[str, Any] | None = None
+    usages: int = 0
+    """In how many chunks there was one."""
+    chunks: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def cost_nano_usd(self) -> int | None:
+        """Read the amount in the body, to the nano-USD."""
+        assert self.usage is not None
+        cost = self.usage["cost"]
+        return None if cost is None else int(Decimal(repr(cost)) * USD)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+    """One gateway with a provider and a model for each row."""
+    folder: Path = tmp_path_factory.mktemp("golden")
+    async with FaultUpstream() as up, running(routes(up.base_url), folder) as gateway:
+        yield Stage(gateway, up)
+
+
+def routes(base_url: str) -> str:
+    """Write the routing table of all rows."""
+    providers = {}
+    for number, row in enumerate(ROWS):
+        provider: dict[str, Any] = {"dialect": row.dialect, "base_url": base_url, "api_key": "sk-test-upstream"}
+        if row.price is not None:
+            provider["price"] = {name: price_of(name, value) for name, value in row.price.items()}
+        providers[f"vendor{number}"] = provider
+    table = {
+        "providers": providers,
+        "models": {f"model{number}": f"vendor{number}/recorded" for number in range(len(ROWS))},
+        "defaults": {"retry": {"attempts": 1}},
+        "keys": [{"name": "app", "key": "{key}", "budget": "$100000/day"}, {"name": "free", "key": FREE}],
+    }
+    return json.dumps(table)
+
+
+def price_of(name: str, value: str) -> str:
+    """Write a price as routes.yaml has it."""
+    return f"${value}" if name == "request" else f"${value}/M"
+
+
+def served(row: Row) -> Mode:
+    """Send a row's bytes as they are; a client that is to leave is kept waiting behind them."""
+
+    def plan(_ask: Ask) -> Iterator[Step]:
+        pieces: list[Step] = [Send(row.raw), *([Hang()] if row.is_left else [])]
+        kind = EVENT_STREAM if row.is_stream else JSON
+        return framed(pieces, framing=Framing.CHUNKED, content_type=kind, headers=list(row.headers.items()))
+
+    return Mode(f"golden {row.id}", plan, stream=Outcome.ANSWER, json=Outcome.ANSWER)
+
+
+async def hear(stage: Stage, number: int) -> Told:
+    """Ask for a row's answer and read it, or leave where the row says so."""
+    row = ROWS[number]
+    stage.upstream.replace_script([served(row)])
+    payload = client.chat(f"model{number}", stream=row.is_stream)
+    if row.is_stream:
+        payload["stream_options"] = {"include_usage": True}
+    key = stage.gateway.key if row.price is not None else FREE
+    async with client.call(stage.gateway.url, payload, key=key) as reply:
+        await reply.head()
+        told = Told(reply.status, reply.headers)
+        if row.is_left:
+            await anext(aiter(reply.events()))
+            await reply.leave()
+        elif row.is_stream and reply.status == 200:
+            told.chunks = [json.loads(event.data) async for event in reply.events() if event.data not in (b"", b"[DONE]")]
+            usages = [chunk["usage"] for chunk in told.chunks if chunk.get("usage")]
+            told.usages, told.usage = len(usages), usages[-1] if usages else None
+        else:
+            told.usage = json.loads(await reply.read()).get("usage")
+    return told
+
+
+async def row_of(stage: Stage, told: Told) -> AttemptRow:
+    """Wait for the one row of a request."""
+    await stage.gateway.settled_rows()
+    (row,) = await stage.gateway.gateway.ledger.find_request(told.headers["x-request-id"])
+    return row
+
+
+@pytest.mark.parametrize("number", CASES)
+async def test_body_header_and_books_tell_the_bill_by_hand(stage: Stage, number: int) -> None:
+    """To the nano-USD; where the figure is counted here, all three tell the same one."""
+    row, told = ROWS[number], await hear(stage, number)
+    booked = await row_of(stage, told)
+    expect_row(row, booked)
+    if told.status != 200 or row.is_left:
+        return
+    if told.usage is not None:
+        assert (told.cost_nano_usd, told.usage["cost_source"]) == (booked.cost_nano_usd, booked.cost_source)
+    if row.is_stream:
+        assert told.usages == (told.usage is not None)
+        assert "x-turnpike-cost" not in told.headers
+    elif booked.cost_nano_usd is None:
+        assert "x-turnpike-cost" not in told.headers
+    else:
+        assert told.headers["x-turnpike-cost"] == f"{booked.cost_nano_usd / USD:.9f}"
+
+
+def expect_row(row: Row, booked: AttemptRow) -> None:
+    """Hold a row of the books against one of the table."""
+    assert booked.cost_source == row.source
+    assert booked.state == ("posted" if row.source else "voided")
+    if row.source == "held":
+        assert booked.cost_nano_usd == booked.hold_nano_usd
+    elif row.local and row.source == "estimated":
+        assert booked.cost_nano_usd
+        assert booked.usage.output_tokens
+    else:
+        assert booked.cost_nano_usd == row.nano_usd
+        assert plain(booked.usage) == row.tokens
+        assert booked.usage.is_byok is row.is_byok
+
+
+def plain(usage: Usage) -> Mapping[str, int]:
+    """Give the counts above 0, named as the table names them."""
+    counts = {name.removesuffix("_tokens"): getattr(usage, name) for name in Usage._fields if name.endswith("_tokens")}
+    return {name: count for name, count in counts.items() if count}
+
+
+async def test_the_budget_is_what_the_rows_add_up_to(stage: Stage) -> None:
+    """Whatever was told along the way: nothing stays held, and what is spent is the sum of the rows."""
+    for number in (number for number, row in enumerate(ROWS) if row.source == "reported" and not row.defect):
+        await row_of(stage, await hear(stage, number))
+    rows = [row for row in await stage.gateway.settled_rows() if row.key == "app"]
+    (budget,) = await stage.gateway.gateway.ledger.budgets("app", rows[-1].at_s)
+    assert budget.held_nano_usd == 0
+    assert budget.posted_nano_usd == sum(row.cost_nano_usd or 0 for row in rows) > 0
