@@ -39,6 +39,8 @@ class Row:
     """The file it stands in."""
     name: str
     dialect: str
+    recording: str | None
+    """Whose body it is; None: it stands in the table."""
     raw: bytes
     """The body as the vendor sends it."""
     is_stream: bool
@@ -89,6 +91,7 @@ def _row(vendor: str, row: Mapping[str, Any], bodies: Mapping[str, tuple[bytes, 
         vendor=vendor,
         name=row["row"],
         dialect=row["dialect"],
+        recording=row.get("recording"),
         raw=raw,
         is_stream=is_stream,
         price=row["price"],

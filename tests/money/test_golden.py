@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from math import ceil
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -16,7 +16,6 @@ from proxy.codecs.google import GoogleCodec
 from proxy.codecs.intake import Intake, choices_of, is_meaningful, parse_frame
 from proxy.codecs.openai import OpenAICodec
 from proxy.codecs.wire import Call, Codec, Reading
-from proxy.errors import UpstreamError
 from proxy.metering import Booking, Evidence, book
 from proxy.pricing import Prices, PriceTier, cost, decompose
 from proxy.usage import CostSource, Usage
@@ -51,7 +50,7 @@ def prices_of(row: Row) -> Prices | None:
     """Make the price row; a tier takes from the base what it does not name."""
     if row.price is None:
         return None
-    base = {name: Decimal(value) for name, value in row.price.items() if name != "tiers"}
+    base: dict[str, Any] = {name: Decimal(value) for name, value in row.price.items() if name != "tiers"}
     tiers = []
     for tier in row.price.get("tiers", ()):
         given = {name: Decimal(value) for name, value in tier.items() if name != "above"}
@@ -61,7 +60,13 @@ def prices_of(row: Row) -> Prices | None:
 
 def usage_of(row: Row) -> Usage:
     """Give the counts the row says."""
-    return Usage(**{f"{name}_tokens": count for name, count in row.tokens.items()})
+    return make_usage(row.tokens)
+
+
+def make_usage(tokens: Mapping[str, int]) -> Usage:
+    """Name counts as `Usage` does."""
+    counts: dict[str, Any] = {f"{name}_tokens": count for name, count in tokens.items()}
+    return Usage(**counts)
 
 
 def read(row: Row, *, seed: int | None) -> Said:
@@ -100,8 +105,7 @@ def booked(row: Row, *, seed: int | None = None) -> Booking:
         is_billed_when_failed=row.dialect != "openrouter",
     )
     if evidence.is_local_count_needed:
-        local = Usage(**{f"{name}_tokens": count for name, count in row.local.items()})
-        evidence = evidence._replace(local=local)
+        evidence = evidence._replace(local=make_usage(row.local))
     return book(evidence)
 
 
@@ -138,8 +142,7 @@ def test_the_buckets_of_a_bill_are_its_tokens(row: Row) -> None:
 def test_the_table_is_whole() -> None:
     """At least forty bills without any recording, of every vendor, each named once."""
     assert len({row.id for row in ROWS}) == len(ROWS)
-    written = [row for row in ROWS if b"1763640000" in row.raw or row.vendor in ("anthropic", "google")]
-    assert len(written) >= 40
+    assert len([row for row in ROWS if row.recording is None]) >= 40
     assert {row.vendor for row in ROWS} == {"openai", "anthropic", "google", "openrouter", "others"}
     assert {row.source for row in ROWS} == {*CostSource, None}
 
