@@ -11,6 +11,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -83,6 +84,13 @@ def load() -> list[Row]:
     written = [(file.stem, row) for file in sorted(FOLDER.glob("*.yaml")) for row in yaml.safe_load(file.read_text())]
     bodies = {name: (recording.body, recording.is_stream) for name, recording in recorded.items()}
     return [_row(vendor, row, bodies) for vendor, row in written if row.get("recording", "") in {"", *bodies}]
+
+
+@cache
+def names() -> frozenset[str]:
+    """Name all rows there are, recorded ones too wherever their recordings lie."""
+    files = sorted(FOLDER.glob("*.yaml"))
+    return frozenset(f"{file.stem}: {row['row']}" for file in files for row in yaml.safe_load(file.read_text()))
 
 
 def _row(vendor: str, row: Mapping[str, Any], bodies: Mapping[str, tuple[bytes, bool]]) -> Row:
