@@ -47,6 +47,8 @@ class Row:
     is_stream: bool
     price: Mapping[str, Any] | None
     """USD per million tokens as text, `request` in USD; `tiers` from their `above` on. None: not known."""
+    model: str | None
+    """Whose price in the catalogue this is; None: the price is the row's own."""
     tokens: Mapping[str, int]
     sum: str | None
     """The arithmetic, in nano-USD."""
@@ -103,6 +105,7 @@ def _row(vendor: str, row: Mapping[str, Any], bodies: Mapping[str, tuple[bytes, 
         raw=raw,
         is_stream=is_stream,
         price=row["price"],
+        model=row.get("model"),
         tokens=row["tokens"],
         sum=None if row["sum"] is None else str(row["sum"]),
         nano_usd=row["nano_usd"],

@@ -22,8 +22,7 @@ from tests.faults.steps import Ask, Hang, Mode, Outcome, Send, Step
 from tests.faults.upstream import FaultUpstream
 from tests.money.table import Row, load
 
-ROWS = [row for row in load() if row.price is None or "tiers" not in row.price]
-"""A price of routes.yaml has no tiers: those come with the catalogue."""
+ROWS = load()
 CASES = [pytest.param(number, id=row.id, marks=row.marks) for number, row in enumerate(ROWS)]
 FREE = "sk-test-without-budget"
 USD = Decimal(1_000_000_000)
@@ -65,16 +64,10 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
 
 
 def routes(base_url: str) -> str:
-    """Write the routing table of all rows."""
-    providers = {}
-    for number, row in enumerate(ROWS):
-        provider: dict[str, Any] = {"dialect": row.dialect, "base_url": base_url, "api_key": "sk-test-upstream"}
-        if row.price is not None:
-            provider["price"] = {name: price_of(name, value) for name, value in row.price.items()}
-        providers[f"vendor{number}"] = provider
+    """Write the routing table of all rows; tiers come with the catalogue, since a price of routes.yaml has none."""
     table = {
-        "providers": providers,
-        "models": {model_of(number): f"vendor{number}/recorded" for number in range(len(ROWS))},
+        "providers": dict(provider_of(number, base_url) for number in range(len(ROWS))),
+        "models": {model_of(number): target_of(number) for number in range(len(ROWS))},
         "defaults": {"retry": {"attempts": 1}},
         "keys": [
             {"name": "app", "key": "{key}", "budget": "$100000/day", "models": ["priced*"]},
@@ -82,6 +75,21 @@ def routes(base_url: str) -> str:
         ],
     }
     return json.dumps(table)
+
+
+def provider_of(number: int, base_url: str) -> tuple[str, dict[str, Any]]:
+    """Give each row a provider with its price; a maker's prices are the catalogue's under the maker's own name."""
+    row = ROWS[number]
+    account = {"dialect": row.dialect, "base_url": base_url, "api_key": "sk-test-upstream"}
+    if row.price is None or row.model is not None:
+        return target_of(number).partition("/")[0], account
+    return f"vendor{number}", account | {"price": {name: price_of(name, value) for name, value in row.price.items()}}
+
+
+def target_of(number: int) -> str:
+    """Name the one target of a row."""
+    row = ROWS[number]
+    return f"vendor{number}/recorded" if row.model is None else f"{row.dialect}/{row.model}"
 
 
 def model_of(number: int) -> str:
