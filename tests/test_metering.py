@@ -88,6 +88,17 @@ INSURED = DELIVERED._replace(is_failed=True, is_billed_when_failed=False)
             id="a usage without output and no count is the hold",
         ),
         pytest.param(
+            DELIVERED._replace(usage=Usage(120, 0), local=Usage(90, 0)),
+            Booking(120_000, CostSource.COMPUTED, Usage(120, 0)),
+            id="a usage without output is whole where we count none either",
+        ),
+        pytest.param(
+            DELIVERED._replace(usage=Usage(), local=Usage(90, 0)),
+            Booking(90_000, CostSource.ESTIMATED, Usage(90, 0), ("usage_missing",)),
+            marks=pytest.mark.xfail(strict=True, reason="an empty form is taken for a count: the cost is 0"),
+            id="a usage of zeros is none, whatever we count of the output",
+        ),
+        pytest.param(
             DELIVERED._replace(usage=Usage(120, 0), is_output_delivered=False),
             Booking(120_000, CostSource.COMPUTED, Usage(120, 0)),
             id="a reply without choices that reports usage is booked",

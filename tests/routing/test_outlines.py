@@ -50,7 +50,20 @@ def planned(body: dict[str, Any], principal: Principal) -> Plan | str:
 
 
 names = st.sampled_from(
-    "chat chat:nitro small named filled warm away direct/x v/m v/m:online @preset/chat v/m@preset/x".split()
+    [
+        "chat",
+        "chat:nitro",
+        "small",
+        "named",
+        "filled",
+        "warm",
+        "away",
+        "direct/x",
+        "v/m",
+        "v/m:online",
+        "@preset/chat",
+        "v/m@preset/x",
+    ]
 )
 fields = st.fixed_dictionaries(
     {},
