@@ -96,7 +96,6 @@ INSURED = DELIVERED._replace(is_failed=True, is_billed_when_failed=False)
         pytest.param(
             DELIVERED._replace(usage=Usage(), local=Usage(90, 0)),
             Booking(90_000, CostSource.ESTIMATED, Usage(90, 0), ("usage_missing",)),
-            marks=pytest.mark.xfail(strict=True, reason="an empty form is taken for a count: the cost is 0"),
             id="a usage of zeros is none, whatever we count of the output",
         ),
         pytest.param(
