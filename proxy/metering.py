@@ -91,8 +91,9 @@ def _choose(evidence: Evidence) -> Booking:
     if evidence.usage is not None and not _is_output_missing(evidence):
         return _price(evidence.usage, CostSource.COMPUTED, evidence)
     missing = ("usage_missing",)
-    if evidence.usage is not None and evidence.local is not None and not evidence.local.output_tokens:
-        return _price(evidence.usage, CostSource.COMPUTED, evidence)  # nothing came, just as the provider says
+    counted, local = evidence.usage, evidence.local
+    if counted is not None and not counted.is_empty and local is not None and not local.output_tokens:
+        return _price(counted, CostSource.COMPUTED, evidence)  # nothing came, just as the provider says
     if evidence.local is not None:
         booking = _price(_merge(evidence.usage, evidence.local), CostSource.ESTIMATED, evidence)
         return booking._replace(anomalies=(*missing, *booking.anomalies))

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy import metering
+from proxy.codecs.wire import Frame
 from proxy.metering import COST_NANO_USD_MAX, Booking, Evidence, Transcript, book
 from proxy.pricing import Prices
 from proxy.sse import DONE_EVENT, event
@@ -86,6 +87,16 @@ INSURED = DELIVERED._replace(is_failed=True, is_billed_when_failed=False)
             DELIVERED._replace(usage=Usage(120, 0)),
             Booking(1_000_000, CostSource.HELD, Usage(120, 0), ("usage_missing",)),
             id="a usage without output and no count is the hold",
+        ),
+        pytest.param(
+            DELIVERED._replace(usage=Usage(120, 0), local=Usage(90, 0)),
+            Booking(120_000, CostSource.COMPUTED, Usage(120, 0)),
+            id="a usage without output is whole where we count none either",
+        ),
+        pytest.param(
+            DELIVERED._replace(usage=Usage(), local=Usage(90, 0)),
+            Booking(90_000, CostSource.ESTIMATED, Usage(90, 0), ("usage_missing",)),
+            id="a usage of zeros is none, whatever we count of the output",
         ),
         pytest.param(
             DELIVERED._replace(usage=Usage(120, 0), is_output_delivered=False),
@@ -295,6 +306,21 @@ def test_a_transcript_folds_its_events_into_text_when_they_grow_large(monkeypatc
     assert len(transcript) == 4
     transcript.append(one)
     assert transcript.text() == "xxxxx"
+
+
+def test_a_transcript_takes_many_events_as_it_takes_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The text is the same, and they are folded where they grow large."""
+    parts = [chunk(content=content) for content in "abcdef"]
+    for most in (10**6, 2 * len(parts[0]), 1):
+        monkeypatch.setattr(metering, "RAW_BYTES_MAX", most)
+        singly, together = Transcript(), Transcript()
+        for part in parts:
+            singly.append(part)
+        together.extend([Frame(part) for part in parts[:4]])
+        together.extend([])
+        together.extend([Frame(part) for part in parts[4:]])
+        assert together.text() == singly.text() == "abcdef"
+        assert together.overflow_bytes == 0
 
 
 def test_a_transcript_measures_text_beyond_its_cap(monkeypatch: pytest.MonkeyPatch) -> None:

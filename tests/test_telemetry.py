@@ -255,7 +255,11 @@ def test_the_console_is_for_reading() -> None:
 @given(
     st.dictionaries(
         st.text(max_size=8),
-        st.recursive(st.none() | st.text() | st.integers() | st.floats() | st.binary(), st.lists),
+        st.recursive(
+            st.none() | st.text(max_size=9) | st.integers() | st.floats() | st.binary(max_size=9),
+            st.lists,
+            max_leaves=9,
+        ),
         max_size=4,
     )
 )

@@ -17,7 +17,7 @@ from proxy.routing.choice import Choice, choose, resolve_legs
 from proxy.routing.eligibility import Reason, Skipped
 from proxy.routing.extras import IN_NAME, Extras, read_extras, take_preset
 from proxy.routing.principal import Principal, asked_output_tokens, lay_over
-from proxy.routing.resolve import Facts
+from proxy.routing.resolve import Facts, is_alias
 from proxy.routing.restrictions import refuse_unpriced
 from proxy.routing.table import Dialect, Route, Table, Target, Timeouts
 
@@ -82,7 +82,7 @@ def make_plan(body: Mapping[str, Any], *, principal: Principal, table: Table, fa
     extras = read_extras(body)
     if "reasoning" in body:
         check_effort(dict(body))
-    if extras.preset is not None and extras.preset in table.routes:
+    if extras.preset is not None and is_alias(extras.preset, table):
         body, extras = _as_alias(body, extras, extras.preset)
     legs = resolve_legs(body, extras, principal=principal, table=table, facts=facts)
     max_cost = legs[0].route.max_cost_nano_usd

@@ -9,6 +9,7 @@ from typing import Any
 from proxy.routing.conditions import tighten
 
 OUTPUT_CAPS = frozenset({"max_tokens", "max_completion_tokens"})
+_ONE_OPTION = (OUTPUT_CAPS, frozenset({"reasoning", "reasoning_effort"}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +34,12 @@ class Principal:
 
 
 def lay_over(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
-    """Let the fields of `upper` win over defaults; an output cap is one option under either of its names.
+    """Let the fields of `upper` win over defaults; what goes by two names is one option under either.
 
     Conditions on providers are limits and not options: they add up.
     """
-    has_cap = not OUTPUT_CAPS.isdisjoint(upper)
-    kept = {name: value for name, value in lower.items() if not (has_cap and name in OUTPUT_CAPS)}
+    said = [names for names in _ONE_OPTION if not names.isdisjoint(upper)]
+    kept = {name: value for name, value in lower.items() if not any(name in names for names in said)}
     laid = {**kept, **upper}
     ours, theirs = kept.get("provider"), upper.get("provider")
     if isinstance(ours, dict) and (theirs is None or isinstance(theirs, dict)):

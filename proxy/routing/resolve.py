@@ -49,7 +49,7 @@ def resolve(model: str | None, *, principal: Principal, table: Table, facts: Fac
         msg = "No `model` was sent and no default_model is set; name one of the models of GET /v1/models."
         raise ClientError(msg, param="model")
     named = asked.removeprefix("@preset/")
-    if named in table.routes:
+    if named is not asked and is_alias(named, table):
         asked = named  # any other preset is OpenRouter's, and goes there by its whole name
     route, suffix, star = _find(asked, table)
     if route is None:
@@ -100,6 +100,12 @@ def _pairs(name: str) -> set[str]:
 def near_text(near: list[str]) -> str:
     """Put the nearest names into a question; empty without any."""
     return f" Did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
+
+
+def is_alias(name: str, table: Table) -> bool:
+    """Tell whether a name is one of the table's own, with or without a known suffix."""
+    stem, colon, suffix = name.rpartition(":")
+    return name in table.routes or (bool(colon) and suffix in SUFFIXES and stem in table.routes)
 
 
 def _find(asked: str, table: Table) -> tuple[Route | None, str, str]:

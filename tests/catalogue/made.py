@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,7 @@ def direct_of(facts: ModelFacts) -> tuple[str, ...]:
     return direct
 
 
+@cache
 def rows_of(provider: str) -> ProviderRows:
     """Give one provider's rows of the shipped catalogue."""
     rows = load_catalogue()._facts[provider]  # noqa: SLF001 -- the catalogue is asked by id; a test goes through all

@@ -40,7 +40,7 @@ class Stand:
         self.flow = FlowControl(self.line)
         self.answered = 0
         self.cycle = RequestResponseCycle(
-            scope={"type": "http", "method": "POST"},  # type: ignore[arg-type]  # no more of it is read
+            scope={"type": "http", "method": "POST"},  # type: ignore[typeddict-item]  # no more of it is read
             transport=self.line,
             flow=self.flow,
             logger=logging.getLogger(__name__),

@@ -59,7 +59,9 @@ def test_flags_are_data_of_the_known_providers(tmp_path: Path) -> None:
     """And those of a provider nobody knows are the plain dialect's."""
     table = load(tmp_path, f"providers: {{own: {{dialect: openai, base_url: 'http://h/v1'}}}}\n{CHAT}")
     assert table.providers["openrouter"].flags == ProviderFlags(billed_when_cut=False)
-    assert table.providers["openai"].flags == ProviderFlags(max_tokens_field="max_completion_tokens")
+    openai = table.providers["openai"].flags
+    assert {"top_k", "min_p", "repetition_penalty"} <= openai.unsupported
+    assert openai == ProviderFlags(max_tokens_field="max_completion_tokens", unsupported=openai.unsupported)
     assert table.providers["xai"].flags == ProviderFlags()
     mistral, groq = table.providers["mistral"].flags, table.providers["groq"].flags
     assert (mistral.stream_usage, mistral.renamed["seed"]) == (False, "random_seed")

@@ -81,7 +81,7 @@ def test_any_bytes_are_a_table_or_findings(folder: Path, text: str | bytes) -> N
     load_or_tell(folder, text.encode("utf-8", "replace") if isinstance(text, str) else text)
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.one_of(SECTIONS, TREES))
 def test_any_yaml_is_a_table_or_findings(folder: Path, tree: Any) -> None:
     """Trees built of our own words, in the wrong places and the right ones; what loads is whole."""
@@ -91,7 +91,7 @@ def test_any_yaml_is_a_table_or_findings(folder: Path, tree: Any) -> None:
         assert all(target.provider.name in table.providers for target in route.targets if table)
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(
     st.integers(0, len(SHIPPED)),
     st.integers(0, 40),

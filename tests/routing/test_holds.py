@@ -13,12 +13,12 @@ from proxy.pricing import ModelFacts, worst_case
 from proxy.routing.holds import (
     OUTPUT_TOKENS_FLOOR,
     OUTPUT_TOKENS_UNKNOWN,
-    asked_output_tokens,
     hold_of,
     least_of,
     size,
 )
 from proxy.routing.plan import Candidate, Plan
+from proxy.routing.principal import asked_output_tokens
 from proxy.routing.table import Target
 from tests.routing.made import plan_of, prices, target
 

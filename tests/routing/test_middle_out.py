@@ -6,7 +6,7 @@ import time
 from itertools import accumulate
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from proxy.routing.middle_out import Cut, middle_out
@@ -301,6 +301,7 @@ def test_cutting_twice_changes_nothing(messages: list[Message], percent: int, me
     assert all(new is old for new, old in zip(twice.messages, once.messages, strict=True))
 
 
+@settings(max_examples=50)
 @given(conversations(), percents, st.lists(turns(), min_size=1, max_size=3))
 def test_the_next_turns_reuse_the_cut(messages: list[Message], percent: int, later: list[list[Message]]) -> None:
     """As long as they fit behind it, what is sent begins as it did: a provider's prompt cache stays good."""

@@ -133,3 +133,9 @@ def test_an_alias_behind_a_bare_preset_is_looked_up_once() -> None:
     """A target that is left out is told of once."""
     planned = plan(table({"b": [target("openai/b", not_ready="no key")]}), model="@preset/b")
     assert [skip.target.name for skip in planned.skipped] == ["openai/b"]
+
+
+def test_an_alias_keeps_its_suffix_behind_the_preset_s_mark() -> None:
+    """`@preset/NAME` is NAME, with whatever may stand behind NAME."""
+    made = plan(table({"chat": ["or/a"]}), model="@preset/chat:nitro")
+    assert [name for name, _ in sent(made)] == ["or/a:nitro"]
