@@ -145,7 +145,6 @@ class _Turn:
             self._exchange.error = error.code
         finally:
             self._is_over = True
-            when_left(None)
         status = CLIENT_LEFT_STATUS if self._has_left else self._status
         self._telemetry.request_finished(self._exchange.record(status))
 

@@ -191,6 +191,7 @@ class EdgeProtocol(HttpToolsProtocol):
             return
         cycle.disconnected = True
         cycle.message_event.set()
+        self._on_left = None
         self._is_deaf = True
         self._outbox.flush()
         self._close()
@@ -248,6 +249,8 @@ class EdgeProtocol(HttpToolsProtocol):
             self._stop(HEAD_TOO_LARGE)
         if len(self.pipeline) >= self.limits.pipeline_max:
             self._stop(TOO_MANY_WAITING)
+        if self.parser.get_http_version() == "1.0":
+            self.expect_100_continue = False
         super().on_headers_complete()
         # Uvicorn stops reading while requests wait; then a client that leaves would not be noticed. They are bounded.
         self.flow.resume_reading()
@@ -298,6 +301,9 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Leave no answered client hanging: neither one that does not read nor one that is still sending."""
+        self._on_left = None
+        if self._running is not None:
+            vars(self._running).pop("send", None)
         super().on_response_complete()
         if self.transport.is_closing():
             self._guard_close()

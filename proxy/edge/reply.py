@@ -41,8 +41,11 @@ class Reply:
         if cycle.response_started:
             raise RuntimeError("the reply has begun already")
         cycle.response_started = True
+        if cycle.waiting_for_100_continue and cycle.more_body:
+            cycle.keep_alive = False  # the body may never be sent now, and the next request be taken for it
         cycle.waiting_for_100_continue = False
-        cycle.chunked_encoding = True
+        # HTTP/1.0 knows no chunks: there the end of the connection is the end of the body (RFC 9112 6.1).
+        cycle.chunked_encoding = None if cycle.scope["http_version"] == "1.0" else True
         lines = [STATUS_LINE[status]]
         for name, value in (*cycle.default_headers, *headers):
             if name == b"content-length":
@@ -70,7 +73,7 @@ class Reply:
                 body = b"%x\r\n%b\r\n" % (len(body), body)
             if is_last:
                 body += _LAST_CHUNK
-        else:
+        elif cycle.chunked_encoding is False:
             cycle.expected_content_length -= len(body)
             if cycle.expected_content_length < 0 or (is_last and cycle.expected_content_length):
                 raise RuntimeError("the body is not as long as its head says")

@@ -40,7 +40,10 @@ def make_outline(plan: Plan, body: Mapping[str, Any], principal: Principal) -> O
         return None
     targets = [candidate.target for candidate in plan.candidates]
     telling = _TELLING.union(*(target.unsupported for target in targets), *(target.renamed for target in targets))
-    return Outline(plan, telling) if fits(telling, body) else None
+    if not fits(telling, body):
+        return None
+    bare = tuple(candidate._replace(body={}) for candidate in plan.candidates)
+    return Outline(plan._replace(candidates=bare), telling)
 
 
 def fits(telling: frozenset[str], body: Mapping[str, Any]) -> bool:

@@ -4,7 +4,7 @@ The parser (llhttp) calls back as bytes arrive; whoever made the request waits o
 waits again. Three rules hold it together:
 
 * Bytes that nobody asked for end the connection: those that come while it waits in the pool, and those behind the end
-  of an answer. Neither can ever be read as somebody's answer.
+  of an answer. Neither is read as somebody's answer, if it has come by then.
 * A fault is a value. What had arrived before it is read first.
 * What is not read is not read ahead without limit: the socket is paused. Bytes that add up to nothing, neither a header
   nor a piece of the body, are limited too.
@@ -214,6 +214,8 @@ class Connection(asyncio.Protocol):
             if not lowered.startswith(_FAMILY_KEPT):
                 return
             known = lowered.decode("latin-1")
+        if known == "transfer-encoding" and known in self.fields:
+            raise ValueError("two transfer encodings")
         self.fields.setdefault(known, value.strip().decode("latin-1"))
 
     def on_headers_complete(self) -> None:

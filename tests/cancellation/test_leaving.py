@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import pytest_asyncio
 
@@ -157,3 +158,27 @@ async def test_leaving_while_still_connecting_costs_nothing(tmp_path: Path) -> N
                 await reply.leave()
             (row,) = await gateway.settled_rows()
     assert (row.state, row.cost_nano_usd, row.error) == ("voided", 0, "client_left")
+
+
+async def test_leaving_is_told_to_the_request_under_way(stage: Stage) -> None:
+    """The one before it on the same connection may still be letting go of its upstream: it takes nothing back."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(stage.gateway.url.rsplit(":", 1)[1].split("/")[0]))
+    writer.write(raw_request(stage, "up/ok_late_end"))
+    async with asyncio.timeout(CLOSE_S):
+        await reader.readuntil(b"0\r\n\r\n")
+    writer.write(raw_request(stage, "up/hang_mid_stream"))
+    async with asyncio.timeout(CLOSE_S):
+        await reader.readuntil(b"data: ")
+    await asyncio.sleep(0.1)
+    writer.transport.abort()
+    async with asyncio.timeout(CLOSE_S):
+        await stage.up.left(stage.up.exchanges[1])
+    rows = await stage.gateway.settled_rows(2)
+    assert [row.error for row in rows] == [None, "client_left"]
+
+
+def raw_request(stage: Stage, model: str) -> bytes:
+    """Write a streaming request, for a connection that is used again."""
+    body = orjson.dumps(client.chat(model, stream=True))
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {stage.gateway.key}\r\n"
+    return f"{head}content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body

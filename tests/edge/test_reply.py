@@ -35,12 +35,12 @@ class Line(Wire):
 class Stand:
     """A reply, its cycle, and what they did."""
 
-    def __init__(self, *, keep_alive: bool = True) -> None:
+    def __init__(self, *, keep_alive: bool = True, version: str = "1.1", more_body: bool = False) -> None:
         self.line = Line()
         self.flow = FlowControl(self.line)
         self.answered = 0
         self.cycle = RequestResponseCycle(
-            scope={"type": "http", "method": "POST"},  # type: ignore[typeddict-item]  # no more of it is read
+            scope={"type": "http", "method": "POST", "http_version": version},  # type: ignore[typeddict-item]
             transport=self.line,
             flow=self.flow,
             logger=logging.getLogger(__name__),
@@ -52,6 +52,7 @@ class Stand:
             keep_alive=keep_alive,
             on_response=self._note,
         )
+        self.cycle.more_body = more_body
         outbox = Outbox(self.line, asyncio.get_running_loop(), self._close)
         outbox.begin()
         self.reply = Reply(self.cycle, outbox)
@@ -167,3 +168,25 @@ async def test_a_client_that_does_not_read_is_waited_for() -> None:
         stand.flow.resume_writing()
         await sending
         assert (b"abc" in stand.line.text) is not leaves
+
+
+async def test_http_1_0_knows_no_chunks() -> None:
+    """There the end of the connection is the end of the body."""
+    stand = Stand(keep_alive=False, version="1.0")
+    await stand.head()
+    await stand.body(b"ab", more=True)
+    await stand.body(b"c")
+    head, _, body = stand.line.text.partition(b"\r\n\r\n")
+    assert b"transfer-encoding" not in head
+    assert (body, stand.line.closed) == (b"abc", 1)
+
+
+@pytest.mark.parametrize(("waits", "closed"), [(True, 1), (False, 0)])
+async def test_an_answer_instead_of_100_continue_ends_the_connection(closed: int, *, waits: bool) -> None:
+    """The body may never be sent then, and the next request be taken for it (RFC 9110 10.1.1)."""
+    stand = Stand(more_body=True)
+    stand.cycle.waiting_for_100_continue = waits
+    await stand.head(*LENGTH_5)
+    await stand.body(b"abcde")
+    assert (b"\r\nconnection: close\r\n" in stand.line.text) is waits
+    assert stand.line.closed == closed

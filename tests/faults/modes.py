@@ -20,6 +20,7 @@ MODEL_PREFIX: Final = "fault:"
 _GOOD: Final = (
     replies.ok(),
     replies.ok_paced(4, every_s=0.05, first_s=0.05),
+    replies.ok_late_end(0.04),
     replies.ok_openrouter(),
     replies.ok_unframed(),
     replies.ok_chunked(),

@@ -85,6 +85,15 @@ def ok_paced(events: int, *, every_s: float, first_s: float = 0.0) -> Mode:
     return answering("ok_paced", plan, tokens=tokens, is_slow=True)
 
 
+def ok_late_end(seconds: float) -> Mode:
+    """A good stream whose connection says only after `seconds` behind `[DONE]` that it is over."""
+
+    def plan(ask: Ask) -> Iterator[Step]:
+        return streamed([*good_pieces(ask), Wait(seconds)]) if ask.is_stream else good(ask)
+
+    return answering("ok_late_end", plan)
+
+
 def ok_openrouter(cost: float = BILLED) -> Mode:
     """A good answer as OpenRouter writes it: comments, `provider`, a generation id, usage with `cost` always."""
     tokens = chunks.DEFAULT_TOKENS

@@ -152,3 +152,11 @@ def test_what_a_plan_depends_on_has_none(model: str, more: dict[str, Any], princ
 def test_who_asks_for_what_is_told_apart(body: dict[str, Any], principal: Principal) -> None:
     """An outline of one is never another's."""
     assert outline_key(body, principal) != outline_key({**TEXT, "model": "chat"}, ANYONE)
+
+
+def test_an_outline_keeps_nothing_of_the_request_it_was_made_from() -> None:
+    """Prompts are long and private: a plan that is remembered holds none."""
+    body = {"model": "chat", **TEXT}
+    outline = make_outline(make_plan(body, principal=ANYONE, table=TABLE, facts=Catalogue().find), body, ANYONE)
+    assert outline is not None
+    assert [candidate.body for candidate in outline.plan.candidates] == [{}] * len(outline.plan.candidates)

@@ -130,6 +130,12 @@ BROKEN = (
     Case(
         "chunks and length", OK + b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n", status=0, failure=NOT_HTTP
     ),
+    Case(
+        "two transfer encodings",
+        OK + b"Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+        status=0,
+        failure=NOT_HTTP,
+    ),
     Case("two lengths", OK + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n", status=0, failure=NOT_HTTP),
     Case("negative length", OK + b"Content-Length: -1\r\n\r\n", status=0, failure=NOT_HTTP),
     Case("endless length", OK + b"Content-Length: 99999999999999999999999\r\n\r\n", status=0, failure=NOT_HTTP),
