@@ -52,7 +52,7 @@ class Evidence(NamedTuple):
     @property
     def is_local_count_needed(self) -> bool:
         """Tell whether a local count would be used, so that nobody counts for nothing."""
-        return not _is_free(self) and _reported_cost(self) is None and _is_output_missing(self)
+        return not _is_free(self) and _reported_cost(self) is None and _is_count_missing(self)
 
 
 class Booking(NamedTuple):
@@ -88,11 +88,11 @@ def _choose(evidence: Evidence) -> Booking:
         return Booking(reported, CostSource.REPORTED, evidence.usage, _doubts(reported, evidence.usage, evidence))
     if _is_free(evidence):
         return Booking(0, None, evidence.usage or Usage())
-    if evidence.usage is not None and not _is_output_missing(evidence):
+    if evidence.usage is not None and not _is_count_missing(evidence):
         return _price(evidence.usage, CostSource.COMPUTED, evidence)
     missing = ("usage_missing",)
     counted, local = evidence.usage, evidence.local
-    if counted is not None and not counted.is_empty and local is not None and not local.output_tokens:
+    if counted is not None and counted.input_tokens and local is not None and not local.output_tokens:
         return _price(counted, CostSource.COMPUTED, evidence)  # nothing came, just as the provider says
     if evidence.local is not None:
         booking = _price(_merge(evidence.usage, evidence.local), CostSource.ESTIMATED, evidence)
@@ -133,15 +133,20 @@ def _reported_cost(evidence: Evidence) -> int | None:
     return usage.cost_nano_usd
 
 
-def _is_output_missing(evidence: Evidence) -> bool:
-    """Tell whether the provider's counts leave out what it has delivered."""
-    return evidence.usage is None or (evidence.usage.output_tokens == 0 and evidence.is_output_delivered)
+def _is_count_missing(evidence: Evidence) -> bool:
+    """Tell whether the provider's counts leave out what it has delivered, or what it was asked: nobody asks nothing."""
+    usage = evidence.usage
+    if usage is None or (usage.output_tokens == 0 and evidence.is_output_delivered):
+        return True
+    return usage.input_tokens == 0 and usage.output_tokens > 0
 
 
 def _merge(reported: Usage | None, local: Usage) -> Usage:
-    """Keep the input the provider counted (a stream may begin with only that) and add our count of the output."""
-    if reported is None or not reported.input_tokens:
+    """Keep what the provider counted (a stream may begin with only its input) and add our count of the rest."""
+    if reported is None or not (reported.input_tokens or reported.output_tokens):
         return local
+    if not reported.input_tokens:
+        return reported._replace(input_tokens=local.input_tokens)
     return reported._replace(
         output_tokens=local.output_tokens,
         reasoning_tokens=local.reasoning_tokens,

@@ -76,6 +76,8 @@ class Relay:
         self.seed: JsonObject = {}
         """The reply, or the first chunk of it: id, model and created."""
         self.transcript = Transcript()
+        self.is_replayed = False
+        """It is out of the provider's own response cache, as its header says (openrouter.md 4.8)."""
         self.is_delivering = False
         """Something a client could read has come."""
 
@@ -156,6 +158,7 @@ class Relay:
             errand.provider, errand.call, connect_timeout_s=errand.clocks.connect_s, on_sent=self._sent.note
         )
         self.status = reply.status
+        self.is_replayed = reply.headers.get("x-openrouter-cache-status", "").upper() == "HIT"
         if reply.status != OK:
             body = await reply.read_all(ERROR_BYTES_MAX)
             raise UpstreamError(self._codec.read_failure(reply.status, reply.headers, body, asked=errand.call.body))

@@ -65,3 +65,19 @@ class Usage(NamedTuple):
     def is_empty(self) -> bool:
         """Tell whether it reports nothing at all: then it is treated as missing."""
         return not (self.input_tokens or self.output_tokens or self.cost_nano_usd)
+
+
+def merge_usage(earlier: Usage | None, later: Usage) -> Usage:
+    """Take usage that repeats figure by figure: the last one that was told (reliability.md 3.3), and never a sum.
+
+    An amount told earlier stands only while the counts beside it do.
+    """
+    if earlier is None:
+        return later
+    counts = {name: getattr(later, name) or getattr(earlier, name) for name in _COUNTS}
+    is_grown = later.input_tokens > earlier.input_tokens or later.output_tokens > earlier.output_tokens
+    cost = earlier.cost_nano_usd if later.cost_nano_usd is None and not is_grown else later.cost_nano_usd
+    return later._replace(**counts, cost_nano_usd=cost, is_byok=later.is_byok or earlier.is_byok)
+
+
+_COUNTS = tuple(name for name in Usage._fields if name.endswith("_tokens"))

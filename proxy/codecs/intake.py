@@ -15,7 +15,7 @@ from proxy.codecs.objects import parse_event
 from proxy.codecs.wire import Codec, Frame, JsonObject, Reading
 from proxy.errors import Failure, FailureKind, UpstreamError
 from proxy.sse import EventTooLong, Framer, data_of
-from proxy.usage import Usage
+from proxy.usage import Usage, merge_usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class Intake:
     def _note(self, chunk: JsonObject) -> Failure | None:
         usage = self._codec.read_usage(chunk)
         if usage is not None and not usage.is_empty:
-            self._usage = usage
+            self._usage = merge_usage(self._usage, usage)
             self._has_final_usage = not chunk.get("choices")
         failure = find_fault(chunk)
         if failure is not None:

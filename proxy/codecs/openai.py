@@ -211,7 +211,17 @@ class _Counts:
         if cost is None or self._usage.get("is_byok") is not True:
             return cost
         # With the operator's own key at the maker, `cost` is only OpenRouter's fee (openrouter.md 7.1).
-        return cost + (self._amount(_object(self._usage.get("cost_details")).get("upstream_inference_cost")) or 0)
+        upstream = self._upstream_cost(_object(self._usage.get("cost_details")))
+        return None if upstream is None else cost + upstream
+
+    def _upstream_cost(self, details: JsonObject) -> int | None:
+        """Give what the maker charges, whole or in its parts; None when nobody says: a fee alone is no bill."""
+        whole = self._amount(details.get("upstream_inference_cost"))
+        if whole is not None:
+            return whole
+        names = ("upstream_inference_prompt_cost", "upstream_inference_completions_cost")
+        parts = [self._amount(details.get(name)) for name in names]
+        return None if None in parts else sum(part or 0 for part in parts)
 
     def _bill(self, ticks: object) -> int | None:
         if not (_is_whole(ticks) and 0 <= ticks <= COST_NANO_USD_MAX * _TICKS_PER_NANO):

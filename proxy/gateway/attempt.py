@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from proxy.clock import Clock
+from proxy.codecs.intake import choices_of
 from proxy.codecs.surface import Cost
 from proxy.codecs.wire import Codec, JsonObject, Upstream
 from proxy.errors import Failure, FailureKind, UpstreamError
@@ -99,8 +100,9 @@ class Attempt:
             usage=usage,
             local=local,
             is_output_delivered=self.relay.is_delivering,
-            is_failed=isinstance(error, Failure) and error.kind is not FailureKind.TIMEOUT,
+            is_failed=_has_failed(error) or _is_empty_handed(self.relay.json, usage),
             is_billed_when_failed=provider.flags.billed_when_cut,
+            is_replayed=self.relay.is_replayed,
         )
 
     def _can_count(self, error: Failure | str | None) -> bool:
@@ -134,6 +136,17 @@ class Attempt:
 def shown_cost(booking: Booking) -> Cost:
     """Give a booking as the client sees it; what the provider does not charge for is reported as 0."""
     return Cost(booking.cost_nano_usd, booking.source or CostSource.REPORTED)
+
+
+def _has_failed(error: Failure | str | None) -> bool:
+    return isinstance(error, Failure) and error.kind is not FailureKind.TIMEOUT
+
+
+def _is_empty_handed(reply: JsonObject | None, usage: Usage | None) -> bool:
+    """Tell whether a whole reply has neither a word nor a finish reason: who insures against failures calls it one."""
+    if reply is None or usage is None or usage.output_tokens:
+        return False
+    return not any(choice.get("finish_reason") for choice in choices_of(reply))
 
 
 def _costs_nothing(relay: Relay, error: Failure | str | None) -> bool:

@@ -45,6 +45,7 @@ _KEPT: Final = {
         "retry-after",
         "transfer-encoding",
         "x-generation-id",
+        "x-openrouter-cache-status",
         "x-request-id",
         "x-should-retry",
     )

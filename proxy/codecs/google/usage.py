@@ -36,6 +36,7 @@ def write_usage(metadata: JsonObject, *, is_grounded: bool) -> JsonObject:
         "prompt_tokens_details": {
             "cached_tokens": _count(metadata, "cachedContentTokenCount"),
             "audio_tokens": _modality(metadata, "promptTokensDetails", "AUDIO"),
+            "cached_audio_tokens": _modality(metadata, "cacheTokensDetails", "AUDIO"),
         },
         "completion_tokens_details": {
             "reasoning_tokens": thoughts,
@@ -56,7 +57,8 @@ def read_usage(reply: JsonObject) -> Usage | None:
         input_tokens=input_tokens,
         output_tokens=output_tokens,
         cached_tokens=_count(into, "cached_tokens"),
-        audio_input_tokens=_count(into, "audio_tokens"),
+        # What of it was cached is charged as that, and must not be taken for text instead.
+        audio_input_tokens=max(0, _count(into, "audio_tokens") - _count(into, "cached_audio_tokens")),
         reasoning_tokens=_count(out, "reasoning_tokens"),
         audio_output_tokens=_count(out, "audio_tokens"),
         anomalies=("total_tokens_differ",) if usage.get("total_tokens") != input_tokens + output_tokens else (),
