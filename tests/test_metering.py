@@ -94,6 +94,46 @@ INSURED = DELIVERED._replace(is_failed=True, is_billed_when_failed=False)
             id="a usage without output is whole where we count none either",
         ),
         pytest.param(
+            DELIVERED._replace(usage=Usage(0, 50), local=LOCAL),
+            Booking(190_000, CostSource.ESTIMATED, Usage(90, 50), ("usage_missing",)),
+            id="nobody asks nothing: our prompt beside the output the provider counted, 90*1000 + 50*2000",
+        ),
+        pytest.param(
+            DELIVERED._replace(usage=Usage(0, 50, reasoning_tokens=20, audio_output_tokens=5), local=Usage(90, 0)),
+            Booking(
+                190_000,
+                CostSource.ESTIMATED,
+                Usage(90, 50, reasoning_tokens=20, audio_output_tokens=5),
+                ("usage_missing",),
+            ),
+            id="with its parts, though we see none of it",
+        ),
+        pytest.param(
+            DELIVERED._replace(usage=Usage(0, 50), local=LOCAL, is_output_delivered=False),
+            Booking(190_000, CostSource.ESTIMATED, Usage(90, 50), ("usage_missing",)),
+            id="whether it came or not",
+        ),
+        pytest.param(
+            DELIVERED._replace(usage=Usage(0, 50)),
+            Booking(1_000_000, CostSource.HELD, Usage(0, 50), ("usage_missing",)),
+            id="an uncounted prompt that we do not count either is the hold",
+        ),
+        pytest.param(
+            DELIVERED._replace(prices=None, usage=Usage(0, 50), local=LOCAL),
+            Booking(None, CostSource.UNKNOWN, Usage(90, 50), ("usage_missing",)),
+            id="and unknown without a price",
+        ),
+        pytest.param(
+            DELIVERED._replace(usage=Usage(0, 50, cost_nano_usd=100_000), local=LOCAL),
+            Booking(100_000, CostSource.REPORTED, Usage(0, 50, cost_nano_usd=100_000)),
+            id="a reported amount needs no prompt",
+        ),
+        pytest.param(
+            INSURED._replace(usage=Usage(0, 50), local=LOCAL),
+            Booking(0, None, Usage(0, 50)),
+            id="nor does what is insured",
+        ),
+        pytest.param(
             DELIVERED._replace(usage=Usage(), local=Usage(90, 0)),
             Booking(90_000, CostSource.ESTIMATED, Usage(90, 0), ("usage_missing",)),
             id="a usage of zeros is none, whatever we count of the output",
@@ -220,6 +260,10 @@ def test_anomalies_of_codec_pricing_and_metering_meet_once_each_in_the_booking()
         (DELIVERED, True),
         (DELIVERED._replace(usage=Usage()), True),
         (DELIVERED._replace(usage=Usage(120, 0)), True),
+        (DELIVERED._replace(usage=Usage(0, 50)), True),
+        (DELIVERED._replace(usage=Usage(0, 50), is_output_delivered=False), True),
+        (DELIVERED._replace(usage=Usage(0, 50, cost_nano_usd=1)), False),
+        (DELIVERED._replace(usage=Usage(0, 50), is_replayed=True), False),
         (DELIVERED._replace(usage=COUNTED), False),
         (DELIVERED._replace(usage=REPORT), False),
         (DELIVERED._replace(usage=Usage(), is_output_delivered=False), False),

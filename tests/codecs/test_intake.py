@@ -137,7 +137,8 @@ def test_nothing_after_done_is_read(late: bytes) -> None:
     ("stream", "input_tokens"),
     [
         (usage(5) + delta("a") + usage(7) + finish(), 7),
-        (finish() + usage(5) + usage(0), 0),
+        (finish() + usage(7) + usage(5), 5),
+        (finish() + usage(5) + usage(0), 5),
         (finish() + usage(5) + write({"choices": [], "usage": {"prompt_tokens": 0, "completion_tokens": 0}}), 5),
         (finish() + usage(5) + write({"choices": [], "usage": None}), 5),
         (finish() + usage(5) + write({"choices": [], "usage": {}}), 5),
@@ -146,7 +147,7 @@ def test_nothing_after_done_is_read(late: bytes) -> None:
     ],
 )
 def test_the_last_usage_that_says_anything_counts(stream: bytes, input_tokens: int) -> None:
-    """Repeated usage is never added up, an empty one is no news, and one beside an error is taken (R44)."""
+    """Repeated usage is never added up, a zero is no news, and one beside an error is taken (R44)."""
     _, counted = take_in([stream])
     assert counted is not None
     assert counted.input_tokens == input_tokens

@@ -22,6 +22,7 @@ COUNTS = (
 DETAILS = ("cached_tokens", "cache_write_tokens", "audio_tokens", "reasoning_tokens", "text_tokens", "image_tokens")
 HUGE = 10**5000
 """More digits than Python likes to turn into text."""
+UPSTREAM_PARTS = {"upstream_inference_prompt_cost": 0.021, "upstream_inference_completions_cost": 0.015}
 
 
 def usage(prompt: int, completion: int, **more: Any) -> dict[str, Any]:
@@ -146,8 +147,15 @@ def test_no_usage_is_none(reply: dict[str, Any]) -> None:
         # BYOK: the fee and what the maker charges (openrouter.md 7.1.2).
         ({"cost": 0, "is_byok": True, "cost_details": {"upstream_inference_cost": 0.036}}, 36_000_000),
         ({"cost": 0.0018, "is_byok": True, "cost_details": {"upstream_inference_cost": 0.036}}, 37_800_000),
-        ({"cost": 0.0018, "is_byok": True, "cost_details": {"upstream_inference_cost": None}}, 1_800_000),
-        ({"cost": 0.0018, "is_byok": True}, 1_800_000),
+        # What the maker charges may come in two parts; without it a fee alone is no bill.
+        ({"cost": 0.0018, "is_byok": True, "cost_details": UPSTREAM_PARTS}, 37_800_000),
+        ({"cost": 0, "is_byok": True, "cost_details": {**UPSTREAM_PARTS, "upstream_inference_cost": None}}, 36_000_000),
+        ({"cost": 0, "is_byok": True, "cost_details": {**UPSTREAM_PARTS, "upstream_inference_cost": 0.04}}, 40_000_000),
+        ({"cost": 0, "is_byok": True, "cost_details": {**UPSTREAM_PARTS, "upstream_inference_cost": 0}}, 0),
+        ({"cost": 0, "is_byok": True, "cost_details": {"upstream_inference_prompt_cost": 0.021}}, None),
+        ({"cost": 0.0018, "is_byok": True, "cost_details": {"upstream_inference_cost": None}}, None),
+        ({"cost": 0.0018, "is_byok": True, "cost_details": {}}, None),
+        ({"cost": 0.0018, "is_byok": True}, None),
         # Everyone else: the details repeat the cost and are never added (0.7).
         ({"cost": 0.036, "is_byok": False, "cost_details": {"upstream_inference_cost": 0.036}}, 36_000_000),
         ({"cost": 0.036, "cost_details": {"upstream_inference_cost": 0.036}}, 36_000_000),
@@ -205,10 +213,18 @@ def test_an_amount_that_cannot_be_is_no_amount(reported: dict[str, Any], anomaly
     assert read == Usage(input_tokens=100, output_tokens=50, anomalies=(anomaly,))
 
 
-def test_a_byok_part_that_cannot_be_is_named() -> None:
-    """The fee stays when the maker's part is nonsense."""
-    read = read_usage({"usage": {"cost": 0.5, "is_byok": True, "cost_details": {"upstream_inference_cost": "x"}}})
-    assert read == Usage(cost_nano_usd=500_000_000, is_byok=True, anomalies=("cost_unreadable",))
+@pytest.mark.parametrize(
+    ("details", "nano_usd"),
+    [
+        ({"upstream_inference_cost": "x"}, None),
+        ({"upstream_inference_cost": "x", **UPSTREAM_PARTS}, 536_000_000),
+        ({**UPSTREAM_PARTS, "upstream_inference_prompt_cost": "x"}, None),
+    ],
+)
+def test_a_byok_part_that_cannot_be_is_named(details: dict[str, Any], nano_usd: int | None) -> None:
+    """The fee alone is no amount when the maker's part is nonsense; its two parts may still tell."""
+    read = read_usage({"usage": {"cost": 0.5, "is_byok": True, "cost_details": details}})
+    assert read == Usage(cost_nano_usd=nano_usd, is_byok=True, anomalies=("cost_unreadable",))
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from proxy.routing.table import ProviderFlags, Secret, Target
 from proxy.tokens import Family, count, estimate_input
 from proxy.usage import CostSource, Usage
 from tests.faults import chunks
+from tests.faults.steps import Tokens
 from tests.gateway.stage import (
     FACTS,
     HELD,
@@ -209,6 +210,87 @@ async def test_a_cut_stream_costs_what_its_provider_charges_for_one(state: Attem
     assert attempt.end is not None
     assert attempt.end.state is state
     assert bool(booking.cost_nano_usd) == is_billed
+
+
+@pytest.mark.parametrize("reason", [None, "", "stop"])
+@pytest.mark.parametrize("tokens", [Tokens(7, 0), Tokens(7, 5)])
+@pytest.mark.parametrize("is_billed", [True, False])
+async def test_neither_a_word_nor_a_finish_reason_is_an_insured_failure(
+    reason: str | None, tokens: Tokens, *, is_billed: bool
+) -> None:
+    """OpenRouter charges nothing for it (openrouter.md 4.7); a maker bills the prompt it has read."""
+    provider = a_provider("one", flags=ProviderFlags(billed_when_cut=is_billed))
+    choices = [{"index": 0, "message": {"role": "assistant", "content": ""}, "finish_reason": reason}]
+    answer = chunks.answer("m", choices=choices, usage=chunks.usage(tokens))
+    attempt = an_attempt(whole(answer), is_stream=False, target=replace(a_target("one/m"), provider=provider))
+    await run(attempt)
+    booking = await attempt.conclude(ManualClock())
+    if is_billed or reason or tokens.completion:
+        assert booking.cost_nano_usd == (tokens.prompt + 2 * tokens.completion) * 1000
+        assert booking.source is CostSource.COMPUTED
+    else:
+        assert booking == Booking(0, None, Usage(input_tokens=7))
+        assert attempt.end is not None
+        assert attempt.end.state is AttemptState.VOIDED
+
+
+@pytest.mark.parametrize(
+    ("finish_reasons", "usage", "source"),
+    [
+        ((None, None), {"cost": 0.004}, CostSource.REPORTED),
+        ((None, "stop"), {}, CostSource.COMPUTED),
+        ((None, None), None, CostSource.ESTIMATED),
+    ],
+)
+async def test_what_is_insured_is_a_whole_reply_without_an_amount(
+    finish_reasons: tuple[str | None, ...], usage: dict[str, Any] | None, source: CostSource
+) -> None:
+    """A fee is charged all the same, one choice that finished is an answer, and without counts nobody knows."""
+    provider = a_provider("one", flags=ProviderFlags(billed_when_cut=False))
+    message = {"role": "assistant", "content": ""}
+    choices = [{"index": at, "message": message, "finish_reason": why} for at, why in enumerate(finish_reasons)]
+    reported = None if usage is None else chunks.usage(Tokens(7, 0), **usage)
+    answer = chunks.answer("m", choices=choices, usage=reported)
+    attempt = an_attempt(whole(answer), is_stream=False, target=replace(a_target("one/m"), provider=provider))
+    await run(attempt)
+    booking = await attempt.conclude(ManualClock())
+    assert booking.source is source
+    assert booking.cost_nano_usd
+
+
+@pytest.mark.parametrize("is_stream", [True, False])
+@pytest.mark.parametrize(
+    ("status", "is_replayed"), [("HIT", True), ("hit", True), ("MISS", False), ("", False), (None, False)]
+)
+async def test_an_answer_out_of_the_provider_s_own_cache_is_free(
+    status: str | None, *, is_replayed: bool, is_stream: bool
+) -> None:
+    """Its header says so and its usage is zeroed (openrouter.md 4.8); beside any other header zeros are no count."""
+    nothing = Tokens(0, 0)
+    script = (
+        streamed(*events(reported=nothing)) if is_stream else whole(chunks.answer("m", usage=chunks.usage(nothing)))
+    )
+    told = {} if status is None else {"x-openrouter-cache-status": status}
+    attempt = an_attempt(replace(script, headers={**script.headers, **told}), is_stream=is_stream)
+    await run(attempt)
+    assert attempt.relay.is_replayed is is_replayed
+    booking = await attempt.conclude(ManualClock())
+    assert attempt.end is not None
+    if is_replayed:
+        assert booking == Booking(0, None, Usage())
+        assert attempt.end.state is AttemptState.VOIDED
+    else:
+        assert (booking.source, booking.usage.input_tokens) == (CostSource.ESTIMATED, PROMPT_TOKENS)
+        assert attempt.end.state is AttemptState.POSTED
+
+
+async def test_a_prompt_that_was_not_counted_is_counted_here() -> None:
+    """Beside the output the provider counted."""
+    attempt = an_attempt(streamed(*events(reported=Tokens(0, 50))))
+    await run(attempt)
+    booking = await attempt.conclude(ManualClock())
+    assert (booking.source, booking.usage) == (CostSource.ESTIMATED, Usage(PROMPT_TOKENS, 50))
+    assert booking.cost_nano_usd == (PROMPT_TOKENS + 2 * 50) * 1000
 
 
 async def test_a_client_that_leaves_a_stream_pays_for_what_it_was_sent() -> None:

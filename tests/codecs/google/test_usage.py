@@ -10,6 +10,8 @@ from proxy.usage import Usage
 from tests.codecs.google.calls import CODEC
 
 COUNTS = {"promptTokenCount": 5, "candidatesTokenCount": 3, "totalTokenCount": 8}
+AUDIO = {"promptTokensDetails": [{"modality": "AUDIO", "tokenCount": 3}, {"modality": "TEXT", "tokenCount": 2}]}
+CACHED_AUDIO = [{"modality": "AUDIO", "tokenCount": 2}, {"modality": "TEXT", "tokenCount": 1}]
 
 
 @pytest.mark.parametrize(
@@ -37,6 +39,14 @@ COUNTS = {"promptTokenCount": 5, "candidatesTokenCount": 3, "totalTokenCount": 8
             False,
             Usage(10, 9, audio_input_tokens=4, audio_output_tokens=2),
         ),
+        # what is cached is charged as that, whatever it is; more of it than there is leaves none
+        (
+            {**COUNTS, **AUDIO, "cachedContentTokenCount": 3, "cacheTokensDetails": CACHED_AUDIO},
+            False,
+            Usage(5, 3, cached_tokens=3, audio_input_tokens=1),
+        ),
+        ({**COUNTS, "cacheTokensDetails": CACHED_AUDIO}, False, Usage(5, 3)),
+        ({**COUNTS, **AUDIO, "cacheTokensDetails": "x"}, False, Usage(5, 3, audio_input_tokens=3)),
         ({"promptTokenCount": 5, "candidatesTokenCount": 3}, False, Usage(5, 3)),
         ({**COUNTS, "totalTokenCount": 99}, False, Usage(5, 3, anomalies=("total_tokens_differ",))),
         ({"promptTokenCount": -1, "candidatesTokenCount": True, "thoughtsTokenCount": 10**13}, False, Usage()),
