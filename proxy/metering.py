@@ -146,7 +146,14 @@ def _merge(reported: Usage | None, local: Usage) -> Usage:
     if reported is None or not (reported.input_tokens or reported.output_tokens):
         return local
     if not reported.input_tokens:
-        return reported._replace(input_tokens=local.input_tokens)
+        # Nor are its parts believed, where the whole was not told.
+        return reported._replace(
+            input_tokens=local.input_tokens,
+            cached_tokens=0,
+            cache_write_tokens=0,
+            cache_write_1h_tokens=0,
+            audio_input_tokens=0,
+        )
     return reported._replace(
         output_tokens=local.output_tokens,
         reasoning_tokens=local.reasoning_tokens,

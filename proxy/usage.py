@@ -70,13 +70,15 @@ class Usage(NamedTuple):
 def merge_usage(earlier: Usage | None, later: Usage) -> Usage:
     """Take usage that repeats figure by figure: the last one that was told (reliability.md 3.3), and never a sum.
 
-    An amount told earlier stands only while the counts beside it do.
+    An amount told earlier stands only while the counts do not grow beyond those beside it, and never for a fee alone.
     """
     if earlier is None:
         return later
     counts = {name: getattr(later, name) or getattr(earlier, name) for name in _COUNTS}
     is_grown = later.input_tokens > earlier.input_tokens or later.output_tokens > earlier.output_tokens
-    cost = earlier.cost_nano_usd if later.cost_nano_usd is None and not is_grown else later.cost_nano_usd
+    is_fee = later.is_byok and not earlier.is_byok
+    keeps = later.cost_nano_usd is None and not (is_grown or is_fee)
+    cost = earlier.cost_nano_usd if keeps else later.cost_nano_usd
     return later._replace(**counts, cost_nano_usd=cost, is_byok=later.is_byok or earlier.is_byok)
 
 

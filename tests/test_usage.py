@@ -85,3 +85,9 @@ def test_no_figure_is_made_up_when_usage_repeats(earlier: Usage, later: Usage) -
     assert later.cost_nano_usd in (None, merged.cost_nano_usd)
     assert merge_usage(merged, later) == merged
     assert merge_usage(earlier, earlier) == earlier
+
+
+def test_a_fee_alone_does_not_stand_for_a_bill() -> None:
+    """What was told before it was known that the operator's own key pays is only OpenRouter's fee."""
+    merged = merge_usage(Usage(20, 3, cost_nano_usd=5), Usage(20, 3, is_byok=True))
+    assert (merged.cost_nano_usd, merged.is_byok) == (None, True)

@@ -17,7 +17,7 @@ from proxy.ledger.records import AttemptEnd, AttemptStart, AttemptState
 from proxy.metering import Booking, Evidence, book
 from proxy.relay import Errand, Relay
 from proxy.routing.plan import Candidate
-from proxy.routing.table import Provider
+from proxy.routing.table import Dialect, Provider
 from proxy.tokens import count, estimate_input, family_of, text_of_reply
 from proxy.usage import CostSource, Usage
 
@@ -102,7 +102,7 @@ class Attempt:
             is_output_delivered=self.relay.is_delivering,
             is_failed=_has_failed(error) or _is_empty_handed(self.relay.json, usage),
             is_billed_when_failed=provider.flags.billed_when_cut,
-            is_replayed=self.relay.is_replayed,
+            is_replayed=self.relay.is_replayed and provider.dialect is Dialect.OPENROUTER,
         )
 
     def _can_count(self, error: Failure | str | None) -> bool:
@@ -144,7 +144,7 @@ def _has_failed(error: Failure | str | None) -> bool:
 
 def _is_empty_handed(reply: JsonObject | None, usage: Usage | None) -> bool:
     """Tell whether a whole reply has neither a word nor a finish reason: who insures against failures calls it one."""
-    if reply is None or usage is None or usage.output_tokens:
+    if reply is None or usage is None or usage.output_tokens or text_of_reply(reply):
         return False
     return not any(choice.get("finish_reason") for choice in choices_of(reply))
 
