@@ -16,6 +16,7 @@ from proxy.ledger.backup import back_up
 from proxy.ledger.folder import find_owners
 from proxy.ledger.verification import FINDINGS_MAX, Finding, Verification, verify
 from proxy.money import format_usd
+from proxy.policy.limits import Window
 
 
 def verify_ledger(places: Places, *, as_json: bool) -> int:
@@ -55,7 +56,7 @@ def _print_verification(name: str, verification: Verification, took_s: float) ->
     for finding in verification.findings:
         say(_show_finding(finding))
     if verification.is_cut:
-        say(f"there are more; {FINDINGS_MAX} of a kind are shown")
+        say(f"there are more; at most {FINDINGS_MAX} of a kind are shown")
     counted = (
         f"{verification.attempts:,} attempts of {verification.requests:,} requests, "
         f"{verification.balances:,} balances, schema {verification.schema}, {took_s:.1f} s"
@@ -76,12 +77,17 @@ def _show_finding(finding: Finding) -> str:
 
 def _show_place(finding: Finding) -> str:
     if finding.window is not None:
-        ends = "for ever" if finding.window.ends_s is None else _moment(finding.window.ends_s)
-        return f"{finding.scope} from {_moment(finding.window.starts_s)} to {ends}: "
+        return f"{finding.scope} {_show_window(finding.window)}: "
     if finding.request_id is not None:
         attempt = "" if finding.attempt is None else f" attempt {finding.attempt}"
         return f"request {finding.request_id}{attempt}: "
     return ""
+
+
+def _show_window(window: Window) -> str:
+    if window.ends_s is None:
+        return "of all time"
+    return f"from {_moment(window.starts_s)} to {_moment(window.ends_s)}"
 
 
 def _verification_json(verification: Verification) -> dict[str, Any]:

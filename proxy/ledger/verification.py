@@ -54,7 +54,7 @@ class Check(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that does not add up; amounts in the texts are nano-USD."""
+    """One thing that does not add up; every amount in the texts is in nano-USD."""
 
     check: Check
     expected: str
@@ -270,7 +270,7 @@ def _is_of_calendar(window: Window) -> bool:
 
 
 def _show_balance(balance: Balance) -> str:
-    return f"posted {balance.posted_nano_usd}, held {balance.held_nano_usd}"
+    return f"posted {balance.posted_nano_usd}, held {balance.held_nano_usd} nano-USD"
 
 
 def _show(value: object) -> str:

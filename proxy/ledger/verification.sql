@@ -3,7 +3,7 @@
 -- every block walks the table once, or stays in an index.
 
 -- name: find_page_faults
--- SQLite's own check of its pages and of the columns' types and conditions; a single row says `ok`.
+-- SQLite's own check of its pages and of what stands in the columns; a single row says `ok`.
 SELECT quick_check FROM pragma_quick_check(?)
 
 -- name: list_objects
