@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,14 @@ from proxy.ledger.verification import FINDINGS_MAX, Finding, Verification, verif
 from proxy.money import format_usd
 from proxy.policy.limits import Window
 
+NICENESS = 10
+"""How far a command that may work for seconds stands back behind servers that want the processor."""
+
 
 def verify_ledger(places: Places, *, as_json: bool) -> int:
     """Print whether the ledger adds up: 0, or 1 with every finding."""
     expect_ledger(places)
+    os.nice(NICENESS)
     begun_s = time.monotonic()
     path = places.data / LEDGER
     verification = verify(path, owners=find_owners(places.data))
@@ -36,6 +41,7 @@ def verify_ledger(places: Places, *, as_json: bool) -> int:
 def back_up_ledger(places: Places, file: Path, *, as_json: bool) -> int:
     """Write a copy and tell whether it adds up: 0, or 1 with every finding; `BadParameter` when the file is there."""
     expect_ledger(places)
+    os.nice(NICENESS)
     begun_s = time.monotonic()
     try:
         verification = back_up(places.data, file)

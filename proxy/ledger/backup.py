@@ -21,9 +21,9 @@ from proxy.ledger.snapshot import open_snapshot
 from proxy.ledger.verification import Verification, verify
 
 PAGES_PER_STEP = 256
-"""Pages copied at a time: 1 MiB, made durable at once so that a server's own writes never queue behind all of them."""
-REST_S = 0.002
-"""How long the disk and the processor are left to others after each."""
+"""Pages copied at a time: 1 MiB, made durable at once. Left to the end, a server's own writes wait behind all of them."""
+REST_S = 0.02
+"""How long the disk is left to others after each: 50 MB a second at most."""
 _SOURCE_FAULTS = frozenset(
     {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPEN}
 )

@@ -12,10 +12,19 @@ from contextlib import closing
 import pytest
 
 from proxy.app import open_ledger
+from proxy.cli.ledger import NICENESS
 from proxy.ledger import verification
 from proxy.ledger.records import Admission, AttemptStart, KeyRecord, Ledger
 from proxy.money import Budget, Period
 from tests.cli.conftest import AT_S, Shell
+
+
+@pytest.fixture(autouse=True)
+def niceness(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Keep the tests' own process as it is, and tell how far it would have stood back."""
+    asked: list[int] = []
+    monkeypatch.setattr("os.nice", asked.append)
+    return asked
 
 
 def plant(shell: Shell, statement: str) -> None:
@@ -174,6 +183,14 @@ def test_a_backup_is_one_line_and_a_reminder(shell: Shell) -> None:
     copy.rename(shell.data / "ledger.db")
     assert shell.here("ledger", "verify").code == 0
     assert [json.loads(line)["request_id"] for line in shell.here("export").out.splitlines()] == ["req"]
+
+
+@pytest.mark.parametrize("command", [["verify"], ["backup", "copy.db"]])
+def test_servers_come_first(shell: Shell, niceness: list[int], command: list[str]) -> None:
+    """Seconds of work at their side are done when they leave the processor free."""
+    shell.book()
+    assert shell.here("ledger", *command).code == 0
+    assert niceness == [NICENESS]
 
 
 def test_a_backup_is_never_overwritten(shell: Shell) -> None:
