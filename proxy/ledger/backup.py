@@ -21,7 +21,7 @@ from proxy.ledger.snapshot import open_snapshot
 from proxy.ledger.verification import Verification, verify
 
 PAGES_PER_STEP = 256
-"""Pages copied at a time: 1 MiB, made durable at once. Left to the end, a server's own writes wait behind all of them."""
+"""Pages copied at a time: 1 MiB, made durable at once. Left to the end, servers' writes would wait for them all."""
 REST_S = 0.02
 """How long the disk is left to others after each: 50 MB a second at most."""
 _SOURCE_FAULTS = frozenset(

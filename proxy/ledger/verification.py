@@ -36,6 +36,10 @@ FINDINGS_MAX = 100
 STATEMENTS = parse_blocks(resources.files("proxy.ledger").joinpath("verification.sql").read_text("utf-8"))
 
 _SCOPE_PREFIX = name_scope("")
+_HEADING = "***"
+"""Begins the line in which SQLite says which database its verdicts are about."""
+_PRIMARY_CODE = 0xFF
+"""The part of an error's code that says its kind; the rest says more."""
 
 
 class Check(StrEnum):
@@ -153,9 +157,16 @@ def _ask(connection: sqlite3.Connection, name: str) -> Iterator[Row]:
 
 
 def _find_page_faults(connection: sqlite3.Connection) -> Iterator[Finding]:
-    for (verdict,) in _ask(connection, "find_page_faults"):
-        if verdict != "ok":
-            yield Finding(Check.PAGES, expected="ok", found=verdict)
+    """Tell SQLite's verdicts line by line, and that it gave up when it did: that is a verdict too."""
+    try:
+        for (verdict,) in _ask(connection, "find_page_faults"):
+            for line in verdict.splitlines():
+                if line != "ok" and not line.startswith(_HEADING):
+                    yield Finding(Check.PAGES, expected="ok", found=line)
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode & _PRIMARY_CODE != sqlite3.SQLITE_CORRUPT:
+            raise
+        yield Finding(Check.PAGES, expected="ok", found=str(error))
 
 
 def _find_schema_faults(connection: sqlite3.Connection) -> Iterator[Finding]:

@@ -105,6 +105,7 @@ async def test_copies_made_under_load_add_up(house: SqliteHouse, target: Path, m
     try:
         seen: list[int] = []
         give_up_s = time.monotonic() + PATIENCE_S
+        copy = target
         while len(set(seen)) < 5:
             copy = target.with_name(f"{len(seen)}.db")
             found = await asyncio.to_thread(back_up, house.data_dir, copy)
