@@ -16,12 +16,18 @@ T = TypeVar("T")
 
 def ask_ledger(places: Places, question: Callable[[Ledger], Awaitable[T]], *, may_begin: bool = False) -> T:
     """Open the ledger, ask, close it; raises `LedgerUnavailable` when there is none, unless this may begin one."""
-    if not may_begin and not (places.data / LEDGER).exists():
+    if not may_begin:
+        expect_ledger(places)
+    return asyncio.run(_ask(places, question))
+
+
+def expect_ledger(places: Places) -> None:
+    """Raise `LedgerUnavailable` when there is no ledger, before anything makes one."""
+    if not (places.data / LEDGER).exists():
         raise LedgerUnavailable(
             f"there is no ledger in {places.data}; name the right folder with --data, "
             "or make a key (`turnpike keys create NAME`) or start a server to begin one"
         )
-    return asyncio.run(_ask(places, question))
 
 
 async def _ask(places: Places, question: Callable[[Ledger], Awaitable[T]]) -> T:

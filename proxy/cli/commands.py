@@ -36,6 +36,8 @@ app = typer.Typer(
 )
 keys = typer.Typer(help="Make, list and revoke client keys.", no_args_is_help=True, **_options)
 app.add_typer(keys, name="keys")
+ledger = typer.Typer(help="Verify and back up the books.", no_args_is_help=True, **_options)
+app.add_typer(ledger, name="ledger")
 
 
 def _show_version(wanted: bool) -> None:
@@ -180,6 +182,28 @@ def export(
     from proxy.cli.figures import export_attempts
 
     export_attempts(find_places(config, data), since=since, as_csv=form == "csv" and not as_json)
+
+
+@ledger.command("verify")
+def verify_ledger(*, config: Config = None, data: Data = DATA, as_json: Json = False) -> None:
+    """Work out every balance anew and check every attempt, also while a server runs. Writes nothing."""
+    from proxy.cli.ledger import verify_ledger
+
+    raise typer.Exit(verify_ledger(find_places(config, data), as_json=as_json))
+
+
+@ledger.command("backup")
+def back_up_ledger(
+    file: Annotated[Path, typer.Argument(help="Where to; a file that is there is not replaced.")],
+    *,
+    config: Config = None,
+    data: Data = DATA,
+    as_json: Json = False,
+) -> None:
+    """Copy the ledger as it stands at one moment, also while a server runs, and verify the copy."""
+    from proxy.cli.ledger import back_up_ledger
+
+    raise typer.Exit(back_up_ledger(find_places(config, data), file, as_json=as_json))
 
 
 command = typer.main.get_command(app)

@@ -35,7 +35,7 @@ def make_private_file(path: Path) -> None:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except FileExistsError:
         return
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def load_pepper(data_dir: Path) -> bytes:
@@ -78,6 +78,15 @@ def unusable(name: str, error: Exception) -> LedgerUnavailable:
     )
 
 
+def sync_folder(folder: Path) -> None:
+    """Make a folder's list of names outlive a power cut."""
+    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
 def _create(path: Path, content: bytes) -> None:
     """Put a whole file in place, or leave the one that somebody else put there first."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
@@ -93,12 +102,4 @@ def _create(path: Path, content: bytes) -> None:
         return
     finally:
         draft.unlink()
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
+    sync_folder(path.parent)

@@ -84,13 +84,7 @@ def explain(error: Exception) -> LedgerUnavailable:
 
 
 def _migrate(connection: sqlite3.Connection, migrations: Sequence[Migration], now_s: float) -> None:
-    newest = migrations[-1].version
-    found = _find_version(connection)
-    if found > newest:
-        raise LedgerUnavailable(
-            f"{FILE_NAME} has schema {found}, this Turnpike knows {newest}: it was written by a newer version; "
-            "upgrade, or restore the backup made before that upgrade"
-        )
+    found = find_version(connection, newest=migrations[-1].version)
     # The journal mode cannot change inside a transaction, and stays with the file: this writes only the first time.
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("BEGIN IMMEDIATE")
@@ -109,8 +103,8 @@ def _migrate(connection: sqlite3.Connection, migrations: Sequence[Migration], no
         raise
 
 
-def _find_version(connection: sqlite3.Connection) -> int:
-    """Find the schema's version, 0 for a file without any; LedgerUnavailable when it is somebody else's."""
+def find_version(connection: sqlite3.Connection, *, newest: int) -> int:
+    """Find the schema's version, 0 for a file without any; LedgerUnavailable when it is newer or somebody else's."""
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if not tables and not application_id:
@@ -120,5 +114,10 @@ def _find_version(connection: sqlite3.Connection) -> int:
             f"{FILE_NAME} is a database of something else; nothing was changed: "
             "move it away, or give another data folder"
         )
-    (version,) = connection.execute("SELECT max(version) FROM schema_versions").fetchone()
-    return int(version)
+    (found,) = connection.execute("SELECT max(version) FROM schema_versions").fetchone()
+    if found > newest:
+        raise LedgerUnavailable(
+            f"{FILE_NAME} has schema {found}, this Turnpike knows {newest}: it was written by a newer version; "
+            "upgrade, or restore the backup made before that upgrade"
+        )
+    return int(found)

@@ -1,0 +1,78 @@
+-- What `verification.py` asks of the books. The form is that of queries.sql; each block that finds something takes as
+-- its only parameter how many rows at most, and gives none when all is well. The file is large and the page cache small:
+-- every block walks the table once, or stays in an index.
+
+-- name: find_page_faults
+-- SQLite's own check of its pages and of what stands in the columns; a single row says `ok`.
+SELECT quick_check FROM pragma_quick_check(?)
+
+-- name: list_objects
+-- Tables and indexes, without those SQLite makes for itself.
+SELECT type, name FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%' ORDER BY type, name
+
+-- name: count_books
+-- Attempts, requests (each has one first attempt), balances.
+SELECT count(*), coalesce(sum(number = 1), 0), (SELECT count(*) FROM balances) FROM attempts
+
+-- name: sum_pending
+-- Open holds by owner: how many and how much.
+SELECT owner, count(*), sum(hold_nano_usd) FROM attempts WHERE state = 'pending' GROUP BY owner ORDER BY owner
+
+-- name: list_balances
+-- Every window that is kept.
+SELECT scope, starts_s, ends_s FROM balances ORDER BY scope, ends_s, starts_s
+
+-- name: list_balances_of_scope
+-- What is kept of one scope. Parameter: scope.
+SELECT starts_s, ends_s, posted_nano_usd, held_nano_usd FROM balances WHERE scope = ? ORDER BY ends_s, starts_s
+
+-- name: sum_quarters
+-- What each key's attempts come to by quarters of an hour, of which every window consists. Off the indexes: walking the
+-- table once and sorting is cheaper than finding each row from an index, and costs the same however many windows are kept.
+SELECT key_name, CAST(at_s AS INTEGER) / 900 * 900 AS starts_s,
+  coalesce(sum(CASE WHEN state = 'posted' THEN cost_nano_usd END), 0),
+  coalesce(sum(CASE WHEN state IN ('pending', 'unresolved') THEN hold_nano_usd END), 0)
+FROM attempts NOT INDEXED GROUP BY key_name, 2 ORDER BY key_name, 2
+
+-- name: find_false_states
+-- Attempts whose columns do not belong to their state: what is open has no end and no cost; what is posted has an end, a
+-- source, and a cost unless the source says that nobody knows it; what is voided has an end and costs nothing; what is
+-- unresolved has no cost yet.
+SELECT request_id, number, state, ended_at_s, cost_nano_usd, cost_source FROM attempts
+WHERE NOT CASE state
+  WHEN 'pending' THEN ended_at_s IS NULL AND cost_nano_usd IS NULL AND cost_source IS NULL
+  WHEN 'posted' THEN ended_at_s IS NOT NULL AND CASE
+    WHEN cost_source IN ('reported', 'computed', 'estimated', 'held') THEN cost_nano_usd IS NOT NULL
+    ELSE cost_source IS 'unknown' AND cost_nano_usd IS NULL
+  END
+  WHEN 'voided' THEN ended_at_s IS NOT NULL AND cost_nano_usd IS 0 AND cost_source IS NULL
+  WHEN 'unresolved' THEN cost_nano_usd IS NULL AND cost_source IS NULL
+  ELSE 0
+END
+LIMIT ?
+
+-- name: find_false_holds
+-- Attempts that hold something without a price, or whose mark does not say whether they cost more than was held.
+SELECT request_id, number, is_priced, hold_nano_usd, cost_nano_usd, is_overrun FROM attempts
+WHERE (hold_nano_usd > 0 AND NOT is_priced) OR is_overrun <> (coalesce(cost_nano_usd, 0) > hold_nano_usd) LIMIT ?
+
+-- name: find_false_numbers
+-- Requests whose attempts are not numbered 1, 2, 3 and so on; no number stands twice in the index.
+SELECT request_id, group_concat(number, ', ') FROM attempts GROUP BY request_id
+HAVING min(number) <> 1 OR max(number) <> count(*) LIMIT ?
+
+-- name: find_early_lasts
+-- Attempts that are marked as their request's last one, although another follows. Asked from the later one: few requests
+-- have two. `CROSS JOIN` keeps that order.
+SELECT earlier.request_id, earlier.number, max(later.number) FROM attempts AS later
+CROSS JOIN attempts AS earlier
+  ON earlier.request_id = later.request_id AND earlier.number < later.number AND earlier.is_last
+WHERE later.number > 1
+GROUP BY earlier.request_id, earlier.number
+LIMIT ?
+
+-- name: find_missing_lasts
+-- Attempts after which nothing comes, although they are not marked as the last one.
+SELECT request_id, number FROM attempts WHERE is_last <> 1 AND NOT EXISTS (
+  SELECT 1 FROM attempts AS later WHERE later.request_id = attempts.request_id AND later.number > attempts.number
+) LIMIT ?
