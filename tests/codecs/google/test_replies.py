@@ -15,7 +15,8 @@ from proxy.codecs.wire import Call, JsonObject, Reading
 from proxy.errors import FailureKind, UpstreamError
 from proxy.sse import DONE_EVENT, event
 from proxy.usage import Usage
-from tests.codecs.google.calls import ASKED, CODEC, READING
+from tests.codecs.accumulation import accumulate
+from tests.codecs.google.calls import ASKED, CODEC, HI, READING, contents
 
 COUNTS = {"promptTokenCount": 5, "candidatesTokenCount": 3, "totalTokenCount": 8}
 PICTURE = {"inlineData": {"mimeType": "image/png", "data": "QQ=="}}
@@ -395,3 +396,48 @@ def test_a_stream_without_a_finish_reason_is_broken(choices: int) -> None:
 def test_fewer_answers_than_asked_for_are_whole_when_the_stream_says_so() -> None:
     """Google may leave one out."""
     assert stream({"candidates": [candidate({"text": "a"}, index=0)]}, choices=2)[1].is_end
+
+
+def test_an_answer_that_openai_s_sdk_put_together_goes_back_unharmed() -> None:
+    """It joins every text but `type`; Gemini gets its signatures where they stood, byte for byte."""
+    spoken = {"inlineData": {"mimeType": "audio/L16", "data": "QUJD"}}
+    chunks, _, _ = stream(
+        {"candidates": [candidate({"text": "a", "thought": True}, finish=None)]},
+        {"candidates": [candidate({"text": "b", "thought": True}, finish=None)]},
+        {"candidates": [candidate({"text": "", "thought": True, "thoughtSignature": "AA=="}, finish=None)]},
+        {"candidates": [candidate({"text": "c", "thought": True}, finish=None)]},
+        {"candidates": [candidate({"functionCall": {"name": "f"}, "thoughtSignature": "BB=="}, finish=None)]},
+        {"candidates": [candidate(spoken, finish=None)]},
+        {"candidates": [candidate(spoken)]},
+    )
+    message = accumulate(chunks)
+    assert [detail["format"] for detail in message["reasoning_details"]] == ["google-gemini-v1"] * 3
+    assert message["audio"] == {
+        "id": chunks[5]["choices"][0]["delta"]["audio"]["id"],
+        "data": "QUJD" * 2,
+        "transcript": "",
+    }
+    del message["audio"]
+    identifier = message["tool_calls"][0]["id"]
+    assert contents(HI, message, {"role": "tool", "tool_call_id": identifier, "content": "1"})[1]["parts"] == [
+        {"text": "ab", "thought": True, "thoughtSignature": "AA=="},
+        {"functionCall": {"name": "f", "args": {}, "id": identifier}, "thoughtSignature": "BB=="},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("details", "expected"),
+    [
+        ([{"format": "google-gemini-v1" * 3, "text": "ab", "signature": "AA=="}], ["ab"]),
+        ([{"format": "google-gemini-v1", "text": "a"}, {"text": "b", "signature": "AA=="}], ["ab"]),
+        ([{"format": "google-gemini-v1", "text": "a"}, {"text": "b", "signature": "AA==", "index": 1}], []),
+        ([{"format": "x", "text": "a"}, {"text": "b", "signature": "AA=="}], []),
+        ([{"text": "b", "signature": "AA=="}], []),
+        ([{"format": "google-gemini-v1x", "text": "a", "signature": "AA=="}], []),
+    ],
+)
+def test_thoughts_sent_back_in_pieces(details: list[JsonObject], expected: list[str]) -> None:
+    """A piece without a format goes on from the thought before it; a format said over and over is one."""
+    pieces = [{"type": "reasoning.text", "index": 0, **detail} for detail in details]
+    turn = contents(HI, {"role": "assistant", "content": "x", "reasoning_details": pieces})[1]
+    assert [part["text"] for part in turn["parts"] if part.get("thought")] == expected
