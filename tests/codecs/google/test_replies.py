@@ -296,7 +296,10 @@ def test_several_candidates_are_several_choices() -> None:
     [
         (b"[1]", "The provider's answer is not JSON."),
         (b"x", "The provider's answer is not JSON."),
-        (b'{"error":{"code":503,"message":"busy","status":"UNAVAILABLE"}}', "busy"),
+        (b'{"error":"busy"}', "busy"),
+        (b'{"error":{"message":"busy","code":"x"}}', "busy"),
+        (b'{"error":{"message":"busy","code":true,"status":"NEW"}}', "busy"),
+        (b'{"error":{"message":"busy","code":200}}', "busy"),
     ],
 )
 def test_what_is_no_answer_is_a_failure(body: bytes, message: str) -> None:
@@ -308,6 +311,41 @@ def test_what_is_no_answer_is_a_failure(body: bytes, message: str) -> None:
     assert [chunk["choices"][0]["delta"] for chunk in chunks] == [{"role": "assistant", "content": "a"}]
     assert batch.failure is not None
     assert (batch.failure.kind, batch.failure.message) == (FailureKind.INVALID_REPLY, message)
+
+
+BAD_KEY = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}
+WAIT = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "7s"}
+LONG = "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576)."
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "status", "wait_s"),
+    [
+        ({"status": "RESOURCE_EXHAUSTED", "code": 429, "details": [WAIT]}, FailureKind.RATE_LIMITED, 429, 7),
+        ({"status": "RESOURCE_EXHAUSTED"}, FailureKind.RATE_LIMITED, 429, None),
+        ({"status": "INVALID_ARGUMENT", "message": LONG}, FailureKind.CONTEXT_LENGTH, 400, None),
+        ({"status": "INVALID_ARGUMENT", "message": "x"}, FailureKind.BAD_REQUEST, 400, None),
+        ({"status": "INVALID_ARGUMENT", "details": [BAD_KEY]}, FailureKind.CREDENTIALS, 400, None),
+        ({"status": "PERMISSION_DENIED", "code": 403}, FailureKind.CREDENTIALS, 403, None),
+        ({"status": "UNAVAILABLE", "code": 503}, FailureKind.SERVER_ERROR, 503, None),
+        ({"status": "DEADLINE_EXCEEDED"}, FailureKind.TIMEOUT, 504, None),
+        ({"status": "NEW", "code": 429}, FailureKind.RATE_LIMITED, 429, None),
+        ({"code": 404}, FailureKind.NOT_FOUND, 404, None),
+    ],
+)
+def test_an_error_in_place_of_an_answer_is_what_its_status_says(
+    error: JsonObject, kind: FailureKind, status: int, wait_s: float | None
+) -> None:
+    """In a whole reply, as a stream's first event and after words, which alone may have cost something."""
+    body = orjson.dumps({"error": error})
+    with pytest.raises(UpstreamError) as failed:
+        CODEC.read_reply(body, READING)
+    begun: JsonObject = {"candidates": [candidate({"text": "a"}, finish=None)]}
+    first, later = stream(body)[1].failure, stream(begun, body)[1].failure
+    for failure, may_have_cost in ((failed.value.failure, False), (first, False), (later, True)):
+        assert failure is not None
+        assert (failure.kind, failure.status, failure.retry_after_s) == (kind, status, wait_s)
+        assert failure.may_have_cost is may_have_cost
 
 
 def test_a_stream_in_openai_s_shape() -> None:
