@@ -8,12 +8,11 @@ from typing import Any
 from proxy.codecs.wire import JsonObject
 
 
-def accumulate(chunks: Iterable[JsonObject]) -> JsonObject:
-    """Give the message that a client keeps of a stream's chunks."""
+def accumulate(deltas: Iterable[JsonObject]) -> JsonObject:
+    """Give the message that a client keeps of the deltas of one answer."""
     message: JsonObject = {}
-    for chunk in chunks:
-        for choice in chunk["choices"]:
-            _add(message, choice["delta"])
+    for delta in deltas:
+        _add(message, delta)
     return message
 
 
@@ -37,4 +36,4 @@ def _add_items(kept: list[Any], items: list[JsonObject]) -> None:
         if item["index"] < len(kept):
             _add(kept[item["index"]], item)
         else:
-            kept.insert(item["index"], {**item})
+            kept.append({**item})

@@ -16,6 +16,7 @@ from proxy.codecs.intake import Batch
 from proxy.codecs.wire import JsonObject
 from proxy.errors import FailureKind
 from proxy.usage import Usage
+from tests.codecs.accumulation import accumulate
 from tests.codecs.anthropic.asking import USER, turns
 from tests.codecs.anthropic.reading import CODEC, Told, add_up, reading, take_in
 from tests.faults.framing import split_at, split_everywhere, torn
@@ -169,6 +170,16 @@ def test_a_recorded_stream_says_what_it_said(recording: Recording) -> None:
     heads = {(frame.chunk["id"], frame.chunk["model"]) for frame in batch.frames if frame.chunk}
     assert heads == {(plain.id, plain.model)}
     assert all(frame.raw == b"data: " + orjson.dumps(frame.chunk) + b"\n\n" for frame in batch.frames if frame.chunk)
+
+
+@pytest.mark.parametrize("recording", STREAMS, ids=lambda recording: recording.id)
+def test_recorded_thinking_put_together_by_openai_s_sdk_goes_back(recording: Recording) -> None:
+    """The blocks come out as Anthropic wrote them."""
+    batch, _ = read_stream(recording, [recording.body])
+    deltas = [choice["delta"] for frame in batch.frames if frame.chunk for choice in frame.chunk["choices"]]
+    thinking = [{"reasoning_details": delta["reasoning_details"]} for delta in deltas if "reasoning_details" in delta]
+    back = {"role": "assistant", "content": "A", **accumulate(thinking)}
+    assert turns(USER, back, USER)[1][1][:-1] == read_plainly(recording).thoughts()
 
 
 @pytest.mark.parametrize("recording", STREAMS, ids=lambda recording: recording.id)

@@ -434,7 +434,7 @@ def test_an_answer_that_openai_s_sdk_put_together_goes_back_unharmed() -> None:
     sealed = block(1, type="redacted_thinking", data="eA==")
     events = [*thoughts("H", "m", ".", signature="c2ln"), *sealed, *thoughts(" \n", "B", index=2, signature="dA==")]
     _, batch = streamed(begin(), *events, *use('{"a":', "1}", index=3), stop("tool_use"), END)
-    message = accumulate(frame.chunk for frame in batch.frames if frame.chunk)
+    message = accumulate(choice["delta"] for frame in batch.frames if frame.chunk for choice in frame.chunk["choices"])
     assert [detail["format"] for detail in message["reasoning_details"]] == [FORMAT] * 3
     sent = turns({"role": "user", "content": "Hi"}, message, answered("toolu_1"))[1][1]
     assert sent == [

@@ -15,6 +15,7 @@ from proxy.codecs.intake import Batch, Intake
 from proxy.codecs.wire import Call, JsonObject, Reading
 from proxy.errors import FailureKind
 from proxy.usage import Usage
+from tests.codecs.accumulation import accumulate
 from tests.faults.framing import split_at, split_everywhere, torn
 from tests.faults.replay import Recording, recordings
 
@@ -200,22 +201,26 @@ def test_a_recorded_refusal_is_a_failure(recording: Recording) -> None:
     assert failure.message == error["message"]
 
 
+def sent_back(message: JsonObject) -> list[JsonObject]:
+    """Give the parts that an answer becomes in the next request."""
+    body = {"messages": [{"role": "user", "content": "Hi"}, message]}
+    contents = orjson.loads(CODEC.encode(body, model="m", output_tokens_max=None).body)["contents"]
+    return contents[1]["parts"] if len(contents) > 1 else []
+
+
 @pytest.mark.parametrize("recording", [*REPLIES, *STREAMS], ids=lambda recording: recording.id)
 def test_a_recorded_answer_sent_back_is_what_gemini_said(recording: Recording) -> None:
     """The client returns the message unmodified: upstream gets the same signatures at the same calls and steps."""
     if recording.is_stream:
-        message: JsonObject = {"role": "assistant", "content": ""}
-        for chunk in take_in([recording.body])[2]:
-            for choice in chunk["choices"]:
-                delta = choice["delta"]
-                message["content"] += delta.get("content", "")
-                for name in ("tool_calls", "reasoning_details"):
-                    message.setdefault(name, []).extend(delta.get(name, []))
+        deltas = [choice["delta"] for chunk in take_in([recording.body])[2] for choice in chunk["choices"]]
+        kept = ("role", "content", "tool_calls", "reasoning_details")
+        pieces = [{name: delta[name] for name in kept if name in delta} for delta in deltas]
+        message = accumulate(pieces)
+        unjoined = [detail for piece in pieces for detail in piece.get("reasoning_details", [])]
+        assert sent_back({**message, "reasoning_details": unjoined}) == sent_back(message)
     else:
         message = CODEC.read_reply(recording.body, READING)["choices"][0]["message"]
-    body = {"messages": [{"role": "user", "content": "Hi"}, message]}
-    contents = orjson.loads(CODEC.encode(body, model="m", output_tokens_max=None).body)["contents"]
-    sent = contents[1]["parts"] if len(contents) > 1 else []
+    sent = sent_back(message)
     plain = read_plainly(recording)
     signed = [part["thoughtSignature"] for part in sent if "thoughtSignature" in part]
     skipped = ["c2tpcF90aG91Z2h0X3NpZ25hdHVyZV92YWxpZGF0b3I="] if plain.calls and not plain.signatures else []

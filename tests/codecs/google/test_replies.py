@@ -448,7 +448,7 @@ def test_an_answer_that_openai_s_sdk_put_together_goes_back_unharmed() -> None:
         {"candidates": [candidate(spoken, finish=None)]},
         {"candidates": [candidate(spoken)]},
     )
-    message = accumulate(chunks)
+    message = accumulate(choice["delta"] for chunk in chunks for choice in chunk["choices"])
     assert [detail["format"] for detail in message["reasoning_details"]] == ["google-gemini-v1"] * 3
     assert message["audio"] == {
         "id": chunks[5]["choices"][0]["delta"]["audio"]["id"],
