@@ -19,7 +19,7 @@ OUTPUT_TOKENS_FLOOR = 64
 """Less output than this is no useful answer: the target is refused rather than clamped."""
 IMAGE = "image"
 PAINTERS = (Dialect.OPENROUTER, Dialect.GOOGLE)
-"""Whose chat models paint (openrouter.md 1.1 and 8.2)."""
+"""Whose chat models paint (openrouter.md 1.1 and 8.5)."""
 OUTPUT_TOKENS_UNKNOWN = 4_096
 """The cap where neither the client nor the catalogue names one: every model in use can write this much."""
 
