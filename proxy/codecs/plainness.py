@@ -43,20 +43,31 @@ def check_effort(body: JsonObject) -> str | None:
 
 
 def say_effort(body: JsonObject, written: JsonObject, abilities: Abilities) -> tuple[str, ...]:
-    """Say OpenRouter's `reasoning` as `reasoning_effort` where the model is known to take one; names what is lost."""
-    wish = body.get("reasoning")
-    if not isinstance(wish, dict):
+    """Say how hard to think as an effort the model is known to take, the nearest to the one asked for; names losses.
+
+    Of a model whose efforts are not known, `reasoning_effort` goes as it came, and OpenRouter's `reasoning` is lost.
+    """
+    wish, said = body.get("reasoning"), body.get("reasoning_effort")
+    if said is None and not isinstance(wish, dict):
         return ()
     effort = check_effort(body)
-    if effort is None or body.get("reasoning_effort") is not None:
-        return ("reasoning",) if wish.get("max_tokens") is not None else ()
-    if effort == "none" and effort not in abilities.efforts:
-        return ("reasoning",) if abilities.efforts else ()  # one that is not known to think does not
+    budget = ("reasoning",) if isinstance(wish, dict) and wish.get("max_tokens") is not None else ()
+    if said is not None:
+        return (*_say(said, "reasoning_effort", written, abilities), *budget)
+    if effort is None:
+        return budget
     if not abilities.efforts:
-        return ("reasoning",)
+        return ("reasoning",) if effort != "none" else ()  # one that is not known to think does not
+    return _say(effort, "reasoning", written, abilities)
+
+
+def _say(effort: Any, name: str, written: JsonObject, abilities: Abilities) -> tuple[str, ...]:
+    """Write the nearest effort known; a wish not to think that cannot be kept becomes the least, and is named."""
+    if not abilities.efforts or effort not in EFFORTS:
+        return ()
     rank = EFFORTS.index(effort)
     written["reasoning_effort"] = min(abilities.efforts, key=lambda known: abs(EFFORTS.index(known) - rank))
-    return ()
+    return (name,) if effort == "none" and effort not in abilities.efforts else ()
 
 
 def _is_special(message: Any) -> bool:

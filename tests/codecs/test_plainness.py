@@ -116,6 +116,7 @@ def say(body: JsonObject, abilities: Abilities = GPT) -> tuple[str | None, tuple
 def test_an_effort_is_said_as_the_nearest_one_known(effort: str, abilities: Abilities, said: str) -> None:
     """A backup that reasons a little less is a backup."""
     assert say({"reasoning": {"effort": effort}}, abilities) == (said, ())
+    assert say({"reasoning_effort": effort}, abilities) == (said, ())
 
 
 @given(st.sampled_from(EFFORTS[1:]), st.lists(st.sampled_from(EFFORTS), min_size=1, unique=True))
@@ -142,7 +143,10 @@ def test_no_effort_known_is_nearer(effort: str, known: list[str]) -> None:
         ({"reasoning": {"max_tokens": 2_000}}, UNKNOWN_ABILITIES, None, ("reasoning",)),
         ({"reasoning_effort": "high"}, UNKNOWN_ABILITIES, "high", ()),
         ({"reasoning_effort": "high", "reasoning": {"effort": "high"}}, UNKNOWN_ABILITIES, "high", ()),
-        ({"reasoning_effort": "max", "reasoning": {"exclude": True}}, GROK, "max", ()),
+        ({"reasoning_effort": "max", "reasoning": {"exclude": True}}, GROK, "high", ()),
+        ({"reasoning_effort": "turbo"}, GPT, "turbo", ()),
+        ({"reasoning_effort": "none"}, UNKNOWN_ABILITIES, "none", ()),
+        ({"reasoning_effort": "none", "reasoning": {"max_tokens": 9}}, GROK, "low", ("reasoning_effort", "reasoning")),
         ({"reasoning_effort": "low", "reasoning": {"max_tokens": 9}}, GPT, "low", ("reasoning",)),
     ],
 )
@@ -192,8 +196,10 @@ def test_a_wish_that_makes_no_sense_is_refused(body: JsonObject, told: str) -> N
 
 
 def test_reasoning_switched_off_is_said() -> None:
-    """As no effort where the model knows that; lost, and named, where it is known to think; done where it is not."""
+    """As no effort where the model knows that; as the least, and named, where it always thinks; done where it is not."""
     for wish in ({"enabled": False}, {"effort": "none"}):
         assert say({"reasoning": wish}) == ("none", ())
-        assert say({"reasoning": wish}, GROK) == (None, ("reasoning",))
+        assert say({"reasoning": wish}, GROK) == ("low", ("reasoning",))
         assert say({"reasoning": wish}, UNKNOWN_ABILITIES) == (None, ())
+    assert say({"reasoning_effort": "none"}) == ("none", ())
+    assert say({"reasoning_effort": "none"}, GROK) == ("low", ("reasoning_effort",))
