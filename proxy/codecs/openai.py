@@ -15,7 +15,7 @@ import orjson
 
 from proxy.codecs import failures
 from proxy.codecs.objects import parse_event, parse_object
-from proxy.codecs.plainness import plain_messages, say_effort
+from proxy.codecs.plainness import plain_messages, plain_tools, say_effort
 from proxy.codecs.wire import UNKNOWN_ABILITIES, Abilities, Call, Frame, JsonObject, Reading
 from proxy.errors import Failure, FailureKind, UpstreamError
 from proxy.money import NANO_PER_USD, to_nano_usd
@@ -74,6 +74,8 @@ class OpenAICodec:
         dropped: tuple[str, ...] = ()
         if not self._is_openrouter:
             written["messages"] = plain_messages(body["messages"])
+            if "tools" in written:
+                written["tools"] = plain_tools(written["tools"])
             dropped = say_effort(body, written, abilities)
         if not self._asks_usage:
             written.pop("stream_options", None)

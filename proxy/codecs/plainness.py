@@ -10,9 +10,14 @@ from typing import Any
 from proxy.codecs.wire import Abilities, JsonObject
 from proxy.errors import ClientError
 
-_OF_MESSAGES = frozenset({"reasoning_details", "reasoning", "annotations", "images"})
+_OF_MESSAGES = frozenset(
+    {"reasoning_details", "reasoning", "annotations", "images", "cache_control", "is_error", "extra_content"}
+)
 """Members of answers that come back in the next turn; `reasoning_content` stays, as DeepSeek asks for it."""
-_OF_PARTS = frozenset({"cache_control", "prompt_cache_breakpoint"})
+_OF_PARTS = frozenset({"cache_control", "prompt_cache_breakpoint", "extra_content"})
+_OF_CALLS = frozenset({"cache_control", "extra_content"})
+"""Gemini's signatures come with its tool calls, and go back with them."""
+_OF_TOOLS = frozenset({"cache_control"})
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 """From least to most (openrouter.md 1.4)."""
 
@@ -22,6 +27,13 @@ def plain_messages(messages: list[Any]) -> list[Any]:
     if not any(map(_is_special, messages)):
         return messages
     return [_plain(message) if _is_special(message) else message for message in messages]
+
+
+def plain_tools(tools: Any) -> Any:
+    """Give tools without marks for a cache, on them or on their functions; the very list when there are none."""
+    if tools.__class__ is not list or not any(map(_is_marked, tools)):
+        return tools
+    return [_unmarked(tool) if _is_marked(tool) else tool for tool in tools]
 
 
 def check_effort(body: JsonObject) -> str | None:
@@ -71,21 +83,38 @@ def _say(effort: Any, name: str, written: JsonObject, abilities: Abilities) -> t
 
 
 def _is_special(message: Any) -> bool:
-    if not _OF_MESSAGES.isdisjoint(message):
-        return True
-    content = message.get("content")
-    return content.__class__ is list and any(
-        isinstance(part, dict) and not _OF_PARTS.isdisjoint(part) for part in content
+    return (
+        not _OF_MESSAGES.isdisjoint(message)
+        or _holds(message.get("content"), _OF_PARTS)
+        or _holds(message.get("tool_calls"), _OF_CALLS)
     )
 
 
+def _holds(entries: Any, names: frozenset[str]) -> bool:
+    return entries.__class__ is list and any(isinstance(one, dict) and not names.isdisjoint(one) for one in entries)
+
+
 def _plain(message: JsonObject) -> JsonObject:
-    kept = {name: value for name, value in message.items() if name not in _OF_MESSAGES}
-    content = kept.get("content")
-    if isinstance(content, list):
-        kept["content"] = [_plain_part(part) if isinstance(part, dict) else part for part in content]
+    kept = _without(message, _OF_MESSAGES)
+    for name, own in (("content", _OF_PARTS), ("tool_calls", _OF_CALLS)):
+        if isinstance(entries := kept.get(name), list):
+            kept[name] = [_without(one, own) if isinstance(one, dict) else one for one in entries]
     return kept
 
 
-def _plain_part(part: JsonObject) -> JsonObject:
-    return {name: value for name, value in part.items() if name not in _OF_PARTS}
+def _is_marked(tool: Any) -> bool:
+    if tool.__class__ is not dict:
+        return False
+    function = tool.get("function")
+    return not _OF_TOOLS.isdisjoint(tool) or (function.__class__ is dict and not _OF_TOOLS.isdisjoint(function))
+
+
+def _unmarked(tool: JsonObject) -> JsonObject:
+    kept = _without(tool, _OF_TOOLS)
+    if isinstance(function := kept.get("function"), dict):
+        kept["function"] = _without(function, _OF_TOOLS)
+    return kept
+
+
+def _without(members: JsonObject, names: frozenset[str]) -> JsonObject:
+    return {name: value for name, value in members.items() if name not in names}

@@ -116,7 +116,7 @@ def test_an_hour_long_cache_write_at_openrouter_has_its_price(shipped: Catalogue
             "gpt-4o",
             {"unsupported": frozenset({"reasoning_effort"}), "renamed": None, "input": ("text", "image", "pdf")},
         ),
-        ("openai", "gpt-5-chat-latest", {"unsupported": frozenset({"reasoning_effort"})}),
+        ("openai", "gpt-5-chat-latest", {"unsupported": None}),
         ("openai", "o3-mini", {"renamed": {"max_tokens": "max_completion_tokens"}, "input": ("text",)}),
         ("azure", "o3-mini", {"renamed": {"max_tokens": "max_completion_tokens"}}),
         ("deepseek", "deepseek-reasoner", {"unsupported": {"logprobs", "top_logprobs"}}),

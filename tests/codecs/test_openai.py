@@ -70,11 +70,14 @@ def test_openrouters_ways_of_talking_go_only_to_openrouter() -> None:
             {"role": "user", "content": [{"type": "text", "text": "Hi", "cache_control": {"type": "ephemeral"}}]},
             {"role": "assistant", "content": "Hello", "reasoning": "so", "reasoning_content": "so"},
         ],
+        "tools": [{"type": "function", "function": {"name": "f"}, "cache_control": {"type": "ephemeral"}}],
         "reasoning": {"effort": "high"},
     }
     before = orjson.dumps(body)
     assert written(OpenAICodec(is_openrouter=True), body) == {**body, "model": "m"}
-    assert written(OpenAICodec(is_openrouter=False), body)["messages"] == [
+    plain = written(OpenAICodec(is_openrouter=False), body)
+    assert plain["tools"] == [{"type": "function", "function": {"name": "f"}}]
+    assert plain["messages"] == [
         {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
         {"role": "assistant", "content": "Hello", "reasoning_content": "so"},
     ]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.codecs.plainness import EFFORTS, check_effort, plain_messages, say_effort
+from proxy.codecs.plainness import EFFORTS, check_effort, plain_messages, plain_tools, say_effort
 from proxy.codecs.wire import UNKNOWN_ABILITIES, Abilities, JsonObject
 from proxy.errors import ClientError
 
@@ -27,6 +27,8 @@ MARK = {"type": "ephemeral"}
         [{"role": "assistant", "content": None, "tool_calls": [{"id": "c", "reasoning": "x"}]}],
         [{"role": "assistant", "content": "Hi", "reasoning_content": "so", "refusal": None, "audio": {"id": "a"}}],
         [{"role": "user", "content": {"cache_control": MARK}}],
+        [{"role": "assistant", "content": None, "tool_calls": ["odd", None]}],
+        [{"role": "assistant", "content": None, "tool_calls": {"extra_content": {}}}],
     ],
 )
 def test_plain_messages_are_the_very_same(messages: list[Any]) -> None:
@@ -54,6 +56,18 @@ def test_plain_messages_are_the_very_same(messages: list[Any]) -> None:
         (
             {"role": "assistant", "content": [{"type": "text", "text": "a"}, 3], "reasoning": "so"},
             {"role": "assistant", "content": [{"type": "text", "text": "a"}, 3]},
+        ),
+        (
+            {"role": "tool", "tool_call_id": "c", "content": "", "is_error": True, "cache_control": MARK},
+            {"role": "tool", "tool_call_id": "c", "content": ""},
+        ),
+        (
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": ["odd", {"id": "c", "function": {}, "extra_content": {"google": {}}}, {"id": "d"}],
+            },
+            {"role": "assistant", "content": None, "tool_calls": ["odd", {"id": "c", "function": {}}, {"id": "d"}]},
         ),
     ],
 )
@@ -84,6 +98,36 @@ def test_nothing_of_openrouters_is_left_and_nothing_else_is_lost(messages: list[
         for part in plain.get("content") if isinstance(plain.get("content"), list) else ():
             assert not isinstance(part, dict) or part.keys() <= {"type", "text"}
     assert plain_messages(made) is made
+
+
+# ---------------------------------------------------------------- tools
+
+
+@pytest.mark.parametrize("tools", [None, "odd", [], ["odd", None], [{"function": {"name": "f"}}], [{"function": "f"}]])
+def test_plain_tools_are_the_very_same(tools: Any) -> None:
+    """What makes no sense goes on to be refused."""
+    assert plain_tools(tools) is tools
+
+
+def test_marks_for_a_cache_are_taken_off_tools() -> None:
+    """On the tool and on its function; a parameter of that name is the client's own."""
+    other = {"type": "function", "function": {"name": "g", "parameters": {"properties": {"cache_control": {}}}}}
+    tools = [
+        other,
+        {"type": "function", "function": {"name": "f", "cache_control": MARK}},
+        {"type": "function", "function": {"name": "h"}, "cache_control": MARK},
+        {"type": "x", "function": None, "cache_control": MARK},
+    ]
+    before = copy.deepcopy(tools)
+    made = plain_tools(tools)
+    assert made == [
+        other,
+        {"type": "function", "function": {"name": "f"}},
+        {"type": "function", "function": {"name": "h"}},
+        {"type": "x", "function": None},
+    ]
+    assert made[0] is other
+    assert tools == before
 
 
 # ---------------------------------------------------------------- efforts
