@@ -5,6 +5,8 @@ OpenAI answers 400 to members it does not know, so a request made for OpenRouter
 
 from __future__ import annotations
 
+import re
+from hashlib import blake2b
 from typing import Any
 
 from proxy.codecs.wire import Abilities, JsonObject
@@ -18,6 +20,8 @@ _OF_PARTS = frozenset({"cache_control", "prompt_cache_breakpoint", "extra_conten
 _OF_CALLS = frozenset({"cache_control", "extra_content"})
 """Gemini's signatures come with its tool calls, and go back with them."""
 _OF_TOOLS = frozenset({"cache_control"})
+_ALPHANUMERIC = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_FITTING = re.compile(r"[0-9A-Za-z]*")
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 """From least to most (openrouter.md 1.4)."""
 
@@ -34,6 +38,14 @@ def plain_tools(tools: Any) -> Any:
     if tools.__class__ is not list or not any(map(_is_marked, tools)):
         return tools
     return [_unmarked(tool) if _is_marked(tool) else tool for tool in tools]
+
+
+def fit_call_ids(messages: list[Any], chars: int) -> list[Any]:
+    """Give messages whose ids of tool calls are `chars` letters and digits, as Mistral wants them (openrouter.md 8.1).
+
+    An id that fits stays; any other becomes the same one wherever it stands, so answers still find their calls.
+    """
+    return [_with_fitting_ids(message, chars) for message in messages]
 
 
 def check_effort(body: JsonObject) -> str | None:
@@ -100,6 +112,22 @@ def _plain(message: JsonObject) -> JsonObject:
         if isinstance(entries := kept.get(name), list):
             kept[name] = [_without(one, own) if isinstance(one, dict) else one for one in entries]
     return kept
+
+
+def _with_fitting_ids(message: JsonObject, chars: int) -> JsonObject:
+    calls, answered = message.get("tool_calls"), message.get("tool_call_id")
+    if isinstance(calls, list):
+        fitted = [{**call, "id": _fit(call.get("id"), chars)} if isinstance(call, dict) else call for call in calls]
+        message = {**message, "tool_calls": fitted}
+    return message if answered is None else {**message, "tool_call_id": _fit(answered, chars)}
+
+
+def _fit(call_id: Any, chars: int) -> Any:
+    if not isinstance(call_id, str) or (len(call_id) == chars and _FITTING.fullmatch(call_id)):
+        return call_id
+    number = int.from_bytes(blake2b(call_id.encode(errors="surrogatepass")).digest(), "big")
+    base = len(_ALPHANUMERIC)
+    return "".join(_ALPHANUMERIC[number // base**place % base] for place in range(chars))
 
 
 def _is_marked(tool: Any) -> bool:

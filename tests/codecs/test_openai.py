@@ -84,6 +84,14 @@ def test_openrouters_ways_of_talking_go_only_to_openrouter() -> None:
     assert orjson.dumps(body) == before
 
 
+def test_ids_of_tool_calls_are_made_to_fit() -> None:
+    """Where a provider has one length for them (Mistral)."""
+    body: JsonObject = {**BODY, "messages": [{"role": "tool", "tool_call_id": "call_1", "content": "4"}]}
+    assert written(OpenAICodec(is_openrouter=False), body)["messages"] == body["messages"]
+    fitted = written(OpenAICodec(is_openrouter=False, call_id_chars=9), body)["messages"]
+    assert len(fitted[0]["tool_call_id"]) == 9
+
+
 @pytest.mark.parametrize(
     ("is_openrouter", "abilities", "effort", "dropped"),
     [

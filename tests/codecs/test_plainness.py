@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.codecs.plainness import EFFORTS, check_effort, plain_messages, plain_tools, say_effort
+from proxy.codecs.plainness import EFFORTS, check_effort, fit_call_ids, plain_messages, plain_tools, say_effort
 from proxy.codecs.wire import UNKNOWN_ABILITIES, Abilities, JsonObject
 from proxy.errors import ClientError
 
@@ -130,6 +131,54 @@ def test_marks_for_a_cache_are_taken_off_tools() -> None:
     assert tools == before
 
 
+# ---------------------------------------------------------------- ids of tool calls
+
+
+def call_and_answer(call_id: object) -> list[Any]:
+    """An assistant's call and the tool's answer to it."""
+    return [
+        {"role": "assistant", "content": None, "tool_calls": [{"id": call_id, "type": "function"}]},
+        {"role": "tool", "tool_call_id": call_id, "content": "4"},
+    ]
+
+
+def ids_in(messages: list[Any]) -> list[Any]:
+    """Give the id of the call and the one that is answered."""
+    return [messages[0]["tool_calls"][0]["id"], messages[1]["tool_call_id"]]
+
+
+@given(st.text(max_size=40) | st.from_regex(r"(call_|toolu_)[0-9A-Za-z]{24}", fullmatch=True))
+def test_an_answer_still_finds_its_call(call_id: str) -> None:
+    """Under an id of exactly that many letters and digits, the same each time."""
+    messages = call_and_answer(call_id)
+    before = copy.deepcopy(messages)
+    made = fit_call_ids(messages, 9)
+    call, answered = ids_in(made)
+    assert call == answered
+    assert re.fullmatch(r"[a-zA-Z0-9]{9}", call)
+    assert fit_call_ids(made, 9) == made
+    assert messages == before
+
+
+@given(st.lists(st.text(max_size=12), min_size=2, max_size=2, unique=True))
+def test_two_calls_stay_two(ids: list[str]) -> None:
+    """Even when the ids differ in their last character only."""
+    first, second = (ids_in(fit_call_ids(call_and_answer(call_id), 9))[0] for call_id in ids)
+    assert first != second
+
+
+@pytest.mark.parametrize("call_id", ["D681PevKs", None, 3])
+def test_an_id_that_fits_or_is_none_stays(call_id: object) -> None:
+    """What makes no sense goes on to be refused."""
+    assert ids_in(fit_call_ids(call_and_answer(call_id), 9)) == [call_id, call_id]
+
+
+def test_what_holds_no_ids_stays() -> None:
+    """Other messages, and calls that are none."""
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "tool_calls": ["odd"]}, {"tool_calls": None}]
+    assert fit_call_ids(messages, 9) == messages
+
+
 # ---------------------------------------------------------------- efforts
 
 
@@ -240,7 +289,7 @@ def test_a_wish_that_makes_no_sense_is_refused(body: JsonObject, told: str) -> N
 
 
 def test_reasoning_switched_off_is_said() -> None:
-    """As no effort where the model knows that; as the least, and named, where it always thinks; done where it is not."""
+    """As no effort where the model knows that; as the least, and named, where it always thinks."""
     for wish in ({"enabled": False}, {"effort": "none"}):
         assert say({"reasoning": wish}) == ("none", ())
         assert say({"reasoning": wish}, GROK) == ("low", ("reasoning",))

@@ -62,11 +62,21 @@ def test_flags_are_data_of_the_known_providers(tmp_path: Path) -> None:
     openai = table.providers["openai"].flags
     assert {"top_k", "min_p", "repetition_penalty"} <= openai.unsupported
     assert openai == ProviderFlags(max_tokens_field="max_completion_tokens", unsupported=openai.unsupported)
-    assert table.providers["xai"].flags == ProviderFlags()
+    assert table.providers["xai"].flags == ProviderFlags(unsupported=openai.unsupported)
     mistral, groq = table.providers["mistral"].flags, table.providers["groq"].flags
     assert (mistral.stream_usage, mistral.renamed["seed"]) == (False, "random_seed")
-    assert groq.unsupported == {"logit_bias", "logprobs", "n", "top_logprobs"}
+    assert (mistral.call_id_chars, groq.call_id_chars) == (9, None)
+    assert groq.unsupported == {"logit_bias", "logprobs", "n", "top_logprobs"} | openai.unsupported
     assert table.providers["own"].flags == ProviderFlags()
+
+
+@pytest.mark.parametrize(
+    "name", ["openai", "groq", "deepseek", "xai", "mistral", "together", "fireworks", "cohere", "perplexity", "azure"]
+)
+def test_what_is_openrouters_alone_goes_to_no_other_provider(name: str, tmp_path: Path) -> None:
+    """Strict ones answer 400 or 422 to it."""
+    flags = load(tmp_path, CHAT).providers[name].flags
+    assert {"top_a", "cache_control", "image_config", "prompt_cache_options"} <= flags.unsupported
 
 
 def test_an_entry_overrides_what_is_known_member_by_member(tmp_path: Path) -> None:
