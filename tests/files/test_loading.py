@@ -231,6 +231,25 @@ def test_notes_say_what_is_skipped_and_what_is_silent(tmp_path: Path) -> None:
     assert load(tmp_path, "models: {ok: simulated/y}").notes == ()
 
 
+def test_notes_say_what_is_written_to_no_effect(tmp_path: Path) -> None:
+    """A backup of what is no target of OpenRouter's, and what stands behind an answer that always comes."""
+    text = """
+defaults: {direct_backup: true}
+models:
+  silent: simulated/x
+  idle: {targets: [simulated/x], direct_backup: true}
+  none: {targets: [simulated/x], direct_backup: false}
+  useful: {targets: [simulated/x, openrouter/openai/gpt-4o], direct_backup: true}
+  hidden: [simulated/x, {static: {content: Later.}}, simulated/y, simulated/z]
+  last: [simulated/x, {static: {content: Later.}}]
+  larger: {targets: [{static: {content: Later.}}, simulated/y], prefer: larger_context}
+"""
+    assert load(tmp_path, text, {"OPENROUTER_API_KEY": "k", "OPENAI_API_KEY": "k"}).notes == (
+        "direct_backup does nothing for idle: only targets at OpenRouter get one",
+        "never reached in hidden: simulated/y, simulated/z; a fixed answer (static) stands before, put that last",
+    )
+
+
 def test_the_id_tells_files_and_variables_apart(tmp_path: Path) -> None:
     """It changes with the text and with which variables are set, not with their values."""
     first, other_text = load(tmp_path, CHAT).id, load(tmp_path, CHAT + "# more\n").id
