@@ -95,15 +95,16 @@ def _say(effort: Any, name: str, written: JsonObject, abilities: Abilities) -> t
 
 
 def _is_special(message: Any) -> bool:
-    return (
-        not _OF_MESSAGES.isdisjoint(message)
-        or _holds(message.get("content"), _OF_PARTS)
-        or _holds(message.get("tool_calls"), _OF_CALLS)
+    if not _OF_MESSAGES.isdisjoint(message):
+        return True
+    content, calls = message.get("content"), message.get("tool_calls")
+    return (content.__class__ is list and _any_holds(content, _OF_PARTS)) or (
+        calls.__class__ is list and _any_holds(calls, _OF_CALLS)
     )
 
 
-def _holds(entries: Any, names: frozenset[str]) -> bool:
-    return entries.__class__ is list and any(isinstance(one, dict) and not names.isdisjoint(one) for one in entries)
+def _any_holds(entries: list[Any], names: frozenset[str]) -> bool:
+    return any(isinstance(one, dict) and not names.isdisjoint(one) for one in entries)
 
 
 def _plain(message: JsonObject) -> JsonObject:
