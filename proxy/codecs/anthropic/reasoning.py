@@ -2,6 +2,9 @@
 
 A block's text and signature belong together byte for byte: Anthropic refuses a tool loop whose thinking has changed. A
 client gets a streamed block in pieces, and may send them back as it got them or put together; both give the block.
+
+OpenAI's SDK puts pieces together by joining every text but `type` (openai 2.x, `lib/streaming/_deltas.py`), so only
+the first piece of a block names the format, and a format said several times over is read as said once.
 """
 
 from __future__ import annotations
@@ -13,8 +16,13 @@ FORMAT = "anthropic-claude-v1"
 
 
 def detail_of_text(number: int, **pieces: str) -> JsonObject:
-    """Write thinking, or a piece of it: `text`, `signature` or both."""
-    return {"type": "reasoning.text", **pieces, "format": FORMAT, "index": number}
+    """Write thinking, or the first piece of it: `text`, `signature` or both."""
+    return {**more_of_text(number, **pieces), "format": FORMAT}
+
+
+def more_of_text(number: int, **pieces: str) -> JsonObject:
+    """Write a piece of thinking that goes on from an earlier one."""
+    return {"type": "reasoning.text", **pieces, "index": number}
 
 
 def detail_of_data(number: int, data: str) -> JsonObject:
@@ -28,12 +36,17 @@ def write_thoughts(details: object) -> list[JsonObject]:
     Details of other vendors are left out, and thinking without a signature, which Anthropic would refuse.
     """
     thoughts: list[_Thought] = []
+    is_ours = False
     for detail in objects_of(details):
-        if detail.get("format") != FORMAT:
-            continue
         thought = _Thought(detail)
-        if not (thoughts and thoughts[-1].is_joined_by(thought)):
-            thoughts.append(thought)
+        named = text_of(detail.get("format"))
+        if named:
+            is_ours = not named.replace(FORMAT, "")
+        if not is_ours or (thoughts and thoughts[-1].is_joined_by(thought)):
+            continue
+        # A piece that goes on from nothing is nobody's.
+        is_ours = bool(named)
+        thoughts += [thought] if is_ours else []
     return [block for thought in thoughts if (block := thought.block()) is not None]
 
 

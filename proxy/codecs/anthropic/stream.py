@@ -22,7 +22,7 @@ import orjson
 
 from proxy.codecs.anthropic.counts import Totals
 from proxy.codecs.anthropic.endings import annotate, arguments_of, finish_of, refusal_of, tier_of
-from proxy.codecs.anthropic.reasoning import detail_of_data, detail_of_text
+from proxy.codecs.anthropic.reasoning import detail_of_data, detail_of_text, more_of_text
 from proxy.codecs.anthropic.refusals import failure_inside
 from proxy.codecs.anthropic.values import object_of, objects_of, text_of
 from proxy.codecs.objects import parse_object
@@ -43,7 +43,7 @@ _PING = Frame(b": ping\n\n")
 class _Block:
     """One open block."""
 
-    __slots__ = ("citations", "has_arguments", "kind", "number", "opened", "start")
+    __slots__ = ("citations", "has_arguments", "has_thought", "kind", "number", "opened", "start")
 
     def __init__(self, opened: JsonObject, *, number: int = 0, start: int = 0) -> None:
         self.kind = text_of(opened.get("type"))
@@ -53,6 +53,7 @@ class _Block:
         self.start = start
         """Where its text begins in the content."""
         self.has_arguments = False
+        self.has_thought = False
         self.citations: list[JsonObject] = []
 
 
@@ -251,7 +252,8 @@ class AnthropicStream:
     def _say_thought(self, block: _Block, name: str, piece: str) -> list[Frame]:
         if not piece:
             return []
-        details = [detail_of_text(block.number, **{name: piece})]
+        write = more_of_text if block.has_thought else detail_of_text
+        block.has_thought, details = True, [write(block.number, **{name: piece})]
         return [self._say(**({"reasoning": piece} if name == "text" else {}), reasoning_details=details)]
 
     def _say_arguments(self, block: _Block, piece: str) -> list[Frame]:

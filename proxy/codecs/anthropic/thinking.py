@@ -2,8 +2,8 @@
 
 A request says it in one of two ways, an effort or a number of tokens, and so does a model: newer ones are told an
 effort and decide for themselves (adaptive), older ones are given a budget. With a model nothing is known of, the budget
-is tried: it is what most models that think understand. A budget must leave room for the answer below `max_tokens`,
-which is never raised for it, because it is what the client agreed to pay for.
+is tried: it is what most models that think understand. A budget must leave a share of `max_tokens` for the answer,
+and `max_tokens` is never raised for it, because it is what the client agreed to pay for.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from proxy.codecs.anthropic.values import object_of
+from proxy.codecs.efforts import OFF, SHARES, nearest, room
 from proxy.codecs.wire import Abilities, JsonObject, Thinking
 from proxy.errors import ClientError
 
 BUDGET_TOKENS_MIN = 1_024
 BUDGET_TOKENS_MAX = 128_000
-_PERCENT_OF_OUTPUT = {"max": 95, "xhigh": 95, "high": 80, "medium": 50, "low": 20, "minimal": 10}
-_EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
-_OFF = "none"
+_EFFORTS = ("low", "medium", "high", "xhigh", "max")
+"""What Anthropic has words for; what an adaptive model is taken to know where nothing is known of it."""
 _DEFAULT_EFFORT = "medium"
 """What `reasoning: {"enabled": true}` alone means."""
 
@@ -74,7 +74,7 @@ def read_wish(body: JsonObject) -> Wish:
         raise ClientError("`reasoning.max_tokens` is a whole number of tokens.", param="reasoning.max_tokens")
     effort = effort or short
     if asked.get("enabled") is False or budget_tokens == 0:
-        effort, budget_tokens = _OFF, None
+        effort, budget_tokens = OFF, None
     elif asked.get("enabled") is True and effort is None and budget_tokens is None:
         effort = _DEFAULT_EFFORT
     return Wish(
@@ -87,7 +87,7 @@ def read_wish(body: JsonObject) -> Wish:
 
 
 def take(thinking: JsonObject, abilities: Abilities, *, output_tokens: int) -> Thought:
-    """Take Anthropic's own `thinking` from a client that sent it, with a budget below `max_tokens`."""
+    """Take Anthropic's own `thinking` from a client that sent it; a budget not below `max_tokens` leaves it a share."""
     budget_tokens = thinking.get("budget_tokens")
     # Others send a field of this name too (Z.ai), without a budget.
     is_foreign = thinking.get("type") == "enabled" and type(budget_tokens) is not int
@@ -95,22 +95,24 @@ def take(thinking: JsonObject, abilities: Abilities, *, output_tokens: int) -> T
         return Thought(dropped=("thinking",))
     if type(budget_tokens) is not int or budget_tokens < output_tokens:
         return Thought(thinking)
-    if output_tokens <= BUDGET_TOKENS_MIN:
+    if room(output_tokens) < BUDGET_TOKENS_MIN:
         return Thought(dropped=("thinking",))
-    return Thought({**thinking, "budget_tokens": output_tokens - 1}, dropped=("thinking",))
+    return Thought({**thinking, "budget_tokens": room(output_tokens)}, dropped=("thinking",))
 
 
 def tell(wish: Wish, abilities: Abilities, *, output_tokens: int) -> Thought:
     """Tell a model to think as wished, within `max_tokens` of `output_tokens`."""
     if abilities.thinking is Thinking.ADAPTIVE:
-        return _tell_effort(wish, output_tokens)
+        known = tuple(effort for effort in _EFFORTS if effort in abilities.efforts)
+        return _tell_effort(wish, known or _EFFORTS, output_tokens)
     dropped = ("verbosity",) if wish.verbosity else ()
-    if wish.effort == _OFF or (wish.effort is None and wish.budget_tokens is None):
+    if wish.effort == OFF or (wish.effort is None and wish.budget_tokens is None):
         return Thought(dropped=dropped)
-    asked = wish.budget_tokens
+    asked, most = wish.budget_tokens, room(output_tokens)
     if asked is None:
-        asked = output_tokens * _PERCENT_OF_OUTPUT[wish.effort or _DEFAULT_EFFORT] // 100
-    budget_tokens = min(max(asked, BUDGET_TOKENS_MIN), BUDGET_TOKENS_MAX, output_tokens - 1)
+        asked = output_tokens * SHARES[wish.effort or _DEFAULT_EFFORT] // 100
+        most = room(output_tokens, wish.effort)
+    budget_tokens = min(max(asked, BUDGET_TOKENS_MIN), BUDGET_TOKENS_MAX, most)
     if abilities.thinking is Thinking.NONE or budget_tokens < BUDGET_TOKENS_MIN:
         return Thought(dropped=(*dropped, wish.named))
     if wish.budget_tokens is not None and budget_tokens < wish.budget_tokens:
@@ -119,17 +121,21 @@ def tell(wish: Wish, abilities: Abilities, *, output_tokens: int) -> Thought:
     return Thought(thinking | ({"display": "omitted"} if wish.is_hidden else {}), dropped=dropped)
 
 
-def _tell_effort(wish: Wish, output_tokens: int) -> Thought:
-    """Tell an adaptive model; a budget becomes the effort that would have given it, which is told to the client."""
+def _tell_effort(wish: Wish, efforts: tuple[str, ...], output_tokens: int) -> Thought:
+    """Tell an adaptive model the nearest of its efforts; a budget becomes the effort that would have given it.
+
+    That a budget is not kept is told to the client. Not to think is no effort here but `disabled`.
+    """
     dropped: tuple[str, ...] = ()
-    effort = _EFFORTS.get(wish.effort or "")
-    if wish.budget_tokens is not None and effort is None:
-        effort = _effort_of(wish.budget_tokens, output_tokens)
+    asked = None if wish.effort == OFF else wish.effort
+    if wish.budget_tokens is not None and asked is None:
+        asked = _effort_of(wish.budget_tokens, output_tokens)
         dropped = ("reasoning.max_tokens",)
-    verbosity = _EFFORTS.get(wish.verbosity or "")
+    effort = nearest(asked, efforts) if asked else None
+    verbosity = nearest(wish.verbosity, efforts) if wish.verbosity else None
     if verbosity and effort and verbosity != effort:
         dropped = (*dropped, "verbosity")
-    if wish.effort == _OFF:
+    if wish.effort == OFF:
         return Thought({"type": "disabled"}, verbosity, dropped)
     if effort is None:
         return Thought(None, verbosity, dropped)
@@ -139,7 +145,7 @@ def _tell_effort(wish: Wish, output_tokens: int) -> Thought:
 
 def _effort_of(budget_tokens: int, output_tokens: int) -> str:
     """Give the lowest effort whose share of the output holds a budget; above `high` only some models have a name."""
-    shares = ((effort, _PERCENT_OF_OUTPUT[effort]) for effort in ("low", "medium"))
+    shares = ((effort, SHARES[effort]) for effort in ("low", "medium"))
     return next((effort for effort, percent in shares if budget_tokens * 100 <= output_tokens * percent), "high")
 
 
@@ -147,7 +153,7 @@ def _level(value: object, name: str) -> str | None:
     """Read an effort; a verbosity has the same levels (openrouter.md 1.1) and nothing to turn off."""
     if value is None:
         return None
-    levels = [*_PERCENT_OF_OUTPUT] if name == "verbosity" else [_OFF, *_PERCENT_OF_OUTPUT]
+    levels = [*SHARES] if name == "verbosity" else [OFF, *SHARES]
     if not isinstance(value, str) or value not in levels:
         raise ClientError(f"`{name}` is one of {', '.join(levels)}.", param=name)
     return value

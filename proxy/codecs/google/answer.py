@@ -26,6 +26,7 @@ class Answer:
         self._has_begun = False
         self._has_content = False
         self._call_ids: set[str] = set()
+        self._has_audio = False
         self._pictures = 0
         self._server_steps = 0
         self._details = 0
@@ -98,9 +99,11 @@ class Answer:
         if self._is_thinking and "reasoning_details" in delta:
             detail = delta["reasoning_details"][-1]
             detail["text"] += text
+        elif self._is_thinking:
+            # OpenAI's SDK joins every text of the details of one index but `type`, so the format is not said again.
+            detail = {"type": "reasoning.text", "text": text, "index": self._details - 1}
+            delta["reasoning_details"] = [detail]
         else:
-            if self._is_thinking:
-                self._details -= 1  # it goes on from an earlier chunk's, under that one's index
             detail = self._detail(delta, type="reasoning.text", text=text, id=None)
         if signature:
             detail["signature"] = signature
@@ -136,8 +139,9 @@ class Answer:
         """Take a picture, or speech; anything else there is no place for."""
         kind, content = text_of(data.get("mimeType")), text_of(data.get("data"))
         if kind.startswith("audio/"):
-            audio = delta.setdefault("audio", {"id": f"audio_{self._seed}_{self._index}", "data": "", "transcript": ""})
-            audio["data"] += content
+            named = {} if self._has_audio else {"id": f"audio_{self._seed}_{self._index}", "transcript": ""}
+            self._has_audio = True
+            delta.setdefault("audio", {**named, "data": ""})["data"] += content
         if not kind.startswith("image/"):
             return None
         image = {"type": "image_url", "image_url": {"url": f"data:{kind};base64,{content}"}, "index": self._pictures}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxy.codecs.google.fields import is_whole, list_of, object_of, text_of
+from proxy.codecs.google.fields import is_number, is_whole, list_of, object_of, text_of
 from proxy.codecs.google.parts import refuse
 from proxy.codecs.google.schema import clean_schema
 from proxy.codecs.wire import Abilities, JsonObject, Thinking
@@ -12,6 +12,7 @@ SEEDS = 1 << 31
 """Gemini's seeds have 31 bits, OpenAI's may be longer: folded, equal seeds stay equal."""
 _SAMPLING = {"temperature": "temperature", "top_p": "topP", "top_k": "topK"}
 _PENALTIES = {"presence_penalty": "presencePenalty", "frequency_penalty": "frequencyPenalty"}
+_LEAST = {"n": 1, "top_logprobs": 0}
 _PICTURE = {"aspect_ratio": "aspectRatio", "image_size": "imageSize"}
 RAW_AUDIO = "pcm16"
 """The one format in which Gemini speaks."""
@@ -32,8 +33,8 @@ def read_limit(body: JsonObject, output_tokens_max: int | None, abilities: Abili
     """Give the most tokens the answer may have, None when nobody sets a limit."""
     name = next((name for name in ("max_completion_tokens", "max_tokens") if body.get(name) is not None), None)
     asked = body[name] if name else None
-    if name and not is_whole(asked):
-        refuse("must be a whole number", name)
+    if name and not (is_whole(asked) and asked >= 1):
+        refuse("must be a whole number of tokens, 1 or more", name)
     limits = [limit for limit in (asked, output_tokens_max) if limit is not None]
     if not limits:
         return None
@@ -42,6 +43,7 @@ def read_limit(body: JsonObject, output_tokens_max: int | None, abilities: Abili
 
 
 def _sampling(body: JsonObject, abilities: Abilities, dropped: list[str]) -> JsonObject:
+    _check_numbers(body)
     asked = {name: written for name, written in _SAMPLING.items() if body.get(name) is not None}
     if not abilities.sampling:
         dropped += asked
@@ -51,10 +53,26 @@ def _sampling(body: JsonObject, abilities: Abilities, dropped: list[str]) -> Jso
     config: JsonObject = {written: body[name] for name, written in asked.items()}
     seed, choices = body.get("seed"), body.get("n")
     if seed is not None:
-        config["seed"] = seed % SEEDS if is_whole(seed) else seed
+        config["seed"] = seed % SEEDS
     if choices is not None and choices != 1:
         config["candidateCount"] = choices
     return config
+
+
+def _check_numbers(body: JsonObject) -> None:
+    """Refuse what is no number, before Google does in words about fields the client never wrote."""
+    given = {name: value for name, value in body.items() if value is not None}
+    for name in _SAMPLING:
+        if name in given and not (is_number(given[name]) and given[name] >= 0):
+            refuse("must be a number, 0 or more", name)
+    for name in _PENALTIES:
+        if name in given and not is_number(given[name]):
+            refuse("must be a number", name)
+    for name, least in _LEAST.items():
+        if name in given and not (is_whole(given[name]) and given[name] >= least):
+            refuse(f"must be a whole number, {least} or more", name)
+    if not is_whole(given.get("seed", 0)):
+        refuse("must be a whole number", "seed")
 
 
 def _stops(stop: object) -> JsonObject:
@@ -69,7 +87,9 @@ def _stops(stop: object) -> JsonObject:
 
 
 def _logprobs(body: JsonObject) -> JsonObject:
-    if body.get("logprobs") is not True:
+    if not isinstance(body.get("logprobs"), bool | None):
+        refuse("must be true or false", "logprobs")
+    if not body.get("logprobs"):
         return {}
     top = body.get("top_logprobs")
     return {"responseLogprobs": True} if top is None else {"responseLogprobs": True, "logprobs": top}
@@ -77,6 +97,8 @@ def _logprobs(body: JsonObject) -> JsonObject:
 
 def _format(body: JsonObject, abilities: Abilities, dropped: list[str]) -> JsonObject:
     """Say which form the answer has."""
+    if not isinstance(body.get("response_format"), dict | None):
+        refuse("must be an object", "response_format")
     wanted = object_of(body.get("response_format"))
     kind = wanted.get("type", "text")
     if kind == "text":
@@ -98,6 +120,8 @@ def _format(body: JsonObject, abilities: Abilities, dropped: list[str]) -> JsonO
 def _modalities(body: JsonObject, dropped: list[str]) -> JsonObject:
     """Ask for pictures or speech; who is to speak writes no text beside it, unlike at OpenAI."""
     config: JsonObject = {}
+    if not isinstance(body.get("modalities"), list | None):
+        refuse("must be a list of texts", "modalities")
     wanted = [text_of(one).upper() for one in list_of(body.get("modalities"))]
     if wanted:
         config["responseModalities"] = ["AUDIO"] if "AUDIO" in wanted else wanted

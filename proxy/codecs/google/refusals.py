@@ -9,7 +9,7 @@ from dataclasses import replace
 import orjson
 
 from proxy.codecs import failures
-from proxy.codecs.google.fields import object_of, objects_of, text_of
+from proxy.codecs.google.fields import is_whole, object_of, objects_of, text_of
 from proxy.codecs.wire import JsonObject
 from proxy.errors import Failure, FailureKind
 
@@ -17,6 +17,21 @@ _TOO_LONG = re.compile(r"token count|tokens? (?:allowed|limit)", re.IGNORECASE)
 _EXCEEDS = re.compile(r"exceed", re.IGNORECASE)
 _KEY = re.compile(r"API key (?:not valid|not found|expired)", re.IGNORECASE)
 _RETRY = "google.rpc.RetryInfo"
+_STATUS_OF_NAME = {
+    "INVALID_ARGUMENT": 400,
+    "FAILED_PRECONDITION": 400,
+    "OUT_OF_RANGE": 400,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+    "RESOURCE_EXHAUSTED": 429,
+    "CANCELLED": 499,
+    "INTERNAL": 500,
+    "UNKNOWN": 500,
+    "UNAVAILABLE": 503,
+    "DEADLINE_EXCEEDED": 504,
+}
+"""HTTP statuses that Google's own names stand for (google.rpc.Code)."""
 
 
 def read_failure(status: int, headers: Mapping[str, str], body: bytes, *, asked: bytes) -> Failure:
@@ -28,6 +43,23 @@ def read_failure(status: int, headers: Mapping[str, str], body: bytes, *, asked:
         wait_s = failures.read_retry_after(_retry_delay(error))
     code = text_of(error.get("status")) or failure.code
     return replace(failure, kind=_kind(failure.kind, error), code=code, retry_after_s=wait_s)
+
+
+def failure_inside(reply: JsonObject, *, has_begun: bool) -> Failure:
+    """Classify an error that came in place of an answer, or of its end, by the status it names.
+
+    `has_begun` says that the answer had begun: its input is billed.
+    """
+    error = object_of(reply.get("error"))
+    code = error.get("code")
+    status = _STATUS_OF_NAME.get(text_of(error.get("status")))
+    if status is None and is_whole(code) and 400 <= code <= 599:
+        status = code
+    if status is None:
+        failure = failures.failure_inside(reply.get("error"))
+    else:
+        failure = read_failure(status, {}, orjson.dumps({"error": error}), asked=b"")
+    return replace(failure, may_have_cost=has_begun)
 
 
 def _kind(kind: FailureKind, error: JsonObject) -> FailureKind:

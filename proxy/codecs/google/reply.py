@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from hashlib import blake2b
 
-from proxy.codecs.failures import failure_inside
 from proxy.codecs.google.answer import Answer
 from proxy.codecs.google.fields import is_whole, object_of, objects_of, text_of
+from proxy.codecs.google.refusals import failure_inside
 from proxy.codecs.google.request import model_of
 from proxy.codecs.google.usage import write_usage
 from proxy.codecs.objects import parse_object
@@ -44,8 +44,8 @@ class Candidates:
         Raises `UpstreamError` for an error in its place. A candidate that was broken off becomes a choice with an
         `error`, which is a failure too, but leaves the usage to be booked.
         """
-        if error := reply.get("error"):
-            raise UpstreamError(failure_inside(error))
+        if reply.get("error"):
+            raise UpstreamError(failure_inside(reply, has_begun=bool(self._head)))
         if not self._head:
             self._begin(reply)
         candidates = objects_of(reply.get("candidates"))

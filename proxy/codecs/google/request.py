@@ -148,5 +148,5 @@ def _generation(
     if limit is not None:
         config["maxOutputTokens"] = limit
     own = object_of(native.get("thinking_config"))
-    thinking = write_thinking(body, own, thinking=abilities.thinking, output_tokens=limit, dropped=dropped)
+    thinking = write_thinking(body, own, abilities=abilities, output_tokens=limit, dropped=dropped)
     return {**config, "thinkingConfig": thinking} if thinking else config

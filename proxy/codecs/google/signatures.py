@@ -4,6 +4,7 @@ Gemini signs parts of its answers and wants the signatures back where they stood
 the current turn that has lost its own (openrouter.md 8.5). A client keeps them in `reasoning_details`, which it sends
 back as they are (1.4): `reasoning.encrypted` holds one signature, and its `id` says what it belongs to: the id of a
 tool call, `image_N` for the Nth picture, `server_N` for the Nth step of a tool that runs at Google, null for the text.
+A thought streamed in pieces names its format in the first alone, and comes back in pieces or put together.
 Google's own OpenAI-compatible clients keep a tool call's signature in `extra_content.google.thought_signature`.
 """
 
@@ -42,7 +43,7 @@ class Kept:
 def read_details(details: object) -> Kept:
     """Read `reasoning_details` of our format; other vendors' entries mean nothing to Gemini."""
     kept = Kept()
-    entries = [entry for entry in objects_of(details) if entry.get("format") == FORMAT]
+    entries = _join(objects_of(details))
     for entry in entries:
         signature = _signature_of(entry.get("data"))
         if entry.get("type") == "reasoning.encrypted" and signature:
@@ -55,6 +56,25 @@ def read_details(details: object) -> Kept:
         elif entry.get("type") == "reasoning.server_tool_call" and (part := _read_server(entry)):
             kept.server.append(sign(part, kept.by_id.get(text_of(entry.get("id")))))
     return kept
+
+
+def _join(details: list[JsonObject]) -> list[JsonObject]:
+    """Give the details of our format; a piece without a format goes on from the thought before it, by its index.
+
+    A format said several times over is one: OpenAI's SDK joins what is streamed twice.
+    """
+    joined: list[JsonObject] = []
+    is_ours = False
+    for detail in details:
+        if named := text_of(detail.get("format")):
+            is_ours = not named.replace(FORMAT, "")
+            joined += [detail] if is_ours else []
+        elif (
+            is_ours and detail.get("type") == joined[-1].get("type") and detail.get("index") == joined[-1].get("index")
+        ):
+            text = text_of(joined[-1].get("text")) + text_of(detail.get("text"))
+            joined[-1] = {**joined[-1], **detail, "text": text}
+    return joined
 
 
 def signature_beside(call: JsonObject) -> str | None:

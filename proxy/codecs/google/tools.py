@@ -29,6 +29,8 @@ def write_tools(body: JsonObject, abilities: Abilities, dropped: list[str]) -> J
 
 def _declarations(tools: object, dropped: list[str]) -> list[JsonObject]:
     declarations = []
+    if not isinstance(tools, list | None):
+        refuse("must be a list", "tools")
     for index, tool in enumerate(list_of(tools)):
         function = object_of(object_of(tool).get("function"))
         if object_of(tool).get("type", "function") != "function":

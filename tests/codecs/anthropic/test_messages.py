@@ -21,6 +21,11 @@ def thought(words: str | None, signature: str | None = None, *, index: int = 0, 
     return {"type": "reasoning.text", "format": FORMAT, "index": index, **said, **more}
 
 
+def more(words: str | None, signature: str | None = None, *, index: int = 0) -> JsonObject:
+    """Make a piece that goes on from the one before it."""
+    return {name: value for name, value in thought(words, signature, index=index).items() if name != "format"}
+
+
 def sealed(data: str, **more: Any) -> JsonObject:
     """Make a detail nobody but Anthropic can read."""
     return {"type": "reasoning.encrypted", "format": FORMAT, "index": 0, "data": data, **more}
@@ -253,6 +258,12 @@ def test_a_request_without_messages_is_refused(messages: Any) -> None:
         ([thought("Hm. \n", "sig==")], [thinking("Hm. \n", "sig==")]),
         ([thought("H"), thought("m."), thought(None, "sig")], [thinking("Hm.", "sig")]),
         ([thought("H"), thought("m.", "sig")], [thinking("Hm.", "sig")]),
+        ([thought("H"), more("m."), more(None, "sig")], [thinking("Hm.", "sig")]),
+        ([thought("Hm.", "sig", format=FORMAT * 3)], [thinking("Hm.", "sig")]),
+        ([thought("H", "s", format=FORMAT + "x")], []),
+        ([more("H", "s")], []),
+        ([thought("A", "s"), more("B", "t", index=1), more("C", "u")], [thinking("A", "s")]),
+        ([thought("A", "s"), thought("B", format="x"), more("C", "u")], [thinking("A", "s")]),
         ([thought("", "s")], [thinking("", "s")]),
         ([thought(None, "s")], [thinking("", "s")]),
         ([thought("A", "s"), thought("B", "t")], [thinking("A", "s"), thinking("B", "t")]),

@@ -14,6 +14,8 @@ from proxy.codecs.anthropic.reasoning import FORMAT
 from proxy.codecs.wire import Frame, JsonObject
 from proxy.errors import FailureKind, UpstreamError
 from proxy.sse import DONE_EVENT, event
+from tests.codecs.accumulation import accumulate
+from tests.codecs.anthropic.asking import answered, turns
 from tests.codecs.anthropic.reading import (
     CODEC,
     CREATED_S,
@@ -120,14 +122,15 @@ def test_thinking_streams_with_its_signature() -> None:
     told, _ = streamed(
         begin(), *thoughts("H", "m."), *sealed, *thoughts(index=2, signature="t"), *words("A"), stop(), END
     )
-    common = {"type": "reasoning.text", "format": FORMAT}
+    more = {"type": "reasoning.text"}
+    first = {**more, "format": FORMAT}
     assert told.reasoning == "Hm."
     assert told.details == [
-        {**common, "index": 0, "text": "H"},
-        {**common, "index": 0, "text": "m."},
-        {**common, "index": 0, "signature": "sig"},
+        {**first, "index": 0, "text": "H"},
+        {**more, "index": 0, "text": "m."},
+        {**more, "index": 0, "signature": "sig"},
         {"type": "reasoning.encrypted", "format": FORMAT, "index": 1, "data": "xyz"},
-        {**common, "index": 2, "signature": "t"},
+        {**first, "index": 2, "signature": "t"},
     ]
 
 
@@ -424,3 +427,19 @@ def test_any_events_are_frames_or_a_failure(said_: list[tuple[str, JsonObject]],
             return
         assert decoder.usage is None or decoder.usage.input_tokens >= 0
     decoder.close()
+
+
+def test_an_answer_that_openai_s_sdk_put_together_goes_back_unharmed() -> None:
+    """It joins every text but `type`; Anthropic gets its blocks as it wrote them, byte for byte."""
+    sealed = block(1, type="redacted_thinking", data="eA==")
+    events = [*thoughts("H", "m", ".", signature="c2ln"), *sealed, *thoughts(" \n", "B", index=2, signature="dA==")]
+    _, batch = streamed(begin(), *events, *use('{"a":', "1}", index=3), stop("tool_use"), END)
+    message = accumulate(frame.chunk for frame in batch.frames if frame.chunk)
+    assert [detail["format"] for detail in message["reasoning_details"]] == [FORMAT] * 3
+    sent = turns({"role": "user", "content": "Hi"}, message, answered("toolu_1"))[1][1]
+    assert sent == [
+        {"type": "thinking", "thinking": "Hm.", "signature": "c2ln"},
+        {"type": "redacted_thinking", "data": "eA=="},
+        {"type": "thinking", "thinking": " \nB", "signature": "dA=="},
+        {"type": "tool_use", "id": "toolu_1", "name": "add", "input": {"a": 1}},
+    ]

@@ -68,11 +68,15 @@ def test_a_budget(thinking: Thinking | None, fields: JsonObject, expected: JsonO
 @pytest.mark.parametrize(
     ("max_tokens", "reasoning", "expected", "dropped"),
     [
-        (1_025, {"effort": "max"}, budget(1_024), ()),
-        (1_024, {"effort": "max"}, None, ("reasoning",)),
+        (1_078, {"effort": "max"}, budget(1_024), ()),
+        (1_077, {"effort": "max"}, None, ("reasoning",)),
+        (1_280, {"effort": "low"}, budget(1_024), ()),
+        (1_279, {"effort": "low"}, None, ("reasoning",)),
         (100, {"max_tokens": 2_000}, None, ("reasoning",)),
-        (2_000, {"max_tokens": 2_000}, budget(1_999), ("reasoning.max_tokens",)),
-        (2_001, {"max_tokens": 2_000}, budget(2_000), ()),
+        (1_279, {"max_tokens": 1_024}, None, ("reasoning",)),
+        (2_000, {"max_tokens": 3_000}, budget(1_600), ("reasoning.max_tokens",)),
+        (2_000, {"max_tokens": 1_601}, budget(1_600), ("reasoning.max_tokens",)),
+        (2_000, {"max_tokens": 1_600}, budget(1_600), ()),
         (500_000, {"effort": "max"}, budget(128_000), ()),
         (500_000, {"max_tokens": 200_000}, budget(128_000), ("reasoning.max_tokens",)),
     ],
@@ -122,6 +126,33 @@ def test_an_adaptive_model_is_told_an_effort(
     assert told(Thinking.ADAPTIVE, max_tokens=10_000, **fields) == expected
 
 
+UP_TO_HIGH = ("low", "medium", "high")
+WITHOUT_XHIGH = (*UP_TO_HIGH, "max")
+
+
+@pytest.mark.parametrize(
+    ("fields", "efforts", "expected"),
+    [
+        ({"reasoning_effort": "xhigh"}, WITHOUT_XHIGH, (SHOWN, "high", ())),
+        ({"reasoning_effort": "max"}, WITHOUT_XHIGH, (SHOWN, "max", ())),
+        ({"reasoning_effort": "max"}, UP_TO_HIGH, (SHOWN, "high", ())),
+        ({"reasoning_effort": "minimal"}, ("none", "minimal", "medium"), (SHOWN, "medium", ())),
+        ({"reasoning_effort": "minimal"}, ("none", "minimal"), (SHOWN, "low", ())),
+        ({"reasoning_effort": "none"}, UP_TO_HIGH, ({"type": "disabled"}, None, ())),
+        ({"verbosity": "xhigh"}, UP_TO_HIGH, (None, "high", ())),
+        ({"verbosity": "max", "reasoning_effort": "xhigh"}, UP_TO_HIGH, (SHOWN, "high", ())),
+        ({"reasoning": {"max_tokens": 5_001}}, ("low", "medium"), (SHOWN, "medium", ("reasoning.max_tokens",))),
+    ],
+)
+def test_an_effort_is_the_nearest_that_the_model_takes(
+    fields: JsonObject, efforts: tuple[str, ...], expected: tuple[JsonObject | None, str | None, tuple[str, ...]]
+) -> None:
+    """Of two as near the lower; not to think is no effort, so it needs no other."""
+    call = encode(max_tokens=10_000, abilities=Abilities(thinking=Thinking.ADAPTIVE, efforts=efforts), **fields)
+    body = orjson.loads(call.body)
+    assert (body.get("thinking"), body.get("output_config", {}).get("effort"), call.dropped) == expected
+
+
 @pytest.mark.parametrize(
     ("fields", "dropped"),
     [
@@ -143,8 +174,9 @@ def test_a_model_that_cannot_think_is_not_told_to(fields: JsonObject, dropped: t
     ("native", "max_tokens", "sent", "dropped"),
     [
         (budget(2_000), 10_000, budget(2_000), ()),
-        (budget(2_000, x=1), 2_000, budget(1_999, x=1), ("thinking",)),
-        (budget(2_000), 1_024, None, ("thinking",)),
+        (budget(2_000, x=1), 2_001, budget(2_000, x=1), ()),
+        (budget(2_000, x=1), 2_000, budget(1_600, x=1), ("thinking",)),
+        (budget(2_000), 1_279, None, ("thinking",)),
         ({"type": "adaptive"}, 100, {"type": "adaptive"}, ()),
         ({"type": "disabled"}, 100, {"type": "disabled"}, ()),
         (budget("x"), 100, None, ("thinking",)),  # type: ignore[arg-type] # not Anthropic's

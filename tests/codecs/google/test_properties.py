@@ -78,22 +78,20 @@ MESSAGES = st.fixed_dictionaries(
         "audio": JSON,
     },
 )
+NUMBERS = dict.fromkeys(["temperature", "top_k", "seed", "n", "top_logprobs", "presence_penalty"], st.integers(1, 9))
 FIELDS = st.fixed_dictionaries(
     {},
-    optional=dict.fromkeys(
+    optional={name: numbers | JSON for name, numbers in NUMBERS.items()}
+    | {
+        "logprobs": st.booleans() | JSON,
+        "response_format": st.fixed_dictionaries({"type": st.sampled_from(["json_object", "json_schema"])}) | JSON,
+        "tools": st.lists(st.just({"function": {"name": "f"}}), max_size=2) | JSON,
+    }
+    | dict.fromkeys(
         [
             "max_tokens",
             "max_completion_tokens",
-            "temperature",
-            "top_k",
             "stop",
-            "seed",
-            "n",
-            "logprobs",
-            "top_logprobs",
-            "presence_penalty",
-            "response_format",
-            "tools",
             "tool_choice",
             "parallel_tool_calls",
             "reasoning",
@@ -119,6 +117,7 @@ ABILITIES = st.builds(
     forced_tools=st.booleans(),
     prefill=st.booleans(),
     json_schema=st.booleans(),
+    efforts=st.lists(st.sampled_from(["none", "minimal", "low", "high", "max"]), unique=True).map(tuple),
 )
 
 

@@ -101,7 +101,7 @@ def add_message(said: Said, message: JsonObject) -> None:
         said.calls.append((call["function"]["name"], json.loads(call["function"]["arguments"])))
         said.signed_calls.append(call.get("extra_content", {}).get("google", {}).get("thought_signature"))
     for detail in message.get("reasoning_details", []):
-        assert detail["format"] == "google-gemini-v1"
+        assert detail["format"] == "google-gemini-v1" if "format" in detail else detail["type"] == "reasoning.text"
         if detail["type"] == "reasoning.encrypted":
             said.signatures.append(detail["data"])
         elif detail["type"] == "reasoning.server_tool_call":

@@ -15,7 +15,8 @@ from proxy.codecs.wire import Call, JsonObject, Reading
 from proxy.errors import FailureKind, UpstreamError
 from proxy.sse import DONE_EVENT, event
 from proxy.usage import Usage
-from tests.codecs.google.calls import ASKED, CODEC, READING
+from tests.codecs.accumulation import accumulate
+from tests.codecs.google.calls import ASKED, CODEC, HI, READING, contents
 
 COUNTS = {"promptTokenCount": 5, "candidatesTokenCount": 3, "totalTokenCount": 8}
 PICTURE = {"inlineData": {"mimeType": "image/png", "data": "QQ=="}}
@@ -295,7 +296,10 @@ def test_several_candidates_are_several_choices() -> None:
     [
         (b"[1]", "The provider's answer is not JSON."),
         (b"x", "The provider's answer is not JSON."),
-        (b'{"error":{"code":503,"message":"busy","status":"UNAVAILABLE"}}', "busy"),
+        (b'{"error":"busy"}', "busy"),
+        (b'{"error":{"message":"busy","code":"x"}}', "busy"),
+        (b'{"error":{"message":"busy","code":true,"status":"NEW"}}', "busy"),
+        (b'{"error":{"message":"busy","code":200}}', "busy"),
     ],
 )
 def test_what_is_no_answer_is_a_failure(body: bytes, message: str) -> None:
@@ -307,6 +311,41 @@ def test_what_is_no_answer_is_a_failure(body: bytes, message: str) -> None:
     assert [chunk["choices"][0]["delta"] for chunk in chunks] == [{"role": "assistant", "content": "a"}]
     assert batch.failure is not None
     assert (batch.failure.kind, batch.failure.message) == (FailureKind.INVALID_REPLY, message)
+
+
+BAD_KEY = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}
+WAIT = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "7s"}
+LONG = "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576)."
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "status", "wait_s"),
+    [
+        ({"status": "RESOURCE_EXHAUSTED", "code": 429, "details": [WAIT]}, FailureKind.RATE_LIMITED, 429, 7),
+        ({"status": "RESOURCE_EXHAUSTED"}, FailureKind.RATE_LIMITED, 429, None),
+        ({"status": "INVALID_ARGUMENT", "message": LONG}, FailureKind.CONTEXT_LENGTH, 400, None),
+        ({"status": "INVALID_ARGUMENT", "message": "x"}, FailureKind.BAD_REQUEST, 400, None),
+        ({"status": "INVALID_ARGUMENT", "details": [BAD_KEY]}, FailureKind.CREDENTIALS, 400, None),
+        ({"status": "PERMISSION_DENIED", "code": 403}, FailureKind.CREDENTIALS, 403, None),
+        ({"status": "UNAVAILABLE", "code": 503}, FailureKind.SERVER_ERROR, 503, None),
+        ({"status": "DEADLINE_EXCEEDED"}, FailureKind.TIMEOUT, 504, None),
+        ({"status": "NEW", "code": 429}, FailureKind.RATE_LIMITED, 429, None),
+        ({"code": 404}, FailureKind.NOT_FOUND, 404, None),
+    ],
+)
+def test_an_error_in_place_of_an_answer_is_what_its_status_says(
+    error: JsonObject, kind: FailureKind, status: int, wait_s: float | None
+) -> None:
+    """In a whole reply, as a stream's first event and after words, which alone may have cost something."""
+    body = orjson.dumps({"error": error})
+    with pytest.raises(UpstreamError) as failed:
+        CODEC.read_reply(body, READING)
+    begun: JsonObject = {"candidates": [candidate({"text": "a"}, finish=None)]}
+    first, later = stream(body)[1].failure, stream(begun, body)[1].failure
+    for failure, may_have_cost in ((failed.value.failure, False), (first, False), (later, True)):
+        assert failure is not None
+        assert (failure.kind, failure.status, failure.retry_after_s) == (kind, status, wait_s)
+        assert failure.may_have_cost is may_have_cost
 
 
 def test_a_stream_in_openai_s_shape() -> None:
@@ -395,3 +434,48 @@ def test_a_stream_without_a_finish_reason_is_broken(choices: int) -> None:
 def test_fewer_answers_than_asked_for_are_whole_when_the_stream_says_so() -> None:
     """Google may leave one out."""
     assert stream({"candidates": [candidate({"text": "a"}, index=0)]}, choices=2)[1].is_end
+
+
+def test_an_answer_that_openai_s_sdk_put_together_goes_back_unharmed() -> None:
+    """It joins every text but `type`; Gemini gets its signatures where they stood, byte for byte."""
+    spoken = {"inlineData": {"mimeType": "audio/L16", "data": "QUJD"}}
+    chunks, _, _ = stream(
+        {"candidates": [candidate({"text": "a", "thought": True}, finish=None)]},
+        {"candidates": [candidate({"text": "b", "thought": True}, finish=None)]},
+        {"candidates": [candidate({"text": "", "thought": True, "thoughtSignature": "AA=="}, finish=None)]},
+        {"candidates": [candidate({"text": "c", "thought": True}, finish=None)]},
+        {"candidates": [candidate({"functionCall": {"name": "f"}, "thoughtSignature": "BB=="}, finish=None)]},
+        {"candidates": [candidate(spoken, finish=None)]},
+        {"candidates": [candidate(spoken)]},
+    )
+    message = accumulate(chunks)
+    assert [detail["format"] for detail in message["reasoning_details"]] == ["google-gemini-v1"] * 3
+    assert message["audio"] == {
+        "id": chunks[5]["choices"][0]["delta"]["audio"]["id"],
+        "data": "QUJD" * 2,
+        "transcript": "",
+    }
+    del message["audio"]
+    identifier = message["tool_calls"][0]["id"]
+    assert contents(HI, message, {"role": "tool", "tool_call_id": identifier, "content": "1"})[1]["parts"] == [
+        {"text": "ab", "thought": True, "thoughtSignature": "AA=="},
+        {"functionCall": {"name": "f", "args": {}, "id": identifier}, "thoughtSignature": "BB=="},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("details", "expected"),
+    [
+        ([{"format": "google-gemini-v1" * 3, "text": "ab", "signature": "AA=="}], ["ab"]),
+        ([{"format": "google-gemini-v1", "text": "a"}, {"text": "b", "signature": "AA=="}], ["ab"]),
+        ([{"format": "google-gemini-v1", "text": "a"}, {"text": "b", "signature": "AA==", "index": 1}], []),
+        ([{"format": "x", "text": "a"}, {"text": "b", "signature": "AA=="}], []),
+        ([{"text": "b", "signature": "AA=="}], []),
+        ([{"format": "google-gemini-v1x", "text": "a", "signature": "AA=="}], []),
+    ],
+)
+def test_thoughts_sent_back_in_pieces(details: list[JsonObject], expected: list[str]) -> None:
+    """A piece without a format goes on from the thought before it; a format said over and over is one."""
+    pieces = [{"type": "reasoning.text", "index": 0, **detail} for detail in details]
+    turn = contents(HI, {"role": "assistant", "content": "x", "reasoning_details": pieces})[1]
+    assert [part["text"] for part in turn["parts"] if part.get("thought")] == expected

@@ -16,6 +16,9 @@ LEVEL = Abilities(thinking=Thinking.LEVEL)
 BUDGET = Abilities(thinking=Thinking.BUDGET)
 NONE = Abilities(thinking=Thinking.NONE)
 UNKNOWN = Abilities()
+LOW_OR_HIGH = Abilities(thinking=Thinking.LEVEL, efforts=("low", "high"))
+ALWAYS_ON = Abilities(thinking=Thinking.BUDGET, efforts=("minimal", "low", "medium", "high"))
+SOMETIMES = Abilities(thinking=Thinking.LEVEL, efforts=("none", "low"))
 
 
 @pytest.mark.parametrize(
@@ -45,7 +48,6 @@ def test_the_limit_of_the_output(fields: JsonObject, cap: int | None, most: int 
         ({"temperature": None}, {}),
         ({"seed": 7, "n": 2}, {"seed": 7, "candidateCount": 2}),
         ({"seed": 2**31 + 7, "n": 1}, {"seed": 7}),
-        ({"seed": "x"}, {"seed": "x"}),
         ({"presence_penalty": 1, "frequency_penalty": 0}, {"presencePenalty": 1}),
         ({"stop": "x"}, {"stopSequences": ["x"]}),
         ({"stop": ["1", "", "2", "3", "4", "5"]}, {"stopSequences": ["1", "2", "3", "4", "5"]}),
@@ -112,6 +114,24 @@ def test_settings_a_model_has_not_are_named(
     [
         ({"max_tokens": "many"}, "max_tokens"),
         ({"max_completion_tokens": True}, "max_completion_tokens"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"temperature": -1}, "temperature"),
+        ({"top_p": True}, "top_p"),
+        ({"top_k": []}, "top_k"),
+        ({"presence_penalty": "x"}, "presence_penalty"),
+        ({"frequency_penalty": {}}, "frequency_penalty"),
+        ({"seed": "a"}, "seed"),
+        ({"seed": 1.5}, "seed"),
+        ({"n": "two"}, "n"),
+        ({"n": 0}, "n"),
+        ({"logprobs": "x"}, "logprobs"),
+        ({"logprobs": True, "top_logprobs": "x"}, "top_logprobs"),
+        ({"top_logprobs": -1}, "top_logprobs"),
+        ({"response_format": "json"}, "response_format"),
+        ({"modalities": "text"}, "modalities"),
+        ({"tools": "x"}, "tools"),
+        ({"tools": ["x"]}, "tools[0].function"),
         ({"stop": ["1", "2", "3", "4", "5", "6"]}, "stop"),
         ({"stop": 5}, "stop"),
         ({"stop": [5]}, "stop"),
@@ -163,6 +183,13 @@ SHOWN = {"includeThoughts": True}
         ({"reasoning": {"effort": "high", "exclude": True}}, LEVEL, {"thinkingLevel": "high"}),
         ({"reasoning": {"max_tokens": 2000}}, LEVEL, {"thinkingBudget": 2000, **SHOWN}),
         ({"reasoning": {"effort": "none"}}, UNKNOWN, {"thinkingBudget": 0}),
+        # the nearest of the levels it is known to take, of two as near the lower
+        ({"reasoning_effort": "minimal"}, LOW_OR_HIGH, {"thinkingLevel": "low", **SHOWN}),
+        ({"reasoning_effort": "medium"}, LOW_OR_HIGH, {"thinkingLevel": "low", **SHOWN}),
+        ({"reasoning_effort": "xhigh"}, LOW_OR_HIGH, {"thinkingLevel": "high", **SHOWN}),
+        ({"reasoning_effort": "minimal"}, SOMETIMES, {"thinkingLevel": "low", **SHOWN}),
+        ({"reasoning_effort": "none"}, SOMETIMES, {"thinkingBudget": 0}),
+        ({"reasoning": {"max_tokens": 10}}, ALWAYS_ON, {"thinkingBudget": 128, **SHOWN}),
         # budgets, by the shares of openrouter.md 1.4
         ({"reasoning_effort": "minimal", "max_tokens": 10_000}, BUDGET, {"thinkingBudget": 1000, **SHOWN}),
         ({"reasoning_effort": "low", "max_tokens": 10_000}, BUDGET, {"thinkingBudget": 2000, **SHOWN}),
@@ -170,13 +197,14 @@ SHOWN = {"includeThoughts": True}
         ({"reasoning_effort": "high", "max_tokens": 10_000}, BUDGET, {"thinkingBudget": 8000, **SHOWN}),
         ({"reasoning_effort": "max", "max_tokens": 10_000}, BUDGET, {"thinkingBudget": 9500, **SHOWN}),
         ({"reasoning_effort": "medium"}, BUDGET, {"thinkingBudget": 12_288, **SHOWN}),
-        ({"reasoning_effort": "minimal", "max_tokens": 100}, BUDGET, {"thinkingBudget": 512, **SHOWN}),
+        ({"reasoning_effort": "minimal", "max_tokens": 640}, BUDGET, {"thinkingBudget": 512, **SHOWN}),
+        ({"reasoning": {"max_tokens": 10}, "max_tokens": 100}, BUDGET, {"thinkingBudget": 10, **SHOWN}),
+        ({"reasoning": {"max_tokens": 1600}, "max_tokens": 2000}, BUDGET, {"thinkingBudget": 1600, **SHOWN}),
         ({"reasoning_effort": "max", "max_tokens": 60_000}, BUDGET, {"thinkingBudget": 24_576, **SHOWN}),
         ({"reasoning_effort": "none"}, BUDGET, {"thinkingBudget": 0}),
         ({"reasoning": {"enabled": False}}, BUDGET, {"thinkingBudget": 0}),
         ({"reasoning": {"max_tokens": -1}}, BUDGET, {"thinkingBudget": -1, **SHOWN}),
         ({"reasoning": {"max_tokens": 0}}, BUDGET, {"thinkingBudget": 0}),
-        ({"reasoning": {"max_tokens": 90_000}}, BUDGET, {"thinkingBudget": 24_576, **SHOWN}),
         ({"reasoning": {"max_tokens": 3000, "enabled": True}}, BUDGET, {"thinkingBudget": 3000, **SHOWN}),
         # models that do not think refuse to be told not to
         ({"reasoning_effort": "none"}, NONE, None),
@@ -203,13 +231,32 @@ def test_thinking(fields: JsonObject, abilities: Abilities, expected: JsonObject
     ("fields", "abilities", "expected", "dropped"),
     [
         ({"reasoning_effort": "none"}, LEVEL, {"thinkingLevel": "minimal", **SHOWN}, ("reasoning_effort",)),
+        ({"reasoning_effort": "none"}, LOW_OR_HIGH, {"thinkingLevel": "low", **SHOWN}, ("reasoning_effort",)),
+        ({"reasoning": {"max_tokens": 0}}, LOW_OR_HIGH, {"thinkingLevel": "low", **SHOWN}, ("reasoning",)),
+        ({"reasoning": {"enabled": False}}, ALWAYS_ON, {"thinkingBudget": 128, **SHOWN}, ("reasoning",)),
         ({"reasoning": {"effort": "high"}}, NONE, None, ("reasoning",)),
+        # no budget that leaves the answer no room
+        ({"reasoning": {"max_tokens": 90_000}}, BUDGET, {"thinkingBudget": 24_576, **SHOWN}, ("reasoning.max_tokens",)),
+        (
+            {"reasoning": {"max_tokens": 3000}, "max_tokens": 2000},
+            LEVEL,
+            {"thinkingBudget": 1600, **SHOWN},
+            ("reasoning.max_tokens",),
+        ),
+        ({"reasoning": {"max_tokens": 600}, "max_tokens": 600}, BUDGET, {"thinkingBudget": 0}, ("reasoning",)),
+        ({"reasoning_effort": "minimal", "max_tokens": 639}, BUDGET, {"thinkingBudget": 0}, ("reasoning_effort",)),
+        (
+            {"reasoning_effort": "low", "max_tokens": 600},
+            ALWAYS_ON,
+            {"thinkingBudget": 128, **SHOWN},
+            ("reasoning_effort",),
+        ),
     ],
 )
 def test_thinking_that_cannot_be_had_is_named(
     fields: JsonObject, abilities: Abilities, expected: Any, dropped: tuple[str, ...]
 ) -> None:
-    """One cannot stop thinking, the other cannot begin."""
+    """One cannot stop thinking, another cannot begin, and an answer needs room."""
     call, written = encode(abilities=abilities, **fields)
     assert written.get("generationConfig", {}).get("thinkingConfig") == expected
     assert call.dropped == dropped
