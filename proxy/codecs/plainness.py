@@ -9,6 +9,7 @@ import re
 from hashlib import blake2b
 from typing import Any
 
+from proxy.codecs.efforts import EFFORTS, OFF, nearest
 from proxy.codecs.wire import Abilities, JsonObject
 from proxy.errors import ClientError
 
@@ -22,8 +23,6 @@ _OF_CALLS = frozenset({"cache_control", "extra_content"})
 _OF_TOOLS = frozenset({"cache_control"})
 _ALPHANUMERIC = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _FITTING = re.compile(r"[0-9A-Za-z]*")
-EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
-"""From least to most (openrouter.md 1.4)."""
 
 
 def plain_messages(messages: list[Any]) -> list[Any]:
@@ -81,7 +80,7 @@ def say_effort(body: JsonObject, written: JsonObject, abilities: Abilities) -> t
     if effort is None:
         return budget
     if not abilities.efforts:
-        return ("reasoning",) if effort != "none" else ()  # one that is not known to think does not
+        return ("reasoning",) if effort != OFF else ()  # one that is not known to think does not
     return _say(effort, "reasoning", written, abilities)
 
 
@@ -89,9 +88,8 @@ def _say(effort: Any, name: str, written: JsonObject, abilities: Abilities) -> t
     """Write the nearest effort known; a wish not to think that cannot be kept becomes the least, and is named."""
     if not abilities.efforts or effort not in EFFORTS:
         return ()
-    rank = EFFORTS.index(effort)
-    written["reasoning_effort"] = min(abilities.efforts, key=lambda known: abs(EFFORTS.index(known) - rank))
-    return (name,) if effort == "none" and effort not in abilities.efforts else ()
+    written["reasoning_effort"] = nearest(effort, abilities.efforts)
+    return (name,) if effort == OFF and effort not in abilities.efforts else ()
 
 
 def _is_special(message: Any) -> bool:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.codecs.plainness import EFFORTS, check_effort, fit_call_ids, plain_messages, plain_tools, say_effort
+from proxy.codecs.efforts import EFFORTS
+from proxy.codecs.plainness import check_effort, fit_call_ids, plain_messages, plain_tools, say_effort
 from proxy.codecs.wire import UNKNOWN_ABILITIES, Abilities, JsonObject
 from proxy.errors import ClientError
 
