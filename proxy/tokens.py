@@ -42,9 +42,13 @@ IMAGE_4O_MINI_TOKENS = 48_169
 FILE_TOKENS = 50_000
 AUDIO_TOKENS = 50_000
 VIDEO_TOKENS = 50_000
-"""References whose content we do not see; past these the bill may exceed the hold and is booked as an overrun."""
+"""Content in a form we do not read; past these the bill may exceed the hold and is booked as an overrun."""
+LINK_TOKENS = 10_000_000
+"""A link may lead to anything (an hour of film is a million tokens): all a model can read; callers cap it."""
 AUDIO_BYTES_PER_TOKEN = 16
 """Base64 bytes of wav or mp3: at mp3's lowest rate, 8 kbit/s, a second is 1,333 of them and at most 32 tokens."""
+LINK_CHARS = 16
+"""Where the scheme of a link ends: base64 has no colon."""
 CHARS_MAX = 4_000_000
 """Text beyond this is not given to the tokenizer but counted by its bytes."""
 SLICE_CHARS = 8_192
@@ -361,7 +365,7 @@ def _estimate_part(kind: str, part: JsonObject, model: str) -> int:
 def _bound_image(part: JsonObject, model: str) -> _PartBound:
     """An image counts by its resolution, which we do not know, and never by the length of its data URL."""
     image = part.get("image_url")
-    url = image.get("url") if isinstance(image, dict) else image
+    url = _url(image)
     detail = (image if isinstance(image, dict) else part).get("detail")
     if "4o-mini" in model:
         tokens_max = IMAGE_4O_MINI_TOKENS
@@ -378,6 +382,8 @@ def _bound_audio(part: JsonObject) -> _PartBound:
     """A recording counts by its length in time, which its format bounds; an unknown format by its bytes."""
     audio = part.get("input_audio")
     data = audio.get("data") if isinstance(audio, dict) else None
+    if "audio_url" in part:
+        return _bound_inline(_url(part["audio_url"]), AUDIO_TOKENS)
     if not isinstance(audio, dict) or not isinstance(data, str):
         return _PartBound(AUDIO_TOKENS)
     if audio.get("format") in ("wav", "mp3", "pcm16"):
@@ -392,14 +398,20 @@ def _bound_file(part: JsonObject) -> _PartBound:
 
 
 def _bound_video(part: JsonObject) -> _PartBound:
-    video = part.get("video_url")
-    return _bound_inline(video.get("url") if isinstance(video, dict) else video, VIDEO_TOKENS)
+    return _bound_inline(_url(part.get("video_url")), VIDEO_TOKENS)
+
+
+def _url(value: object) -> object:
+    return value.get("url") if isinstance(value, dict) else value
 
 
 def _bound_inline(data: object, flat: int) -> _PartBound:
     """Compressed content may hold more tokens than bytes, or far fewer: the larger of its bytes and the flat bound."""
-    length = len(data) if isinstance(data, str) and not data.startswith(("http:", "https:")) else 0
-    return _PartBound(max(flat, length), length)
+    if not isinstance(data, str) or not data:
+        return _PartBound(LINK_TOKENS)  # named by an id, at the provider
+    if not data.startswith("data:") and "://" in data[:LINK_CHARS]:
+        return _PartBound(LINK_TOKENS)
+    return _PartBound(max(flat, len(data)), len(data))
 
 
 _SHORTENING = "context-compression"

@@ -92,6 +92,7 @@ def make_codec(provider: Provider) -> Codec:
         is_openrouter=provider.dialect is Dialect.OPENROUTER,
         asks_usage=provider.flags.stream_usage,
         cap_field=provider.flags.max_tokens_field,
+        call_id_chars=provider.flags.call_id_chars,
     )
 
 

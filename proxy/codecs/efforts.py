@@ -10,13 +10,14 @@ SHARES = {"minimal": 10, "low": 20, "medium": 50, "high": 80, "xhigh": 95, "max"
 """Per cent of the output that an effort may think, from the least to the most."""
 ROOMY_PERCENT = 80
 """The most of the output that thinking may take where the client has not asked for more by an effort of that name."""
-_ORDER = (OFF, *SHARES)
+EFFORTS = (OFF, *SHARES)
+"""From least to most."""
 
 
 def nearest(effort: str, known: Sequence[str]) -> str:
     """Give the known effort nearest to one asked for; of two as near the lower, since thinking costs money."""
-    asked = _ORDER.index(effort)
-    return min(known, key=lambda one: (abs(_ORDER.index(one) - asked), _ORDER.index(one)))
+    asked = EFFORTS.index(effort)
+    return min(known, key=lambda one: (abs(EFFORTS.index(one) - asked), EFFORTS.index(one)))
 
 
 def room(output_tokens: int, effort: str | None = None) -> int:

@@ -15,7 +15,7 @@ import orjson
 
 from proxy.codecs import failures
 from proxy.codecs.objects import parse_event, parse_object
-from proxy.codecs.plainness import plain_messages, say_effort
+from proxy.codecs.plainness import fit_call_ids, plain_messages, plain_tools, say_effort
 from proxy.codecs.wire import UNKNOWN_ABILITIES, Abilities, Call, Frame, JsonObject, Reading
 from proxy.errors import Failure, FailureKind, UpstreamError
 from proxy.money import NANO_PER_USD, to_nano_usd
@@ -55,14 +55,25 @@ _TOTALS = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
 class OpenAICodec:
     """The codec of one provider that answers in OpenAI's shape."""
 
-    __slots__ = ("_asks_usage", "_cap_field", "_dropped", "_is_openrouter")
+    __slots__ = ("_asks_usage", "_call_id_chars", "_cap_field", "_dropped", "_is_openrouter")
 
-    def __init__(self, *, is_openrouter: bool, asks_usage: bool = True, cap_field: str = "max_tokens") -> None:
-        """Fix how this provider differs: the fields it knows, `stream_options.include_usage`, where a cap goes."""
+    def __init__(
+        self,
+        *,
+        is_openrouter: bool,
+        asks_usage: bool = True,
+        cap_field: str = "max_tokens",
+        call_id_chars: int | None = None,
+    ) -> None:
+        """Fix how this provider differs: the fields it knows, `stream_options.include_usage`, where a cap goes.
+
+        `call_id_chars` is the one length that ids of tool calls may have; None is any.
+        """
         self._dropped = OWN_FIELDS if is_openrouter else OWN_FIELDS | OPENROUTER_FIELDS
         self._is_openrouter = is_openrouter
         self._asks_usage = asks_usage
         self._cap_field = cap_field
+        self._call_id_chars = call_id_chars
 
     def encode(
         self, body: JsonObject, *, model: str, output_tokens_max: int | None, abilities: Abilities = UNKNOWN_ABILITIES
@@ -74,6 +85,10 @@ class OpenAICodec:
         dropped: tuple[str, ...] = ()
         if not self._is_openrouter:
             written["messages"] = plain_messages(body["messages"])
+            if self._call_id_chars is not None:
+                written["messages"] = fit_call_ids(written["messages"], self._call_id_chars)
+            if "tools" in written:
+                written["tools"] = plain_tools(written["tools"])
             dropped = say_effort(body, written, abilities)
         if not self._asks_usage:
             written.pop("stream_options", None)

@@ -5,16 +5,24 @@ OpenAI answers 400 to members it does not know, so a request made for OpenRouter
 
 from __future__ import annotations
 
+import re
+from hashlib import blake2b
 from typing import Any
 
+from proxy.codecs.efforts import EFFORTS, OFF, nearest
 from proxy.codecs.wire import Abilities, JsonObject
 from proxy.errors import ClientError
 
-_OF_MESSAGES = frozenset({"reasoning_details", "reasoning", "annotations", "images"})
+_OF_MESSAGES = frozenset(
+    {"reasoning_details", "reasoning", "annotations", "images", "cache_control", "is_error", "extra_content"}
+)
 """Members of answers that come back in the next turn; `reasoning_content` stays, as DeepSeek asks for it."""
-_OF_PARTS = frozenset({"cache_control", "prompt_cache_breakpoint"})
-EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
-"""From least to most (openrouter.md 1.4)."""
+_OF_PARTS = frozenset({"cache_control", "prompt_cache_breakpoint", "extra_content"})
+_OF_CALLS = frozenset({"cache_control", "extra_content"})
+"""Gemini's signatures come with its tool calls, and go back with them."""
+_OF_TOOLS = frozenset({"cache_control"})
+_ALPHANUMERIC = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_FITTING = re.compile(r"[0-9A-Za-z]*")
 
 
 def plain_messages(messages: list[Any]) -> list[Any]:
@@ -22,6 +30,21 @@ def plain_messages(messages: list[Any]) -> list[Any]:
     if not any(map(_is_special, messages)):
         return messages
     return [_plain(message) if _is_special(message) else message for message in messages]
+
+
+def plain_tools(tools: Any) -> Any:
+    """Give tools without marks for a cache, on them or on their functions; the very list when there are none."""
+    if tools.__class__ is not list or not any(map(_is_marked, tools)):
+        return tools
+    return [_unmarked(tool) if _is_marked(tool) else tool for tool in tools]
+
+
+def fit_call_ids(messages: list[Any], chars: int) -> list[Any]:
+    """Give messages whose ids of tool calls are `chars` letters and digits, as Mistral wants them (openrouter.md 8.1).
+
+    An id that fits stays; any other becomes the same one wherever it stands, so answers still find their calls.
+    """
+    return [_with_fitting_ids(message, chars) for message in messages]
 
 
 def check_effort(body: JsonObject) -> str | None:
@@ -43,38 +66,82 @@ def check_effort(body: JsonObject) -> str | None:
 
 
 def say_effort(body: JsonObject, written: JsonObject, abilities: Abilities) -> tuple[str, ...]:
-    """Say OpenRouter's `reasoning` as `reasoning_effort` where the model is known to take one; names what is lost."""
-    wish = body.get("reasoning")
-    if not isinstance(wish, dict):
+    """Say how hard to think as an effort the model is known to take, the nearest to the one asked for; names losses.
+
+    Of a model whose efforts are not known, `reasoning_effort` goes as it came, and OpenRouter's `reasoning` is lost.
+    """
+    wish, said = body.get("reasoning"), body.get("reasoning_effort")
+    if said is None and not isinstance(wish, dict):
         return ()
     effort = check_effort(body)
-    if effort is None or body.get("reasoning_effort") is not None:
-        return ("reasoning",) if wish.get("max_tokens") is not None else ()
-    if effort == "none" and effort not in abilities.efforts:
-        return ("reasoning",) if abilities.efforts else ()  # one that is not known to think does not
+    budget = ("reasoning",) if isinstance(wish, dict) and wish.get("max_tokens") is not None else ()
+    if said is not None:
+        return (*_say(said, "reasoning_effort", written, abilities), *budget)
+    if effort is None:
+        return budget
     if not abilities.efforts:
-        return ("reasoning",)
-    rank = EFFORTS.index(effort)
-    written["reasoning_effort"] = min(abilities.efforts, key=lambda known: abs(EFFORTS.index(known) - rank))
-    return ()
+        return ("reasoning",) if effort != OFF else ()  # one that is not known to think does not
+    return _say(effort, "reasoning", written, abilities)
+
+
+def _say(effort: Any, name: str, written: JsonObject, abilities: Abilities) -> tuple[str, ...]:
+    """Write the nearest effort known; a wish not to think that cannot be kept becomes the least, and is named."""
+    if not abilities.efforts or effort not in EFFORTS:
+        return ()
+    written["reasoning_effort"] = nearest(effort, abilities.efforts)
+    return (name,) if effort == OFF and effort not in abilities.efforts else ()
 
 
 def _is_special(message: Any) -> bool:
     if not _OF_MESSAGES.isdisjoint(message):
         return True
-    content = message.get("content")
-    return content.__class__ is list and any(
-        isinstance(part, dict) and not _OF_PARTS.isdisjoint(part) for part in content
+    content, calls = message.get("content"), message.get("tool_calls")
+    return (content.__class__ is list and _any_holds(content, _OF_PARTS)) or (
+        calls.__class__ is list and _any_holds(calls, _OF_CALLS)
     )
 
 
+def _any_holds(entries: list[Any], names: frozenset[str]) -> bool:
+    return any(isinstance(one, dict) and not names.isdisjoint(one) for one in entries)
+
+
 def _plain(message: JsonObject) -> JsonObject:
-    kept = {name: value for name, value in message.items() if name not in _OF_MESSAGES}
-    content = kept.get("content")
-    if isinstance(content, list):
-        kept["content"] = [_plain_part(part) if isinstance(part, dict) else part for part in content]
+    kept = _without(message, _OF_MESSAGES)
+    for name, own in (("content", _OF_PARTS), ("tool_calls", _OF_CALLS)):
+        if isinstance(entries := kept.get(name), list):
+            kept[name] = [_without(one, own) if isinstance(one, dict) else one for one in entries]
     return kept
 
 
-def _plain_part(part: JsonObject) -> JsonObject:
-    return {name: value for name, value in part.items() if name not in _OF_PARTS}
+def _with_fitting_ids(message: JsonObject, chars: int) -> JsonObject:
+    calls, answered = message.get("tool_calls"), message.get("tool_call_id")
+    if isinstance(calls, list):
+        fitted = [{**call, "id": _fit(call.get("id"), chars)} if isinstance(call, dict) else call for call in calls]
+        message = {**message, "tool_calls": fitted}
+    return message if answered is None else {**message, "tool_call_id": _fit(answered, chars)}
+
+
+def _fit(call_id: Any, chars: int) -> Any:
+    if not isinstance(call_id, str) or (len(call_id) == chars and _FITTING.fullmatch(call_id)):
+        return call_id
+    number = int.from_bytes(blake2b(call_id.encode(errors="surrogatepass")).digest(), "big")
+    base = len(_ALPHANUMERIC)
+    return "".join(_ALPHANUMERIC[number // base**place % base] for place in range(chars))
+
+
+def _is_marked(tool: Any) -> bool:
+    if tool.__class__ is not dict:
+        return False
+    function = tool.get("function")
+    return not _OF_TOOLS.isdisjoint(tool) or (function.__class__ is dict and not _OF_TOOLS.isdisjoint(function))
+
+
+def _unmarked(tool: JsonObject) -> JsonObject:
+    kept = _without(tool, _OF_TOOLS)
+    if isinstance(function := kept.get("function"), dict):
+        kept["function"] = _without(function, _OF_TOOLS)
+    return kept
+
+
+def _without(members: JsonObject, names: frozenset[str]) -> JsonObject:
+    return {name: value for name, value in members.items() if name not in names}

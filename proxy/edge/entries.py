@@ -14,7 +14,7 @@ from urllib.parse import quote
 from proxy.codecs.wire import Surface, Thinking
 from proxy.edge.offers import Offer
 from proxy.pricing import ModelFacts, Prices, PriceTier
-from proxy.routing.table import Provider, Target
+from proxy.routing.table import Dialect, Provider, Target
 from proxy.tokens import Family, family_of
 
 UNKNOWN_PRICE = "-1"
@@ -35,9 +35,13 @@ PARAMETERS = (
 )
 """What is passed on to every upstream; some of it a model may refuse."""
 
+_UNSAID = {Dialect.ANTHROPIC: frozenset({"frequency_penalty", "presence_penalty", "seed"})}
+"""Of these, what a dialect has no word for, whatever the model (openrouter.md 8.3, 8.5)."""
 _TOOLS = frozenset({"tools", "tool_choice"})
 _SAMPLING = frozenset({"temperature", "top_p"})
 _THINKING = ("reasoning", "include_reasoning", "reasoning_effort")
+_WITHOUT_SWITCH = (None, Thinking.LEVEL)
+"""Where the efforts are all there is to steer thinking by; Anthropic's is switched on apart from them."""
 _MODALITIES = {"pdf": "file"}
 """Where OpenRouter's word differs from ours."""
 _TOKENIZERS = {
@@ -97,7 +101,7 @@ def openrouter_entry(offer: Offer, *, created_s: int) -> dict[str, Any]:
             "is_moderated": False,
         },
         "per_request_limits": None,
-        "supported_parameters": list_parameters(facts),
+        "supported_parameters": list_parameters(offer.first),
         "default_parameters": None,
         "supported_voices": None,
         "knowledge_cutoff": None,
@@ -110,7 +114,7 @@ def openrouter_entry(offer: Offer, *, created_s: int) -> dict[str, Any]:
 def endpoint_entry(name: str, target: Target, *, status: int) -> dict[str, Any]:
     """Give OpenRouter's entry of one target of a model; a context that is not known is 0, as null is refused there."""
     facts = target.facts
-    parameters = list_parameters(facts)
+    parameters = list_parameters(target)
     return {
         "name": f"{target.provider.name} | {target.model}",
         "tag": target.provider.name,
@@ -124,7 +128,7 @@ def endpoint_entry(name: str, target: Target, *, status: int) -> dict[str, Any]:
         "quantization": "unknown",
         "supported_parameters": parameters,
         "supports_implicit_caching": False,
-        "supports_tool_choice": _tool_choices(facts),
+        "supports_tool_choice": _tool_choices(target),
         "supports_diarization": False,
         "native_tools": {},
         "service_tier": None,
@@ -178,15 +182,17 @@ def modalities(facts: ModelFacts, side: str) -> list[str]:
     return list(dict.fromkeys(_MODALITIES.get(word, word) for word in words))
 
 
-def list_parameters(facts: ModelFacts) -> list[str]:
-    """List the request fields a model takes: what goes to every upstream, less what it is known to refuse."""
-    known = facts.capabilities
-    refused = set(_words(facts, "unsupported"))
+def list_parameters(target: Target | None) -> list[str]:
+    """List the request fields a target takes: what goes to every upstream, less what it is known to refuse."""
+    if target is None:
+        return list(PARAMETERS)
+    known = target.facts.capabilities
+    refused = target.unsupported | _UNSAID.get(target.provider.dialect, frozenset())
     if known.get("tools") is False:
         refused |= _TOOLS
     if known.get("sampling") is False:
         refused |= _SAMPLING
-    offered = [*PARAMETERS, *(_THINKING if _thinks(facts) else ())]
+    offered = [*PARAMETERS, *(_THINKING if _thinks(target.facts) else ())]
     if known.get("json_schema") is True:
         offered.append("structured_outputs")
     return [name for name in offered if name not in refused]
@@ -230,25 +236,29 @@ def _override(base: Prices, tier: PriceTier) -> dict[str, Any]:
     return shown
 
 
-def _tool_choices(facts: ModelFacts) -> dict[str, bool]:
+def _tool_choices(target: Target) -> dict[str, bool]:
     """Say which values of `tool_choice` there are; a model may take tools and yet not be made to call one."""
-    chooses = "tool_choice" in list_parameters(facts)
-    is_forced = chooses and facts.capabilities.get("forced_tools") is not False
+    chooses = "tool_choice" in list_parameters(target)
+    is_forced = chooses and target.facts.capabilities.get("forced_tools") is not False
     return {"auto": chooses, "none": chooses, "required": is_forced, "function": is_forced}
 
 
 def _thinks(facts: ModelFacts) -> bool:
-    return facts.capabilities.get("thinking") not in {None, Thinking.NONE}
+    """Tell whether a model is known to think: by how it is told to, or by the efforts it takes."""
+    thinking = facts.capabilities.get("thinking")
+    return thinking != Thinking.NONE and (thinking is not None or bool(_words(facts, "efforts")))
 
 
 def _reasoning(facts: ModelFacts) -> dict[str, Any]:
-    """Say how a model's thinking is steered; whether it can be kept from it is not known."""
+    """Say how a model's thinking is steered, and whether it is known to go on whatever is asked."""
+    efforts, thinking = _words(facts, "efforts"), facts.capabilities.get("thinking")
+    is_mandatory = bool(efforts) and "none" not in efforts and thinking in _WITHOUT_SWITCH
     return {
-        "mandatory": False,
-        "default_enabled": False,
+        "mandatory": is_mandatory,
+        "default_enabled": is_mandatory,
         "default_effort": None,
-        "supported_efforts": _words(facts, "efforts") or None,
-        "supports_max_tokens": facts.capabilities.get("thinking") == Thinking.BUDGET,
+        "supported_efforts": efforts or None,
+        "supports_max_tokens": thinking == Thinking.BUDGET,
     }
 
 

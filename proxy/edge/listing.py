@@ -67,7 +67,7 @@ def _by_text(value: str, _name: str) -> Test:
 
 def _by_parameters(value: str, _name: str) -> Test:
     wanted = _split(value)
-    return lambda offer: wanted <= set(list_parameters(offer.facts))
+    return lambda offer: wanted <= set(list_parameters(offer.first))
 
 
 def _by_input(value: str, _name: str) -> Test:

@@ -8,6 +8,8 @@ from proxy.files import values
 from proxy.files.schema import Options, ProviderOptions
 from proxy.routing.table import ProviderFlags
 
+CALL_ID_CHARACTERS_MAX = 64
+
 
 class FlagOptions(Options):
     """How a known provider differs from the plain OpenAI dialect (config/providers.yaml)."""
@@ -16,6 +18,7 @@ class FlagOptions(Options):
     max_tokens_field: values.Text = "max_tokens"
     billed_when_cut: bool = True
     key_header: values.Text = "authorization"
+    call_id_chars: int | None = Field(None, ge=1, le=CALL_ID_CHARACTERS_MAX)
     unsupported: list[values.Text] = Field(default_factory=list)
     renamed: dict[values.Text, values.Text] = Field(default_factory=dict)
 
@@ -42,6 +45,7 @@ def build_flags(known: KnownProvider | None) -> ProviderFlags:
         max_tokens_field=known.flags.max_tokens_field,
         billed_when_cut=known.flags.billed_when_cut,
         key_header=known.flags.key_header,
+        call_id_chars=known.flags.call_id_chars,
         unsupported=frozenset(known.flags.unsupported),
         renamed=known.flags.renamed,
     )

@@ -17,7 +17,13 @@ from proxy.files.keys import build_keys, build_tenants, check_askable, check_pri
 from proxy.files.known import KnownProvider, KnownProviders
 from proxy.files.problems import Problems
 from proxy.files.providers import build_providers
-from proxy.files.routes import Setting, build_routes, find_without_maker
+from proxy.files.routes import (
+    Setting,
+    build_routes,
+    find_unreached,
+    find_without_maker,
+    find_without_openrouter,
+)
 from proxy.files.schema import DefaultOptions, RoutesOptions
 from proxy.files.validation import check
 from proxy.files.values import Surroundings
@@ -176,6 +182,8 @@ def _freeze(draft: _Draft, catalogue: Catalogue, *, table_id: str, notes: tuple[
     place = _section(root, "defaults").at("default_model")
     check_askable(defaults.default_model, draft.names.models, node=place, problems=problems)
     check_prices(keys, chains, routes, problems)
+    every = [*routes.values(), *globs]
+    wanting = [name for name, model in options.models.items() if model.direct_backup]
     return Table(
         id=table_id,
         providers=draft.providers,
@@ -186,7 +194,7 @@ def _freeze(draft: _Draft, catalogue: Catalogue, *, table_id: str, notes: tuple[
         default_model=defaults.default_model,
         retry=Retry(defaults.retry.attempts) if defaults.retry else Retry(),
         timeouts=build_timeouts(defaults.timeouts),
-        notes=(*notes, *_note_not_ready([*routes.values(), *globs]), *_note_without_maker([*routes.values(), *globs])),
+        notes=(*notes, *_note_not_ready(every), *_note_backups(every, wanting), *_note_unreached(every)),
     )
 
 
@@ -203,11 +211,22 @@ def _note_not_ready(routes: Sequence[Route]) -> list[str]:
     return [*notes, *([f"no target is ready for {_list(silent)}"] if silent else [])]
 
 
-def _note_without_maker(routes: Sequence[Route]) -> list[str]:
-    """Say for which targets `direct_backup` can do nothing."""
-    names = find_without_maker(routes)
-    what = "direct_backup: no maker's name is known for"
-    return [f"{what} {_list(names)}; write the target yourself"] if names else []
+def _note_backups(routes: Sequence[Route], wanting: Sequence[str]) -> list[str]:
+    """Say for which targets and models `direct_backup` can do nothing."""
+    notes = []
+    if names := find_without_maker(routes):
+        notes.append(f"direct_backup: no maker's name is known for {_list(names)}; write the target yourself")
+    if names := find_without_openrouter(routes, wanting):
+        notes.append(f"direct_backup does nothing for {_list(names)}: only targets at OpenRouter get one")
+    return notes
+
+
+def _note_unreached(routes: Sequence[Route]) -> list[str]:
+    """Say which targets are never asked, because a fixed answer before them always answers."""
+    return [
+        f"never reached in {name}: {_list(targets)}; a fixed answer (static) stands before, put that last"
+        for name, targets in find_unreached(routes).items()
+    ]
 
 
 def _list(names: Sequence[str]) -> str:

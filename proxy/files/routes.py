@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import dropwhile
 
 from proxy.files.chains import TARGETS_MAX, Chain, Leg
 from proxy.files.document import Node
@@ -45,6 +46,26 @@ def find_without_maker(routes: Sequence[Route]) -> list[str]:
     """Give the targets that want a direct backup and whose maker's own name for the model nobody knows."""
     wanting = [target for route in routes for target in route.targets if target.wants_backup]
     return [target.name for target in wanting if "*" not in target.model and "direct" not in target.facts.capabilities]
+
+
+def find_without_openrouter(routes: Sequence[Route], wanting: Iterable[str]) -> list[str]:
+    """Give of the models that want direct backups by their own word those without a target at OpenRouter."""
+    names = set(wanting)
+    return [
+        route.name
+        for route in routes
+        if route.name in names and not any(target.provider.dialect is Dialect.OPENROUTER for target in route.targets)
+    ]
+
+
+def find_unreached(routes: Sequence[Route]) -> dict[str, list[str]]:
+    """Give by model the targets behind a fixed answer; a search for a larger context puts that last of all."""
+    found: dict[str, list[str]] = {}
+    for route in routes:
+        behind = dropwhile(lambda target: not target.provider.is_static, route.targets)
+        if not route.prefers_larger and (names := [target.name for target in behind][1:]):
+            found[route.name] = names
+    return found
 
 
 def _build_route(name: str, chain: Chain, setting: Setting) -> Route:

@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, PlainValidator, ValidationInfo, WithJsonSchema
 
+from proxy.codecs.plainness import check_effort
+from proxy.errors import ClientError
 from proxy.files.environment import Credential, Environment, mentions_variable
 from proxy.files.units import (
     parse_count,
@@ -25,6 +27,7 @@ from proxy.files.units import (
     parse_speed_per_s,
 )
 from proxy.money import Budget, parse_amount, parse_budget, parse_token_price, parse_usd
+from proxy.routing.extras import read_extras
 
 NAME_CHARACTERS_MAX = 64
 MODEL_CHARACTERS_MAX = 256
@@ -204,6 +207,11 @@ def _read_params(value: Any) -> dict[str, Any]:
     if refused:
         raise ValueError(f"`{refused[0]}` cannot be a default; it belongs to the request")
     _refuse_variables(value)
+    try:
+        read_extras(value)
+        check_effort(value)
+    except ClientError as error:
+        raise ValueError(error.message) from None  # better read here than on every request
     return value
 
 

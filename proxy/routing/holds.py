@@ -13,9 +13,13 @@ from proxy.pricing import output_tokens_for, worst_case
 from proxy.routing.eligibility import Skipped
 from proxy.routing.plan import Candidate, Plan
 from proxy.routing.principal import asked_output_tokens
+from proxy.routing.table import Dialect
 
 OUTPUT_TOKENS_FLOOR = 64
 """Less output than this is no useful answer: the target is refused rather than clamped."""
+IMAGE = "image"
+PAINTERS = (Dialect.OPENROUTER, Dialect.GOOGLE)
+"""Whose chat models paint (openrouter.md 1.1 and 8.5)."""
 OUTPUT_TOKENS_UNKNOWN = 4_096
 """The cap where neither the client nor the catalogue names one: every model in use can write this much."""
 
@@ -55,6 +59,8 @@ def _fit(candidate: Candidate, plan: Plan, *, input_tokens_max: int, room_nano_u
         if is_limited:
             return "its price is not known, and a limit in money holds"
         return candidate._replace(input_tokens_max=input_tokens_max)
+    if is_limited and _paints(candidate):
+        return "it may answer with images, which are priced apart, and a limit in money holds"
     cap, bound = _output_bound(candidate, is_limited=is_limited)
     cap = candidate.output_tokens_max if cap is None else cap
     choices = _choices(candidate.body)
@@ -87,6 +93,16 @@ def _injectable(candidate: Candidate, bound: int) -> int:
     if asked_output_tokens(candidate.body) is not None or candidate.target.facts.output_tokens_max is not None:
         return bound
     return min(bound, OUTPUT_TOKENS_UNKNOWN)
+
+
+def _paints(candidate: Candidate) -> bool:
+    """Tell whether pictures of unknown price may come: a catalogue names that of text (openrouter.md 5)."""
+    target, prices = candidate.target, candidate.prices
+    if target.provider.dialect not in PAINTERS or prices is None or prices.source == "routes.yaml":
+        return False
+    output, wished = target.facts.capabilities.get("output"), candidate.body.get("modalities")
+    is_painter = (isinstance(output, tuple) and IMAGE in output) or IMAGE in target.model
+    return is_painter or (isinstance(wished, list) and IMAGE in wished)
 
 
 def _choices(body: Mapping[str, Any]) -> int:

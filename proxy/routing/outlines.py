@@ -10,7 +10,7 @@ from proxy.routing.needs import needs_of
 from proxy.routing.plan import Plan
 from proxy.routing.principal import Principal, asked_output_tokens
 
-_TELLING = FIELDS | {"reasoning", "tools", "service_tier", "web_search_options"}
+_TELLING = FIELDS | {"reasoning", "tools", "service_tier", "web_search_options", "google", "extra_body"}
 """Fields of a request that a plan may depend on."""
 
 

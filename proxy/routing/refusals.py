@@ -43,5 +43,5 @@ def _say_what_was_asked(skipped: tuple[Skipped, ...], kinds: set[Reason]) -> str
     if Reason.CONDITION in kinds:
         return "No allowed providers are available for the selected model."
     if Reason.ONLY_OPENROUTER in kinds:
-        return "No endpoints found for what only OpenRouter has."
+        return "No endpoints found: this request asks for what exists only at OpenRouter."
     return None

@@ -180,7 +180,7 @@ def _suffix_of(name: str) -> str:
 def _with_suffix(target: Target, suffix: str, carried: str, facts: Facts) -> Target:
     """Add the suffix split off the alias for OpenRouter; take one that came in through a `*` off for anyone else."""
     if target.provider.dialect is Dialect.OPENROUTER:
-        model = f"{target.model}:{suffix}" if suffix else target.model
+        model = f"{target.model}:{suffix}" if suffix and _suffix_of(target.model) != suffix else target.model
     else:
         model = target.model.removesuffix(f":{carried}") if carried and not suffix else target.model
     if model == target.model:

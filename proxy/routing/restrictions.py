@@ -77,11 +77,20 @@ def _check_prices(body: Mapping[str, Any], extras: Extras, legs: Sequence[Resolv
             raise _unpriced(
                 f"the tool `{shown(str(kind))}`, which the provider runs; under a limit in money leave it out", "tools"
             )
+    if _names_cache(body):
+        raise _unpriced("a prompt kept at Google; under a limit in money leave `cached_content` out", "google")
     if body.get("web_search_options") is not None:
         raise _unpriced("a provider's own search; under a limit in money leave it out", "web_search_options")
     for leg in legs:
         if leg.asked.endswith(_SEARCHING):
             raise _unpriced("the search behind `:online`; under a limit in money leave it out", "model")
+
+
+def _names_cache(body: Mapping[str, Any]) -> bool:
+    """Tell whether a prompt kept at Google is to be read, of whatever length (openrouter.md 8.1)."""
+    extra = body.get("extra_body")
+    places = (body.get("google"), extra.get("google") if isinstance(extra, dict) else None)
+    return any(isinstance(place, dict) and place.get("cached_content") is not None for place in places)
 
 
 def _is_free(plugin: Mapping[str, Any]) -> bool:

@@ -101,6 +101,8 @@ class ProviderFlags:
     """A stream that ends in error is charged for; OpenRouter insures against that."""
     key_header: str = "authorization"
     """Where the credential goes; in `authorization` it stands behind `Bearer`, elsewhere alone."""
+    call_id_chars: int | None = None
+    """Ids of tool calls are so many letters and digits, neither more nor less; None: any text."""
     unsupported: frozenset[str] = frozenset()
     """Request fields none of its models takes."""
     renamed: Mapping[str, str] = field(default_factory=dict)

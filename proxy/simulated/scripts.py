@@ -193,13 +193,9 @@ class Writer:
         return _event({**self._envelope("chat.completion.chunk"), "choices": choices, **extra})
 
     def _envelope(self, kind: str) -> dict[str, Any]:
-        return {
-            "id": self.stamp.id,
-            "object": kind,
-            "created": self.stamp.created,
-            "model": self.ask.model,
-            "system_fingerprint": "fp_simulated",
-        }
+        envelope = {"id": self.stamp.id, "object": kind, "created": self.stamp.created, "model": self.ask.model}
+        is_fixed = self.simulation.content is not None  # the operator's own words come from no system
+        return envelope if is_fixed else {**envelope, "system_fingerprint": "fp_simulated"}
 
 
 def _open_delta(choice: Choice, call_id: str) -> dict[str, Any]:

@@ -76,6 +76,10 @@ def test_a_providers_flags_reach_its_codec() -> None:
     odd = sent(lines, a_provider("odd", flags=flags))
     assert "stream_options" not in odd
     assert odd["max_completion_tokens"] == 64
+    asked = [{"role": "tool", "tool_call_id": "call_1", "content": "4"}]
+    assert sent(lines, a_provider("free"), messages=asked)["messages"] == asked
+    short = sent(lines, a_provider("short", flags=ProviderFlags(call_id_chars=9)), messages=asked)
+    assert len(short["messages"][0]["tool_call_id"]) == 9
 
 
 # ---------------------------------------------------------------- opening and closing

@@ -111,7 +111,11 @@ def test_an_hour_long_cache_write_at_openrouter_has_its_price(shipped: Catalogue
         ("google", "gemini-3-pro-preview", {"thinking": "level", "sampling": None}),
         ("google", "gemini-3.8-flash", {"thinking": "level", "sampling": False}),
         ("google", "gemini-2.5-flash-image", {"thinking": "none", "output": ("text", "image")}),
-        ("openai", "gpt-4o", {"unsupported": None, "renamed": None, "input": ("text", "image", "pdf")}),
+        (
+            "openai",
+            "gpt-4o",
+            {"unsupported": frozenset({"reasoning_effort"}), "renamed": None, "input": ("text", "image", "pdf")},
+        ),
         ("openai", "gpt-5-chat-latest", {"unsupported": None}),
         ("openai", "o3-mini", {"renamed": {"max_tokens": "max_completion_tokens"}, "input": ("text",)}),
         ("azure", "o3-mini", {"renamed": {"max_tokens": "max_completion_tokens"}}),

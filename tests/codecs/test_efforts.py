@@ -6,9 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.codecs.efforts import OFF, SHARES, nearest, room
-
-EFFORTS = (OFF, *SHARES)
+from proxy.codecs.efforts import EFFORTS, nearest, room
 
 
 @pytest.mark.parametrize(

@@ -70,15 +70,26 @@ def test_openrouters_ways_of_talking_go_only_to_openrouter() -> None:
             {"role": "user", "content": [{"type": "text", "text": "Hi", "cache_control": {"type": "ephemeral"}}]},
             {"role": "assistant", "content": "Hello", "reasoning": "so", "reasoning_content": "so"},
         ],
+        "tools": [{"type": "function", "function": {"name": "f"}, "cache_control": {"type": "ephemeral"}}],
         "reasoning": {"effort": "high"},
     }
     before = orjson.dumps(body)
     assert written(OpenAICodec(is_openrouter=True), body) == {**body, "model": "m"}
-    assert written(OpenAICodec(is_openrouter=False), body)["messages"] == [
+    plain = written(OpenAICodec(is_openrouter=False), body)
+    assert plain["tools"] == [{"type": "function", "function": {"name": "f"}}]
+    assert plain["messages"] == [
         {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
         {"role": "assistant", "content": "Hello", "reasoning_content": "so"},
     ]
     assert orjson.dumps(body) == before
+
+
+def test_ids_of_tool_calls_are_made_to_fit() -> None:
+    """Where a provider has one length for them (Mistral)."""
+    body: JsonObject = {**BODY, "messages": [{"role": "tool", "tool_call_id": "call_1", "content": "4"}]}
+    assert written(OpenAICodec(is_openrouter=False), body)["messages"] == body["messages"]
+    fitted = written(OpenAICodec(is_openrouter=False, call_id_chars=9), body)["messages"]
+    assert len(fitted[0]["tool_call_id"]) == 9
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.codecs.plainness import EFFORTS, check_effort, plain_messages, say_effort
+from proxy.codecs.efforts import EFFORTS
+from proxy.codecs.plainness import check_effort, fit_call_ids, plain_messages, plain_tools, say_effort
 from proxy.codecs.wire import UNKNOWN_ABILITIES, Abilities, JsonObject
 from proxy.errors import ClientError
 
@@ -27,6 +29,8 @@ MARK = {"type": "ephemeral"}
         [{"role": "assistant", "content": None, "tool_calls": [{"id": "c", "reasoning": "x"}]}],
         [{"role": "assistant", "content": "Hi", "reasoning_content": "so", "refusal": None, "audio": {"id": "a"}}],
         [{"role": "user", "content": {"cache_control": MARK}}],
+        [{"role": "assistant", "content": None, "tool_calls": ["odd", None]}],
+        [{"role": "assistant", "content": None, "tool_calls": {"extra_content": {}}}],
     ],
 )
 def test_plain_messages_are_the_very_same(messages: list[Any]) -> None:
@@ -54,6 +58,18 @@ def test_plain_messages_are_the_very_same(messages: list[Any]) -> None:
         (
             {"role": "assistant", "content": [{"type": "text", "text": "a"}, 3], "reasoning": "so"},
             {"role": "assistant", "content": [{"type": "text", "text": "a"}, 3]},
+        ),
+        (
+            {"role": "tool", "tool_call_id": "c", "content": "", "is_error": True, "cache_control": MARK},
+            {"role": "tool", "tool_call_id": "c", "content": ""},
+        ),
+        (
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": ["odd", {"id": "c", "function": {}, "extra_content": {"google": {}}}, {"id": "d"}],
+            },
+            {"role": "assistant", "content": None, "tool_calls": ["odd", {"id": "c", "function": {}}, {"id": "d"}]},
         ),
     ],
 )
@@ -86,6 +102,84 @@ def test_nothing_of_openrouters_is_left_and_nothing_else_is_lost(messages: list[
     assert plain_messages(made) is made
 
 
+# ---------------------------------------------------------------- tools
+
+
+@pytest.mark.parametrize("tools", [None, "odd", [], ["odd", None], [{"function": {"name": "f"}}], [{"function": "f"}]])
+def test_plain_tools_are_the_very_same(tools: Any) -> None:
+    """What makes no sense goes on to be refused."""
+    assert plain_tools(tools) is tools
+
+
+def test_marks_for_a_cache_are_taken_off_tools() -> None:
+    """On the tool and on its function; a parameter of that name is the client's own."""
+    other = {"type": "function", "function": {"name": "g", "parameters": {"properties": {"cache_control": {}}}}}
+    tools = [
+        other,
+        {"type": "function", "function": {"name": "f", "cache_control": MARK}},
+        {"type": "function", "function": {"name": "h"}, "cache_control": MARK},
+        {"type": "x", "function": None, "cache_control": MARK},
+    ]
+    before = copy.deepcopy(tools)
+    made = plain_tools(tools)
+    assert made == [
+        other,
+        {"type": "function", "function": {"name": "f"}},
+        {"type": "function", "function": {"name": "h"}},
+        {"type": "x", "function": None},
+    ]
+    assert made[0] is other
+    assert tools == before
+
+
+# ---------------------------------------------------------------- ids of tool calls
+
+
+def call_and_answer(call_id: object) -> list[Any]:
+    """An assistant's call and the tool's answer to it."""
+    return [
+        {"role": "assistant", "content": None, "tool_calls": [{"id": call_id, "type": "function"}]},
+        {"role": "tool", "tool_call_id": call_id, "content": "4"},
+    ]
+
+
+def ids_in(messages: list[Any]) -> list[Any]:
+    """Give the id of the call and the one that is answered."""
+    return [messages[0]["tool_calls"][0]["id"], messages[1]["tool_call_id"]]
+
+
+@given(st.text(max_size=40) | st.from_regex(r"(call_|toolu_)[0-9A-Za-z]{24}", fullmatch=True))
+def test_an_answer_still_finds_its_call(call_id: str) -> None:
+    """Under an id of exactly that many letters and digits, the same each time."""
+    messages = call_and_answer(call_id)
+    before = copy.deepcopy(messages)
+    made = fit_call_ids(messages, 9)
+    call, answered = ids_in(made)
+    assert call == answered
+    assert re.fullmatch(r"[a-zA-Z0-9]{9}", call)
+    assert fit_call_ids(made, 9) == made
+    assert messages == before
+
+
+@given(st.lists(st.text(max_size=12), min_size=2, max_size=2, unique=True))
+def test_two_calls_stay_two(ids: list[str]) -> None:
+    """Even when the ids differ in their last character only."""
+    first, second = (ids_in(fit_call_ids(call_and_answer(call_id), 9))[0] for call_id in ids)
+    assert first != second
+
+
+@pytest.mark.parametrize("call_id", ["D681PevKs", None, 3])
+def test_an_id_that_fits_or_is_none_stays(call_id: object) -> None:
+    """What makes no sense goes on to be refused."""
+    assert ids_in(fit_call_ids(call_and_answer(call_id), 9)) == [call_id, call_id]
+
+
+def test_what_holds_no_ids_stays() -> None:
+    """Other messages, and calls that are none."""
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "tool_calls": ["odd"]}, {"tool_calls": None}]
+    assert fit_call_ids(messages, 9) == messages
+
+
 # ---------------------------------------------------------------- efforts
 
 
@@ -116,6 +210,7 @@ def say(body: JsonObject, abilities: Abilities = GPT) -> tuple[str | None, tuple
 def test_an_effort_is_said_as_the_nearest_one_known(effort: str, abilities: Abilities, said: str) -> None:
     """A backup that reasons a little less is a backup."""
     assert say({"reasoning": {"effort": effort}}, abilities) == (said, ())
+    assert say({"reasoning_effort": effort}, abilities) == (said, ())
 
 
 @given(st.sampled_from(EFFORTS[1:]), st.lists(st.sampled_from(EFFORTS), min_size=1, unique=True))
@@ -142,7 +237,10 @@ def test_no_effort_known_is_nearer(effort: str, known: list[str]) -> None:
         ({"reasoning": {"max_tokens": 2_000}}, UNKNOWN_ABILITIES, None, ("reasoning",)),
         ({"reasoning_effort": "high"}, UNKNOWN_ABILITIES, "high", ()),
         ({"reasoning_effort": "high", "reasoning": {"effort": "high"}}, UNKNOWN_ABILITIES, "high", ()),
-        ({"reasoning_effort": "max", "reasoning": {"exclude": True}}, GROK, "max", ()),
+        ({"reasoning_effort": "max", "reasoning": {"exclude": True}}, GROK, "high", ()),
+        ({"reasoning_effort": "turbo"}, GPT, "turbo", ()),
+        ({"reasoning_effort": "none"}, UNKNOWN_ABILITIES, "none", ()),
+        ({"reasoning_effort": "none", "reasoning": {"max_tokens": 9}}, GROK, "low", ("reasoning_effort", "reasoning")),
         ({"reasoning_effort": "low", "reasoning": {"max_tokens": 9}}, GPT, "low", ("reasoning",)),
     ],
 )
@@ -192,8 +290,10 @@ def test_a_wish_that_makes_no_sense_is_refused(body: JsonObject, told: str) -> N
 
 
 def test_reasoning_switched_off_is_said() -> None:
-    """As no effort where the model knows that; lost, and named, where it is known to think; done where it is not."""
+    """As no effort where the model knows that; as the least, and named, where it always thinks."""
     for wish in ({"enabled": False}, {"effort": "none"}):
         assert say({"reasoning": wish}) == ("none", ())
-        assert say({"reasoning": wish}, GROK) == (None, ("reasoning",))
+        assert say({"reasoning": wish}, GROK) == ("low", ("reasoning",))
         assert say({"reasoning": wish}, UNKNOWN_ABILITIES) == (None, ())
+    assert say({"reasoning_effort": "none"}) == ("none", ())
+    assert say({"reasoning_effort": "none"}, GROK) == ("low", ("reasoning_effort",))

@@ -21,7 +21,7 @@ from proxy.edge.entries import (
 )
 from proxy.edge.offers import Offer
 from proxy.pricing import ModelFacts, Prices, PriceTier
-from proxy.routing.table import Target
+from proxy.routing.table import Dialect, ProviderFlags, Target
 from tests.edge.desk import CHEAP, ROUTER, SIM
 
 MODEL_FIELDS = {
@@ -175,6 +175,8 @@ def test_the_tokenizer_is_told_from_the_name(model: str, tokenizer: str) -> None
         ({"json_schema": True}, set(), {"structured_outputs"}),
         ({"json_schema": False}, set(), set()),
         ({"thinking": "adaptive"}, set(), {"reasoning", "include_reasoning", "reasoning_effort"}),
+        ({"efforts": ("low", "high")}, set(), {"reasoning", "include_reasoning", "reasoning_effort"}),
+        ({"thinking": "none", "efforts": ("low", "high")}, set(), set()),
         (
             {"thinking": "level", "unsupported": frozenset({"reasoning_effort"})},
             set(),
@@ -184,7 +186,44 @@ def test_the_tokenizer_is_told_from_the_name(model: str, tokenizer: str) -> None
 )
 def test_parameters_are_those_a_model_takes(capabilities: dict[str, object], gone: set[str], more: set[str]) -> None:
     """What goes to every upstream, less what is refused, and thinking where there is any."""
-    assert set(list_parameters(facts_of(**capabilities))) == set(PARAMETERS) - gone | more
+    assert set(list_parameters(Target(SIM, "echo", facts_of(**capabilities)))) == set(PARAMETERS) - gone | more
+
+
+@pytest.mark.parametrize(
+    ("dialect", "unsupported", "gone"),
+    [
+        (Dialect.OPENROUTER, set(), set()),
+        (Dialect.OPENAI, {"stop", "n"}, {"stop"}),
+        (Dialect.GOOGLE, set(), set()),
+        (Dialect.ANTHROPIC, set(), {"seed", "frequency_penalty", "presence_penalty"}),
+    ],
+)
+def test_parameters_that_would_be_dropped_are_not_offered(
+    dialect: Dialect, unsupported: set[str], gone: set[str]
+) -> None:
+    """Those a provider refuses for all its models, and those its dialect has no word for."""
+    provider = replace(SIM, dialect=dialect, flags=ProviderFlags(unsupported=frozenset(unsupported)))
+    assert set(list_parameters(Target(provider, "m"))) == set(PARAMETERS) - gone
+    assert list_parameters(None) == list(PARAMETERS)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "is_mandatory"),
+    [
+        ({"efforts": ("low", "high")}, True),
+        ({"efforts": ("none", "low", "high")}, False),
+        ({"thinking": "level", "efforts": ("low", "high")}, True),
+        ({"thinking": "level"}, False),
+        ({"thinking": "adaptive", "efforts": ("low", "high")}, False),
+        ({"thinking": "budget"}, False),
+    ],
+)
+def test_thinking_that_cannot_be_switched_off_is_mandatory(
+    capabilities: dict[str, object], *, is_mandatory: bool
+) -> None:
+    """Told from the efforts: where `none` is not among them and nothing else steers it."""
+    entry = openrouter_entry(an_offer(facts_of(**capabilities)), created_s=7)
+    assert (entry["reasoning"]["mandatory"], entry["reasoning"]["default_enabled"]) == (is_mandatory, is_mandatory)
 
 
 @pytest.mark.parametrize(

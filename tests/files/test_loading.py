@@ -62,11 +62,21 @@ def test_flags_are_data_of_the_known_providers(tmp_path: Path) -> None:
     openai = table.providers["openai"].flags
     assert {"top_k", "min_p", "repetition_penalty"} <= openai.unsupported
     assert openai == ProviderFlags(max_tokens_field="max_completion_tokens", unsupported=openai.unsupported)
-    assert table.providers["xai"].flags == ProviderFlags()
+    assert table.providers["xai"].flags == ProviderFlags(unsupported=openai.unsupported)
     mistral, groq = table.providers["mistral"].flags, table.providers["groq"].flags
     assert (mistral.stream_usage, mistral.renamed["seed"]) == (False, "random_seed")
-    assert groq.unsupported == {"logit_bias", "logprobs", "n", "top_logprobs"}
+    assert (mistral.call_id_chars, groq.call_id_chars) == (9, None)
+    assert groq.unsupported == {"logit_bias", "logprobs", "n", "top_logprobs"} | openai.unsupported
     assert table.providers["own"].flags == ProviderFlags()
+
+
+@pytest.mark.parametrize(
+    "name", ["openai", "groq", "deepseek", "xai", "mistral", "together", "fireworks", "cohere", "perplexity", "azure"]
+)
+def test_what_is_openrouters_alone_goes_to_no_other_provider(name: str, tmp_path: Path) -> None:
+    """Strict ones answer 400 or 422 to it."""
+    flags = load(tmp_path, CHAT).providers[name].flags
+    assert {"top_a", "cache_control", "image_config", "prompt_cache_options"} <= flags.unsupported
 
 
 def test_an_entry_overrides_what_is_known_member_by_member(tmp_path: Path) -> None:
@@ -219,6 +229,25 @@ def test_notes_say_what_is_skipped_and_what_is_silent(tmp_path: Path) -> None:
         "no target is ready for m0, m1, m2, m3, m4, m5, m6, m7, m8, m9 and 2 more",
     )
     assert load(tmp_path, "models: {ok: simulated/y}").notes == ()
+
+
+def test_notes_say_what_is_written_to_no_effect(tmp_path: Path) -> None:
+    """A backup of what is no target of OpenRouter's, and what stands behind an answer that always comes."""
+    text = """
+defaults: {direct_backup: true}
+models:
+  silent: simulated/x
+  idle: {targets: [simulated/x], direct_backup: true}
+  none: {targets: [simulated/x], direct_backup: false}
+  useful: {targets: [simulated/x, openrouter/openai/gpt-4o], direct_backup: true}
+  hidden: [simulated/x, {static: {content: Later.}}, simulated/y, simulated/z]
+  last: [simulated/x, {static: {content: Later.}}]
+  larger: {targets: [{static: {content: Later.}}, simulated/y], prefer: larger_context}
+"""
+    assert load(tmp_path, text, {"OPENROUTER_API_KEY": "k", "OPENAI_API_KEY": "k"}).notes == (
+        "direct_backup does nothing for idle: only targets at OpenRouter get one",
+        "never reached in hidden: simulated/y, simulated/z; a fixed answer (static) stands before, put that last",
+    )
 
 
 def test_the_id_tells_files_and_variables_apart(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from proxy.routing.holds import (
 )
 from proxy.routing.plan import Candidate, Plan
 from proxy.routing.principal import asked_output_tokens
-from proxy.routing.table import Target
+from proxy.routing.table import Dialect, Target
 from tests.routing.made import plan_of, prices, target
 
 NANO = 1_000
@@ -126,6 +126,38 @@ def test_a_target_without_a_price() -> None:
         assert [(skip.target.name, skip.reason) for skip in walled.skipped] == [
             ("acme/u", "its price is not known, and a limit in money holds")
         ]
+
+
+PAINTER = ModelFacts(prices(source="openrouter"), capabilities={"output": ("image", "text")})
+WRITER = ModelFacts(prices(source="openrouter"), capabilities={"output": ("text",)})
+PAINTING: dict[str, Any] = {"modalities": ["image", "text"]}
+
+
+@pytest.mark.parametrize(
+    ("target_", "body", "stays"),
+    [
+        (target("or/a/m", facts=WRITER), {}, True),
+        (target("or/a/m", facts=WRITER), {"modalities": ["text"]}, True),
+        (target("or/a/m", facts=WRITER), {"modalities": "image"}, True),
+        (target("or/a/m", facts=WRITER), PAINTING, False),
+        (target("or/a/m", facts=PAINTER), {}, False),
+        (target("or/a/m-image", facts=WRITER), {}, False),
+        (target("or/a/m", facts=ModelFacts(prices(source="openrouter"))), {}, True),
+        (target("or/a/m-image", facts=ModelFacts(prices())), PAINTING, True),
+        (target("openai/m", facts=WRITER), PAINTING, True),
+        (target("google/m-image", facts=WRITER, owner={"dialect": Dialect.GOOGLE}), {}, False),
+    ],
+)
+def test_pictures_without_a_price_are_refused_under_a_limit(
+    target_: Target, body: dict[str, Any], *, stays: bool
+) -> None:
+    """They are billed far above the text rate a catalogue names; a price in routes.yaml is the operator's word."""
+    assert sized(target_, body=body, limited=False).candidates
+    plan = sized(target_, body=body)
+    assert bool(plan.candidates) is stays
+    assert [skip.reason for skip in plan.skipped] == (
+        [] if stays else ["it may answer with images, which are priced apart, and a limit in money holds"]
+    )
 
 
 def test_the_hold_is_the_dearest_alternative() -> None:

@@ -110,7 +110,7 @@ def test_any_other_preset_goes_on_to_openrouter_alone() -> None:
     assert made.candidates[0].body["preset"] == "mine"
     assert [(skip.target.name, skip.kind) for skip in made.skipped] == [("openai/b", Reason.ONLY_OPENROUTER)]
     nobody = plan(table(THREE), model="c", preset="mine")
-    with pytest.raises(NotFound, match="No endpoints found for what only OpenRouter has"):
+    with pytest.raises(NotFound, match="No endpoints found: this request asks for what exists only at OpenRouter"):
         require_candidate(nobody, principal=ANYONE, table=table(THREE))
 
 

@@ -36,8 +36,8 @@ def refuse(made: Table, *, model: str = "chat", **fields: Any) -> RequestError:
         ({"tools": [{"type": "function"}]}, "No endpoints found that support tool use."),
         ({"provider": {"only": ["groq"]}}, "No allowed providers are available for the selected model."),
         ({"provider": {"max_price": {"prompt": 0}}}, "No allowed providers are available for the selected model."),
-        ({"preset": "mine"}, "No endpoints found for what only OpenRouter has."),
-        ({"plugins": [{"id": "web"}]}, "No endpoints found for what only OpenRouter has."),
+        ({"preset": "mine"}, "No endpoints found: this request asks for what exists only at OpenRouter."),
+        ({"plugins": [{"id": "web"}]}, "No endpoints found: this request asks for what exists only at OpenRouter."),
     ],
 )
 def test_what_the_client_asked_for_beside_the_model_is_named(fields: dict[str, Any], phrase: str) -> None:
@@ -58,7 +58,7 @@ def test_privacy_comes_first_then_ability_then_the_rest() -> None:
     mixed = refuse(table({"chat": [blind, plain]}), messages=PICTURE, provider={"only": ["openai"]})
     assert mixed.message.startswith("No endpoints found that support image input.")
     other = refuse(table({"chat": [plain, target("xai/m")]}), plugins=[{"id": "web"}], provider={"only": ["openai"]})
-    assert other.message.startswith("No endpoints found for what only OpenRouter has.")
+    assert other.message.startswith("No endpoints found: this request asks for what exists only at OpenRouter.")
 
 
 def test_what_the_client_asked_for_comes_before_what_the_operator_owes() -> None:

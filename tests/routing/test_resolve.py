@@ -98,6 +98,13 @@ def test_a_suffix_only_openrouter_knows_skips_all_others(name: str, suffix: str)
     assert reason == f"`:{suffix}` exists only at OpenRouter"
 
 
+def test_a_suffix_that_a_target_has_already_is_not_said_twice() -> None:
+    """Another one is added."""
+    cheap = table({"cheap": ["or/openai/gpt-4o:free"]})
+    assert names(ask("cheap:free", asked_of=cheap)) == ["or/openai/gpt-4o:free"]
+    assert names(ask("cheap:online", asked_of=cheap)) == ["or/openai/gpt-4o:free:online"]
+
+
 def test_a_suffix_of_a_glob_without_a_star_in_its_target_is_part_of_the_name() -> None:
     """The target is fixed: what the client wrote there is only a name."""
     assert names(ask("anything:free", asked_of=table({"*": ["openai/fixed", "or/fixed"]}))) == [

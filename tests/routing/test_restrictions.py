@@ -174,3 +174,20 @@ def test_a_name_in_a_refusal_is_fit_to_be_shown() -> None:
     error = refused(BUDGETED, plugins=[{"id": "\x1b[31m" + "x" * 300}])
     assert error.message.isprintable()
     assert len(error.message) < 300
+
+
+@pytest.mark.parametrize(
+    "fields", [{"google": {"cached_content": "c/1"}}, {"extra_body": {"google": {"cached_content": "c"}}}]
+)
+def test_a_prompt_kept_at_google_is_refused_under_a_limit(fields: dict[str, Any]) -> None:
+    """Nobody here knows how long it is; a key without a limit may read it."""
+    assert "cached_content" in refused(BUDGETED, **fields).message
+    assert plan(LISTED, **fields).candidates
+
+
+@pytest.mark.parametrize(
+    "fields", [{"google": {"thinking_config": {}}}, {"google": 5}, {"extra_body": {"google": 5}}, {"extra_body": {}}]
+)
+def test_other_words_for_google_pass(fields: dict[str, Any]) -> None:
+    """Only a kept prompt is of unknown length."""
+    assert plan(BUDGETED, **fields).candidates

@@ -338,6 +338,7 @@ async def test_a_fixed_answer_is_given_to_whatever_is_asked(upstream: SimulatedU
     reply = orjson.loads(await (await upstream.open(last_resort(), call, connect_timeout_s=1.0)).read_all(BYTES_MAX))
     (choice,) = reply["choices"]
     assert (choice["message"]["content"], choice["finish_reason"]) == (LAST_RESORT, "stop")
+    assert "system_fingerprint" not in reply
     assert reply["usage"]["completion_tokens"] > 1
     assert reply["usage"]["prompt_tokens"] == (3 if "tools" in body else 0)
     assert time.monotonic() - started_s < 1
