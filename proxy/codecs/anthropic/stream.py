@@ -80,6 +80,7 @@ class AnthropicStream:
         self._calls = 0
         self._details = 0
         self._length = 0
+        self._cited = 0
         self._held: list[str] | None = [] if self._schema_tool else None
 
     @property
@@ -197,9 +198,13 @@ class AnthropicStream:
         if block.kind == "tool_use" and not block.has_arguments:
             return self._say_arguments(block, arguments_of(block.opened))
         if block.citations and not self._is_formed:
-            found = [annotate(citation, start=block.start, end=self._length) for citation in block.citations]
-            return [self._say(annotations=found)]
+            return [self._say(annotations=[self._cite(citation, block.start) for citation in block.citations])]
         return []
+
+    def _cite(self, citation: JsonObject, start: int) -> JsonObject:
+        """Number what is cited: OpenAI's SDK joins lists of a stream by `index` and fails without one."""
+        cited, self._cited = self._cited, self._cited + 1
+        return {"index": cited, **annotate(citation, start=start, end=self._length)}
 
     def _stop(self, fields: JsonObject) -> list[Frame]:
         delta = object_of(fields.get("delta"))

@@ -157,9 +157,12 @@ class Answer:
         for page in (object_of(chunk.get("web")) for chunk in chunks):
             url = text_of(page.get("uri"))
             if url and url not in self._cited:
+                index = len(self._cited)  # OpenAI's SDK joins lists of a stream by it and fails without one
                 self._cited.add(url)
                 citation = {"url": url, "title": text_of(page.get("title")), "start_index": 0, "end_index": 0}
-                delta.setdefault("annotations", []).append({"type": "url_citation", "url_citation": citation})
+                delta.setdefault("annotations", []).append(
+                    {"index": index, "type": "url_citation", "url_citation": citation}
+                )
 
 
 def _logprobs(result: JsonObject) -> JsonObject:

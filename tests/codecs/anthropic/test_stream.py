@@ -152,7 +152,9 @@ def test_citations_are_told_when_their_text_is_known() -> None:
     opened = block(
         2, {"type": "text_delta", "text": "!"}, type="text", text="", citations=[{"url": "https://c.example"}]
     )
-    told, _ = streamed(begin(), *words("See: "), *cited, *opened, stop(), END)
+    told, batch = streamed(begin(), *words("See: "), *cited, *opened, stop(), END)
+    deltas = (choice["delta"] for frame in batch.frames if frame.chunk for choice in frame.chunk["choices"])
+    assert accumulate(deltas)["annotations"] == told.annotations  # OpenAI's SDK joins them by `index`
     places = [note["url_citation"] for note in told.annotations]
     assert [(place["url"], place["start_index"], place["end_index"]) for place in places] == [
         ("https://a.example", 5, 9),

@@ -173,10 +173,16 @@ def test_steps_of_server_tools_are_kept_for_the_way_back() -> None:
 
 def test_pages_that_a_search_found() -> None:
     """Each once, by address."""
-    page = {"web": {"uri": "https://x.test", "title": "X"}}
-    noted = message({"text": "t"}, groundingMetadata={"groundingChunks": [page, page, {"web": {}}, {}]})["annotations"]
+    page, other = {"web": {"uri": "https://x.test", "title": "X"}}, {"web": {"uri": "https://y.test"}}
+    noted = message({"text": "t"}, groundingMetadata={"groundingChunks": [page, page, {"web": {}}, {}, other]})[
+        "annotations"
+    ]
     cited = {"url": "https://x.test", "title": "X", "start_index": 0, "end_index": 0}
-    assert noted == [{"type": "url_citation", "url_citation": cited}]
+    assert noted[0] == {"index": 0, "type": "url_citation", "url_citation": cited}
+    assert [(note["index"], note["url_citation"]["url"]) for note in noted] == [
+        (0, "https://x.test"),
+        (1, "https://y.test"),
+    ]
 
 
 def test_odds_of_tokens() -> None:
