@@ -84,7 +84,7 @@ class OpenAICodec:
         written["model"] = model
         dropped: tuple[str, ...] = ()
         if not self._is_openrouter:
-            written["messages"] = plain_messages(body["messages"])
+            written["messages"] = plain_messages(body["messages"], model=model)
             if self._call_id_chars is not None:
                 written["messages"] = fit_call_ids(written["messages"], self._call_id_chars)
             if "tools" in written:

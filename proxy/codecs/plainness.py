@@ -7,29 +7,41 @@ from __future__ import annotations
 
 import re
 from hashlib import blake2b
-from typing import Any
+from itertools import repeat
+from typing import Any, NamedTuple
 
 from proxy.codecs.efforts import EFFORTS, OFF, nearest
 from proxy.codecs.wire import Abilities, JsonObject
 from proxy.errors import ClientError
 
-_OF_MESSAGES = frozenset(
-    {"reasoning_details", "reasoning", "annotations", "images", "cache_control", "is_error", "extra_content"}
+
+class _Foreign(NamedTuple):
+    """Members that a provider does not know, by where they stand."""
+
+    messages: frozenset[str]
+    parts: frozenset[str]
+    calls: frozenset[str]
+
+
+_FOREIGN_TO_GEMINI = _Foreign(
+    frozenset({"reasoning_details", "reasoning", "annotations", "images", "cache_control", "is_error"}),
+    frozenset({"cache_control", "prompt_cache_breakpoint"}),
+    frozenset({"cache_control"}),
 )
 """Members of answers that come back in the next turn; `reasoning_content` stays, as DeepSeek asks for it."""
-_OF_PARTS = frozenset({"cache_control", "prompt_cache_breakpoint", "extra_content"})
-_OF_CALLS = frozenset({"cache_control", "extra_content"})
-"""Gemini's signatures come with its tool calls, and go back with them."""
+_FOREIGN = _Foreign(*(names | {"extra_content"} for names in _FOREIGN_TO_GEMINI))
+"""Gemini's signatures come with its tool calls and go back with them, at Google's address for OpenAI clients too."""
 _OF_TOOLS = frozenset({"cache_control"})
 _ALPHANUMERIC = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _FITTING = re.compile(r"[0-9A-Za-z]*")
 
 
-def plain_messages(messages: list[Any]) -> list[Any]:
-    """Give messages without OpenRouter's own members; the very list when there are none."""
-    if not any(map(_is_special, messages)):
+def plain_messages(messages: list[Any], *, model: str = "") -> list[Any]:
+    """Give messages without members this provider's `model` cannot know; the very list when there are none."""
+    foreign = _FOREIGN_TO_GEMINI if "gemini" in model else _FOREIGN
+    if not any(map(_is_special, messages, repeat(foreign))):
         return messages
-    return [_plain(message) if _is_special(message) else message for message in messages]
+    return [_plain(message, foreign) if _is_special(message, foreign) else message for message in messages]
 
 
 def plain_tools(tools: Any) -> Any:
@@ -92,12 +104,12 @@ def _say(effort: Any, name: str, written: JsonObject, abilities: Abilities) -> t
     return (name,) if effort == OFF and effort not in abilities.efforts else ()
 
 
-def _is_special(message: Any) -> bool:
-    if not _OF_MESSAGES.isdisjoint(message):
+def _is_special(message: Any, foreign: _Foreign) -> bool:
+    if not foreign.messages.isdisjoint(message):
         return True
     content, calls = message.get("content"), message.get("tool_calls")
-    return (content.__class__ is list and _any_holds(content, _OF_PARTS)) or (
-        calls.__class__ is list and _any_holds(calls, _OF_CALLS)
+    return (content.__class__ is list and _any_holds(content, foreign.parts)) or (
+        calls.__class__ is list and _any_holds(calls, foreign.calls)
     )
 
 
@@ -105,9 +117,9 @@ def _any_holds(entries: list[Any], names: frozenset[str]) -> bool:
     return any(isinstance(one, dict) and not names.isdisjoint(one) for one in entries)
 
 
-def _plain(message: JsonObject) -> JsonObject:
-    kept = _without(message, _OF_MESSAGES)
-    for name, own in (("content", _OF_PARTS), ("tool_calls", _OF_CALLS)):
+def _plain(message: JsonObject, foreign: _Foreign) -> JsonObject:
+    kept = _without(message, foreign.messages)
+    for name, own in (("content", foreign.parts), ("tool_calls", foreign.calls)):
         if isinstance(entries := kept.get(name), list):
             kept[name] = [_without(one, own) if isinstance(one, dict) else one for one in entries]
     return kept

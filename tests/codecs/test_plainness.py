@@ -297,3 +297,11 @@ def test_reasoning_switched_off_is_said() -> None:
         assert say({"reasoning": wish}, UNKNOWN_ABILITIES) == (None, ())
     assert say({"reasoning_effort": "none"}) == ("none", ())
     assert say({"reasoning_effort": "none"}, GROK) == ("low", ("reasoning_effort",))
+
+
+def test_signatures_of_gemini_go_back_to_gemini() -> None:
+    """Its own address for OpenAI clients asks for them, and knows OpenRouter's members as little as OpenAI does."""
+    signed = {"id": "c", "extra_content": {"google": {"thought_signature": "s"}}}
+    messages = [{"role": "assistant", "reasoning": "Hm.", "tool_calls": [signed]}]
+    assert plain_messages(messages, model="gemini-3-pro") == [{"role": "assistant", "tool_calls": [signed]}]
+    assert plain_messages(messages, model="gpt-5") == [{"role": "assistant", "tool_calls": [{"id": "c"}]}]
