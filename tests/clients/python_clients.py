@@ -11,6 +11,7 @@ to its end, `tools` has a tool called, answers it, and asks for the last word.
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import logging
 import os
@@ -38,6 +39,8 @@ def get_forecast(city: str, days: int) -> str:
 
 OUT: Final = sys.stdout
 sys.stdout = sys.stderr  # whatever a client prints is not what is said here
+STUCK_S: Final = 40.0
+"""After this a check tells where its threads stand; a little later it is killed (`process.ANSWER_S`)."""
 CALLS: Final[list[Facts]] = []
 """The arguments of every call of the tool, as they came through the client."""
 TOOL: Final[Facts] = {
@@ -359,4 +362,6 @@ if __name__ == "__main__":
     logging.getLogger().addHandler(logging.NullHandler())  # what they log of a failure is raised as well
     say({"versions": {package.name.lower(): package.version for package in distributions()}})
     for request in sys.stdin:
+        faulthandler.dump_traceback_later(STUCK_S)
         say(run(request))
+        faulthandler.cancel_dump_traceback_later()

@@ -200,8 +200,8 @@ class Desk:
         self._processes: dict[str, ClientProcess] = {}
 
     async def process(self, environment: str) -> ClientProcess:
-        """Give the program that runs the clients of an environment."""
-        if environment not in self._processes:
+        """Give the program that runs the clients of an environment; a new one after a stuck one was killed."""
+        if environment not in self._processes or not self._processes[environment].is_running:
             process = ClientProcess(environment, PROGRAMS[environment], {})
             self._processes[environment] = await self._stack.enter_async_context(process)
         return self._processes[environment]
