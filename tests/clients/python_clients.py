@@ -12,6 +12,7 @@ to its end, `tools` has a tool called, answers it, and asks for the last word.
 from __future__ import annotations
 
 import faulthandler
+import gc
 import json
 import logging
 import os
@@ -361,7 +362,11 @@ def say(facts: Facts) -> None:
 if __name__ == "__main__":
     logging.getLogger().addHandler(logging.NullHandler())  # what they log of a failure is raised as well
     say({"versions": {package.name.lower(): package.version for package in distributions()}})
+    # LiteLLM leaves a broken stream to the collector, and httpcore stands still for ever when the collector closes one
+    # while httpcore holds the lock of its own pool: so garbage is collected between the checks alone.
+    gc.disable()
     for request in sys.stdin:
         faulthandler.dump_traceback_later(STUCK_S)
         say(run(request))
         faulthandler.cancel_dump_traceback_later()
+        gc.collect(1)
