@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from proxy.codecs.efforts import EFFORTS
 from proxy.codecs.wire import Thinking
 
 MODALITIES = frozenset({"input", "output"})
@@ -15,7 +16,6 @@ MODALITIES = frozenset({"input", "output"})
 
 _INPUT = ("text", "image", "pdf", "audio", "video")
 _OUTPUT = ("text", "image", "audio", "video")
-_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
 def read_capabilities(given: object) -> dict[str, object]:
@@ -76,7 +76,7 @@ _READERS: Mapping[str, Callable[[str, object], object]] = {
     "tools": _truth,
     "input": _some_of(*_INPUT),
     "output": _some_of(*_OUTPUT),
-    "efforts": _some_of(*_EFFORTS),
+    "efforts": _some_of(*EFFORTS),
     "unsupported": _fields,
     "renamed": _names,
 }

@@ -45,7 +45,8 @@ def test_a_preset_kept_at_openrouter_is_refused(principal: Principal) -> None:
 @pytest.mark.parametrize("principal", [LISTED, BOTH])
 def test_a_preset_in_a_models_name_is_refused_as_well(principal: Principal) -> None:
     """`model@preset/slug` is one of its three spellings (openrouter.md 1.7)."""
-    refused(principal, model="openai/gpt-4o@preset/mine")
+    error = refused(principal, model="openai/gpt-4o@preset/mine")
+    assert (error.status, "any model and price" in error.message) == (400, True)
 
 
 # ---------------------------------------------------------------- models
