@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-import pytest
 import yaml
 
 from tests.faults.replay import recordings
@@ -64,20 +63,11 @@ class Row:
     headers: Mapping[str, str] = field(default_factory=dict)
     is_gateway_only: bool = False
     """What is booked is decided from more than the body."""
-    defect: str | None = None
-    """Why it is not booked so today."""
 
     @property
     def id(self) -> str:
         """Name it in a test's id."""
         return f"{self.vendor}: {self.name}"
-
-    @property
-    def marks(self) -> Sequence[pytest.MarkDecorator]:
-        """Expect a row that is booked wrongly today to fail, and only as long as it does."""
-        if self.defect is None:
-            return ()
-        return (pytest.mark.xfail(strict=True, raises=AssertionError, reason=self.defect),)
 
 
 def load() -> list[Row]:
@@ -116,7 +106,6 @@ def _row(vendor: str, row: Mapping[str, Any], bodies: Mapping[str, tuple[bytes, 
         is_left=row.get("left", False),
         headers=row.get("headers", {}),
         is_gateway_only=row.get("via") == "gateway",
-        defect=row.get("defect"),
     )
 
 

@@ -32,7 +32,7 @@ CODECS: dict[str, Codec] = {
 }
 SEEDS = (1, 2)
 CASES = [
-    pytest.param(row, seed, id=f"{row.id}{seed or ''}", marks=row.marks)
+    pytest.param(row, seed, id=f"{row.id}{seed or ''}")
     for row in WITHIN
     for seed in (None, *(SEEDS if row.is_stream else ()))
 ]
