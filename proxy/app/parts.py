@@ -168,7 +168,7 @@ def _record(key: DeclaredKey, gateway: Gateway) -> KeyRecord:
         name=key.name,
         digest=digest_key_sha256(gateway.pepper, key.sha256_hex),
         tenant=key.tenant,
-        budget=key.budget,
+        budget=next(iter(key.limits.budgets), None),
         models=key.models,
         default_model=key.default_model,
         params=key.params,

@@ -13,8 +13,10 @@ from pathlib import Path
 from proxy.files.chains import ChainBuilder, Names, build_timeouts
 from proxy.files.document import FILE_BYTES_MAX, Node, compose, decode
 from proxy.files.environment import Environment, read_dotenv
-from proxy.files.keys import build_keys, build_tenants, check_askable, check_prices
+from proxy.files.keys import build_keys, build_tenants
 from proxy.files.known import KnownProvider, KnownProviders
+from proxy.files.limits import LimitsBuilder
+from proxy.files.names import check_askable
 from proxy.files.problems import Problems
 from proxy.files.providers import build_providers
 from proxy.files.routes import (
@@ -27,6 +29,7 @@ from proxy.files.routes import (
 from proxy.files.schema import DefaultOptions, RoutesOptions
 from proxy.files.validation import check
 from proxy.files.values import Surroundings
+from proxy.files.walls import check_prices
 from proxy.routing.table import Catalogue, Provider, Retry, Route, Table
 
 DEFAULT_PATH = Path("routes.yaml")
@@ -178,13 +181,13 @@ def _freeze(draft: _Draft, catalogue: Catalogue, *, table_id: str, notes: tuple[
     tenants = build_tenants(
         options.tenants or {}, draft.names.models, node=_section(root, "tenants"), problems=problems
     )
-    keys = build_keys(options.keys or [], draft.names, node=_section(root, "keys"), problems=problems)
+    limits = LimitsBuilder(draft.names.models, problems).build(options, root)
+    keys = build_keys(options.keys or [], draft.names, limits, node=_section(root, "keys"), problems=problems)
     place = _section(root, "defaults").at("default_model")
     check_askable(defaults.default_model, draft.names.models, node=place, problems=problems)
-    check_prices(keys, chains, routes, problems)
     every = [*routes.values(), *globs]
     wanting = [name for name, model in options.models.items() if model.direct_backup]
-    return Table(
+    table = Table(
         id=table_id,
         providers=draft.providers,
         routes=routes,
@@ -194,8 +197,11 @@ def _freeze(draft: _Draft, catalogue: Catalogue, *, table_id: str, notes: tuple[
         default_model=defaults.default_model,
         retry=Retry(defaults.retry.attempts) if defaults.retry else Retry(),
         timeouts=build_timeouts(defaults.timeouts),
+        limits=limits,
         notes=(*notes, *_note_not_ready(every), *_note_backups(every, wanting), *_note_unreached(every)),
     )
+    check_prices(table, chains, problems)
+    return table
 
 
 def _note_not_ready(routes: Sequence[Route]) -> list[str]:

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic import ConfigDict, Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import core_schema
 
 from proxy.files import values
+from proxy.files.limit_options import EachOptions, HolderOptions, MoneyOptions, PaceOptions
+from proxy.files.options import Options
 from proxy.routing.table import Dialect
 
 ATTEMPTS_MAX = 10
@@ -30,17 +32,6 @@ FAILURES = (
 )
 Transforms = list[Literal["middle-out"]]
 STRATEGIES = ("two_tier", "ensemble", "hedge", "cheapest", "fastest", "weighted", "when", "strategy", "custom")
-_LIMITS = ("rate", "parallel")
-
-
-class Options(BaseModel):
-    """A mapping of routes.yaml: unknown members are refused, values are never bent into another type."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-    later: ClassVar[tuple[str, ...]] = ()
-    """Words of a later release, refused by name."""
-    elsewhere: ClassVar[Mapping[str, str]] = {}
-    """Words that mean something in another mapping, and where they belong."""
 
 
 class PriceOptions(Options):
@@ -67,10 +58,10 @@ class TimeoutOptions(Options):
     total: values.Wait | None = Field(None, description="For the whole request, all attempts together.")
 
 
-class ProviderOptions(Options):
+class ProviderOptions(MoneyOptions, PaceOptions):
     """An upstream account. Known providers need no entry; what is written here overrides what is known."""
 
-    later: ClassVar[tuple[str, ...]] = ("api_keys", *_LIMITS, "weight", "timeouts")
+    later: ClassVar[tuple[str, ...]] = ("api_keys", "weight", "timeouts")
 
     dialect: Dialect | None = Field(
         None,
@@ -125,10 +116,10 @@ class StaticOptions(Options):
     content: values.Content = Field(description="What clients get.", examples=["Please try again later."])
 
 
-class TargetOptions(Options):
+class TargetOptions(PaceOptions):
     """One place to try: a provider's model, another model of this file, or a fixed answer."""
 
-    later: ClassVar[tuple[str, ...]] = (*STRATEGIES, "on", "weight", *_LIMITS)
+    later: ClassVar[tuple[str, ...]] = (*STRATEGIES, "on", "weight")
     elsewhere: ClassVar[Mapping[str, str]] = dict.fromkeys(
         ("direct_backup", "transforms", "prefer", "max_cost", "params"),
         "an option of the model; put it beside `targets`",
@@ -164,10 +155,10 @@ class TargetOptions(Options):
         return {"anyOf": [_TARGET_TEXT, handler.resolve_ref_schema(handler(schema))]}
 
 
-class ModelOptions(Options):
+class ModelOptions(EachOptions):
     """A name clients ask for: targets in the order to try, and options for all of them."""
 
-    later: ClassVar[tuple[str, ...]] = (*STRATEGIES, "on", "weight", "cache", *_LIMITS)
+    later: ClassVar[tuple[str, ...]] = (*STRATEGIES, "on", "weight", "cache")
 
     targets: list[TargetOptions] = Field(
         description="What to try, in this order.", examples=[["openrouter/openai/gpt-4o", "openai/gpt-4o"]]
@@ -216,18 +207,10 @@ class ModelOptions(Options):
         return {"anyOf": [targets["items"], many, own]}
 
 
-class TenantOptions(Options):
+class TenantOptions(HolderOptions):
     """A group of keys with defaults of its own."""
 
-    later: ClassVar[tuple[str, ...]] = (
-        "budget",
-        "provider_keys",
-        *_LIMITS,
-        "models",
-        "max_cost",
-        "timezone",
-        "transforms",
-    )
+    later: ClassVar[tuple[str, ...]] = ("provider_keys", "models", "max_cost", "transforms")
 
     default_model: values.ModelText | None = Field(
         None, description="Used when a request names no model.", examples=["chat"]
@@ -237,18 +220,15 @@ class TenantOptions(Options):
     )
 
 
-class KeyOptions(Options):
+class KeyOptions(HolderOptions):
     """A client's key."""
 
-    later: ClassVar[tuple[str, ...]] = (*_LIMITS, "max_cost", "timezone", "transforms", "provider_keys", "cache")
+    later: ClassVar[tuple[str, ...]] = ("max_cost", "transforms", "provider_keys", "cache")
 
     name: values.Name = Field(description="Shown in usage and logs; unique.", examples=["mobile"])
     key: values.ClientKey | None = Field(None, description="8 to 256 visible ASCII characters, best as ${VAR}.")
     key_sha256: values.KeySha256 | None = Field(None, description="Instead of `key`: its SHA-256, 64 hex digits.")
     tenant: values.Name | None = Field(None, description="One of `tenants`.", examples=["acme"])
-    budget: values.Allowance | None = Field(
-        None, description="A wall: posted and held cost never pass it. None given, none held."
-    )
     models: list[values.ModelText] | None = Field(
         None, description="Models and globs it may ask for; all when left out.", examples=[["chat", "gpt-*"]]
     )
@@ -275,9 +255,11 @@ class RetryOptions(Options):
 class DefaultOptions(Options):
     """What holds where nothing nearer is said."""
 
-    later: ClassVar[tuple[str, ...]] = (
-        *_LIMITS, "budget", "key_budget", "max_cost", "cache", "timezone", "on_disconnect"
-    )  # fmt: skip
+    later: ClassVar[tuple[str, ...]] = ("key_budget", "max_cost", "cache", "on_disconnect")
+    elsewhere: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("budget", "rate", "parallel", "wait", "timezone", "users", "tags"),
+        "a limit of the whole gateway; put it at the top level of the file, or on a key, tenant, model or provider",
+    )
 
     default_model: values.ModelText | None = Field(
         None, description="Used when a request names no model.", examples=["chat"]
@@ -295,11 +277,11 @@ class DefaultOptions(Options):
     )
 
 
-class RoutesOptions(Options):
+class RoutesOptions(HolderOptions):
     """A whole routes.yaml."""
 
     model_config = ConfigDict(title="Turnpike routing table")
-    later: ClassVar[tuple[str, ...]] = ("alerts", "cache", "timezone", "transforms", "strategies")
+    later: ClassVar[tuple[str, ...]] = ("alerts", "cache", "transforms", "strategies")
 
     providers: dict[values.ProviderName, ProviderOptions | None] | None = Field(
         None,

@@ -21,12 +21,15 @@ from proxy.files.environment import Credential, Environment, mentions_variable
 from proxy.files.units import (
     parse_count,
     parse_duration_s,
+    parse_pause_s,
     parse_positive_count,
     parse_positive_duration_s,
+    parse_rate,
     parse_share,
     parse_speed_per_s,
 )
 from proxy.money import Budget, parse_amount, parse_budget, parse_token_price, parse_usd
+from proxy.policy.limits import Rate
 from proxy.routing.extras import read_extras
 
 NAME_CHARACTERS_MAX = 64
@@ -47,6 +50,7 @@ HEADERS_REFUSED = frozenset({"host", "connection", "content-length", "content-ty
 """Headers that frame the message; the HTTP client writes them."""
 
 _PROVIDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_TAG = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e\xa0-\xff]*")
 _KEY = re.compile(r"[\x21-\x7e]+")
@@ -116,6 +120,12 @@ def _read_provider_name(text: str) -> str:
         raise ValueError(
             "a provider's name has letters, digits, `_`, `.` and `-` only; it stands before the first / of a target"
         )
+    return text
+
+
+def _read_tag_name(text: str) -> str:
+    if not _TAG.fullmatch(text):
+        raise ValueError(f"a tag's name has 1 to {NAME_CHARACTERS_MAX} letters, digits, `_`, `.` and `-`")
     return text
 
 
@@ -233,6 +243,7 @@ _COUNT = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "patte
 Text = Annotated[str, BeforeValidator(read_text)]
 Name = Annotated[Text, AfterValidator(_read_name)]
 ProviderName = Annotated[str, AfterValidator(_read_provider_name)]
+TagName = Annotated[str, AfterValidator(_read_tag_name)]
 ModelName = Annotated[str, AfterValidator(_read_model_name)]
 ModelText = Annotated[Text, AfterValidator(_read_model_name)]
 Content = Annotated[Text, AfterValidator(_read_content)]
@@ -247,6 +258,12 @@ KeySha256 = Annotated[str, PlainValidator(_read_key_sha256), _schema(r"^([0-9a-f
 
 Duration = Annotated[float, PlainValidator(_unit(parse_duration_s)), _schema(_DURATION, "200ms", "3s")]
 Wait = Annotated[float, PlainValidator(_unit(parse_positive_duration_s)), _schema(_DURATION, "3s", "15m")]
+Pause = Annotated[float, PlainValidator(_unit(parse_pause_s)), _schema(_DURATION, "2s", "500ms")]
+RateLimit = Annotated[
+    Rate,
+    PlainValidator(_unit(parse_rate)),
+    _schema(r"^\d+ ?[kKmM]?( ?(requests?|tokens?))? ?/ ?\d* ?[A-Za-z]+$", "60/min", "20/10s", "100k tokens/min"),
+]
 Count = Annotated[int, PlainValidator(_unit(parse_count)), WithJsonSchema(_COUNT)]
 PositiveCount = Annotated[int, PlainValidator(_unit(parse_positive_count)), WithJsonSchema(_COUNT)]
 Speed = Annotated[float, PlainValidator(_unit(parse_speed_per_s)), _schema(r"^\d+(\.\d+)? ?/ ?s$", "50/s")]

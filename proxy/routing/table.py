@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 from proxy.codecs.wire import UNKNOWN_ABILITIES, Abilities, Thinking
-from proxy.money import Budget
+from proxy.policy.limits import NO_LIMITS, Limits
 from proxy.pricing import ModelFacts, Prices
 
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
@@ -230,6 +230,10 @@ class Tenant:
     name: str
     default_model: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
+    models: tuple[str, ...] | None = None
+    """Aliases and globs its keys may ask for, as far as each key may too; None is all."""
+    max_cost_nano_usd: int | None = None
+    """Ceiling of one request of its keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,11 +243,13 @@ class DeclaredKey:
     name: str
     sha256_hex: str
     tenant: str | None = None
-    budget: Budget | None = None
+    limits: Limits = NO_LIMITS
     models: tuple[str, ...] | None = None
     """Aliases and globs it may ask for; None is all."""
     default_model: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
+    max_cost_nano_usd: int | None = None
+    """Ceiling of one request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +275,8 @@ class Table:
     default_model: str | None = None
     retry: Retry = field(default_factory=Retry)
     timeouts: Timeouts = field(default_factory=Timeouts)
+    limits: Mapping[str, Limits] = field(default_factory=dict)
+    """By place: `key:mobile`, `provider:openrouter`, `global` and so on; a place without any is left out."""
     notes: tuple[str, ...] = ()
     """What a start says aloud: no routes.yaml, providers not ready."""
 
