@@ -158,8 +158,8 @@ async def put_in_force(gateway: Gateway, table: Table) -> None:
 
 def hide_secrets(telemetry: Telemetry, table: Table) -> None:
     """Tell the log which values must never stand in it."""
-    for provider in table.providers.values():
-        for secret in provider.secrets:
+    for owner in (*table.providers.values(), *table.tenants.values()):
+        for secret in owner.secrets:
             telemetry.register_secret(secret)
 
 

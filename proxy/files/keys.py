@@ -4,25 +4,40 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from proxy.files.chains import Names
 from proxy.files.document import Node
 from proxy.files.names import check_askable
 from proxy.files.problems import Problems
-from proxy.files.schema import KeyOptions, TenantOptions
+from proxy.files.schema import CallerOptions, KeyOptions, TenantOptions
 from proxy.policy.limits import NO_LIMITS, Limits
 from proxy.routing.table import DeclaredKey, Tenant
 
 
 def build_tenants(
-    entries: Mapping[str, TenantOptions | None], models: frozenset[str], *, node: Node, problems: Problems
+    entries: Mapping[str, TenantOptions | None], names: Names, *, node: Node, problems: Problems
 ) -> dict[str, Tenant]:
-    """Give every tenant; a default that no model answers to is noted."""
+    """Give every tenant; names that no model or provider answers to are noted."""
     tenants: dict[str, Tenant] = {}
     for name, entry in entries.items():
         options = entry or TenantOptions()
-        check_askable(options.default_model, models, node=node.at(name, "default_model"), problems=problems)
-        tenants[name] = Tenant(name, options.default_model, options.params or {})
+        own = options.provider_keys or {}
+        _check_models(options, names, node.at(name), problems)
+        for provider in own:
+            if provider not in names.providers:
+                near = problems.suggest(provider, names.providers) or "; declare it under `providers`"
+                place = node.at(name, "provider_keys", provider)
+                problems.add(place, f"there is no provider `{provider}`{near}")
+        tenants[name] = Tenant(
+            name=name,
+            default_model=options.default_model,
+            params=_params(options),
+            models=None if options.models is None else tuple(options.models),
+            max_cost_nano_usd=options.max_cost,
+            provider_keys={provider: key.secret for provider, key in own.items() if key.secret is not None},
+            not_ready={provider: key.missing for provider, key in own.items() if key.missing is not None},
+        )
     return tenants
 
 
@@ -37,9 +52,7 @@ def build_keys(
         if options.tenant is not None and options.tenant not in names.tenants:
             near = problems.suggest(options.tenant, names.tenants) or "; add it under `tenants`"
             problems.add(here.at("tenant"), f"there is no tenant `{options.tenant}`{near}")
-        for position, pattern in enumerate(options.models or ()):
-            check_askable(pattern, names.models, node=here.at("models", position), problems=problems, is_pattern=True)
-        check_askable(options.default_model, names.models, node=here.at("default_model"), problems=problems)
+        _check_models(options, names, here, problems)
         key = _build_key(options, limits.get(f"key:{options.name}", NO_LIMITS), here, problems)
         if key is not None and key.name in keys:
             problems.add(here.at("name"), f"two keys are named `{key.name}`; call one of them something else")
@@ -50,6 +63,18 @@ def build_keys(
                 here.at("key", "key_sha256"), f"the key has the same value as `{twin}`; give it one of its own"
             )
     return tuple(keys.values())
+
+
+def _check_models(options: CallerOptions, names: Names, node: Node, problems: Problems) -> None:
+    for position, pattern in enumerate(options.models or ()):
+        check_askable(pattern, names.models, node=node.at("models", position), problems=problems, is_pattern=True)
+    check_askable(options.default_model, names.models, node=node.at("default_model"), problems=problems)
+
+
+def _params(options: CallerOptions) -> Mapping[str, Any]:
+    """Give the defaults for request fields, the one of them with a word of its own included."""
+    params = options.params or {}
+    return params if options.transforms is None else {"transforms": [*options.transforms], **params}
 
 
 def _build_key(options: KeyOptions, limits: Limits, node: Node, problems: Problems) -> DeclaredKey | None:
@@ -66,5 +91,6 @@ def _build_key(options: KeyOptions, limits: Limits, node: Node, problems: Proble
         limits=limits,
         models=None if options.models is None else tuple(options.models),
         default_model=options.default_model,
-        params=options.params or {},
+        params=_params(options),
+        max_cost_nano_usd=options.max_cost,
     )

@@ -15,6 +15,10 @@ from proxy.files.options import OneOrMany, Options
 
 TAGS_MAX = 16
 """Tags of one place."""
+POOL_MAX = 64
+"""Keys of one provider."""
+PATTERNS_MAX = 32
+"""Patterns in the `model_rates` of one provider."""
 
 
 class BudgetOptions(Options):
@@ -111,3 +115,26 @@ class HolderOptions(EachOptions):
     timezone: values.Text | None = Field(
         None, description="Whose calendar budgets here follow; UTC where nobody says.", examples=["Europe/Berlin"]
     )
+
+
+class UpstreamKeyOptions(PaceOptions):
+    """One of a provider's `api_keys`."""
+
+    key: values.ProviderKey = Field(description="As ${VAR}; while the variable is not set the key is left out.")
+    name: values.TagText | None = Field(
+        None, description="Shown in usage; its place in the list when left out.", examples=["first"]
+    )
+    free: bool = Field(default=False, description="Its account has no credit: only models that cost nothing.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return value if isinstance(value, dict) else {"key": value}
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Tell editors that the key alone will do."""
+        own = handler.resolve_ref_schema(handler(schema))
+        return {"anyOf": [own["properties"]["key"], own]}

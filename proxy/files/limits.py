@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import zoneinfo
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 
+from proxy.files.chains import Paced
 from proxy.files.document import Node
 from proxy.files.limit_options import BudgetOptions, EachOptions, HolderOptions, MoneyOptions, PaceOptions
 from proxy.files.names import check_askable
+from proxy.files.pools import label_places
 from proxy.files.problems import Problems
-from proxy.files.schema import RoutesOptions
+from proxy.files.schema import ModelOptions, RoutesOptions
 from proxy.money import UTC_NAME, Budget
 from proxy.policy.limits import NO_LIMITS, Limits
 from proxy.policy.scopes import GLOBAL
+from proxy.routing.table import Provider
 
 
 class LimitsBuilder:
@@ -26,8 +29,17 @@ class LimitsBuilder:
         self._problems = problems
         self._found: dict[str, Limits] = {}
 
-    def build(self, options: RoutesOptions, root: Node) -> Mapping[str, Limits]:
+    def build(
+        self, options: RoutesOptions, root: Node, providers: Mapping[str, Provider], paced: Iterable[Paced]
+    ) -> Mapping[str, Limits]:
         """Give the limits of every place that has some; findings are noted."""
+        self._add_callers(options, root)
+        self._add_upstreams(options, root, providers)
+        for target in paced:
+            self._add_target(target)
+        return self._found
+
+    def _add_callers(self, options: RoutesOptions, root: Node) -> None:
         here = self._zone(options.timezone, root.at("timezone")) or UTC_NAME
         self._add(GLOBAL, options, root, here)
         zones = {
@@ -43,9 +55,26 @@ class LimitsBuilder:
             self._add(f"key:{key.name}", key, node, zone)
         for name, model in options.models.items():
             self._add(f"model:{name}", model, root.at("models", name), here)
+            self._check_way_out(name, model, root.at("models", name))
+
+    def _add_upstreams(self, options: RoutesOptions, root: Node, providers: Mapping[str, Provider]) -> None:
         for name, provider in (options.providers or {}).items():
-            self._add(f"provider:{name}", provider, root.at("providers", name), here)
-        return self._found
+            node = root.at("providers", name)
+            zone = options.timezone if options.timezone in list_zones() else None
+            self._add(f"provider:{name}", provider, node, zone or UTC_NAME)
+            for place, key in label_places(name, (provider and provider.api_keys) or ()):
+                self._add(place, key, node, UTC_NAME)
+        for built in providers.values():
+            for pattern, rates in built.model_rates.items():
+                self._found[f"target:{built.name}/{pattern}"] = Limits(rates=rates)
+
+    def _add_target(self, paced: Paced) -> None:
+        """Add what one mention of a target says; where several speak of it, all of it holds."""
+        place = f"target:{paced.name}"
+        limits, known = self._limits(paced.options, paced.node, UTC_NAME), self._found.get(place, NO_LIMITS)
+        lowest = min((each.parallel for each in (limits, known) if each.parallel is not None), default=None)
+        rates = tuple(dict.fromkeys([*known.rates, *limits.rates]))
+        self._found[place] = replace(limits, rates=rates, parallel=lowest)
 
     def _add(self, place: str, options: PaceOptions | None, node: Node, zone: str) -> None:
         limits = NO_LIMITS if options is None else self._limits(options, node, zone)
@@ -91,6 +120,12 @@ class LimitsBuilder:
             is_soft=entry.soft,
             when_spent=entry.when_spent or when_spent,
         )
+
+    def _check_way_out(self, name: str, model: ModelOptions, node: Node) -> None:
+        own = [node.at("when_spent")] if model.when_spent == name else []
+        inner = [node.at("budget", at) for at, budget in enumerate(model.budget or ()) if budget.when_spent == name]
+        for place in (*own, *(budget.at("when_spent") for budget in inner)):
+            self._problems.add(place, f"`when_spent` of `{name}` leads back to itself; name another model")
 
     def _check_wait(self, options: EachOptions, node: Node) -> None:
         if options.wait and not options.rate and options.parallel is None and not node.is_wounded:

@@ -1,4 +1,4 @@
-"""What every mapping of routes.yaml has in common, and lists that may be written as their one entry (part of `files`)."""
+"""What every mapping of routes.yaml has in common, and lists written as their one entry (part of `files`)."""
 
 from __future__ import annotations
 

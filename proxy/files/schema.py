@@ -8,13 +8,22 @@ form of each member alone; what members say about each other (names, cycles, pri
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import core_schema
 
 from proxy.files import values
-from proxy.files.limit_options import EachOptions, HolderOptions, MoneyOptions, PaceOptions
+from proxy.files.limit_options import (
+    PATTERNS_MAX,
+    POOL_MAX,
+    EachOptions,
+    HolderOptions,
+    MoneyOptions,
+    PaceOptions,
+    Rates,
+    UpstreamKeyOptions,
+)
 from proxy.files.options import Options
 from proxy.routing.table import Dialect
 
@@ -61,7 +70,7 @@ class TimeoutOptions(Options):
 class ProviderOptions(MoneyOptions, PaceOptions):
     """An upstream account. Known providers need no entry; what is written here overrides what is known."""
 
-    later: ClassVar[tuple[str, ...]] = ("api_keys", "weight", "timeouts")
+    later: ClassVar[tuple[str, ...]] = ("weight", "timeouts")
 
     dialect: Dialect | None = Field(
         None,
@@ -75,6 +84,16 @@ class ProviderOptions(MoneyOptions, PaceOptions):
     api_key: values.ProviderKey | None = Field(
         None, description="As ${VAR}; while the variable is not set the provider's targets are skipped."
     )
+    api_keys: Annotated[list[UpstreamKeyOptions], Field(min_length=1, max_length=POOL_MAX)] | None = Field(
+        None,
+        description="Instead of `api_key`: several of them, each used while it has quota left.",
+        examples=[["${FIRST_KEY}", "${SECOND_KEY}"]],
+    )
+    model_rates: Annotated[dict[values.ModelName, Rates], Field(max_length=PATTERNS_MAX)] | None = Field(
+        None,
+        description="Rates of models by a name with one *: all models that match share it.",
+        examples=[{"*:free": "20/min"}],
+    )
     headers: dict[values.HeaderName, values.HeaderValue] | None = Field(
         None, description="Sent on every call; values may hold ${VAR}.", examples=[{"X-Team": "search"}]
     )
@@ -83,7 +102,8 @@ class ProviderOptions(MoneyOptions, PaceOptions):
         None, description="OpenRouter only: your app's name (X-Title).", examples=["Example"]
     )
     on_disconnect: values.OnDisconnect = Field(
-        "cancel", description="What happens upstream when the client leaves: `cancel` ends the call."
+        "cancel",
+        description="When the client leaves: `cancel` ends the call upstream, `drain` reads on for its usage.",
     )
     verify: bool = Field(default=True, description="Check the TLS certificate.")
     price: PriceOptions | None = Field(None, description="Price of every model here; beats the catalogue.")
@@ -207,37 +227,49 @@ class ModelOptions(EachOptions):
         return {"anyOf": [targets["items"], many, own]}
 
 
-class TenantOptions(HolderOptions):
-    """A group of keys with defaults of its own."""
+class CallerOptions(HolderOptions):
+    """What a key and a tenant may both say."""
 
-    later: ClassVar[tuple[str, ...]] = ("provider_keys", "models", "max_cost", "transforms")
-
+    models: list[values.ModelText] | None = Field(
+        None,
+        description="Models and globs that may be asked for; all when left out. A key and its tenant must both allow.",
+        examples=[["chat", "gpt-*"]],
+    )
     default_model: values.ModelText | None = Field(
         None, description="Used when a request names no model.", examples=["chat"]
     )
     params: values.Params | None = Field(
-        None, description="Defaults for request fields; they win over the model's.", examples=[{"max_tokens": 2048}]
+        None,
+        description="Defaults for request fields; a key's win over its tenant's, both over the model's.",
+        examples=[{"max_tokens": 2048}],
+    )
+    max_cost: values.Amount | None = Field(
+        None, description="Ceiling of one request, all attempts together; the lowest that holds counts."
+    )
+    transforms: Transforms | None = Field(
+        None, description="For requests that do not say themselves.", examples=[["middle-out"]]
     )
 
 
-class KeyOptions(HolderOptions):
+class TenantOptions(CallerOptions):
+    """A group of keys with defaults and limits of its own."""
+
+    provider_keys: dict[values.ProviderName, values.ProviderKey] | None = Field(
+        None,
+        description="Its own credentials by provider; calls there are on its account alone.",
+        examples=[{"openrouter": "${ACME_OPENROUTER_KEY}"}],
+    )
+
+
+class KeyOptions(CallerOptions):
     """A client's key."""
 
-    later: ClassVar[tuple[str, ...]] = ("max_cost", "transforms", "provider_keys", "cache")
+    later: ClassVar[tuple[str, ...]] = ("provider_keys", "cache")
 
     name: values.Name = Field(description="Shown in usage and logs; unique.", examples=["mobile"])
     key: values.ClientKey | None = Field(None, description="8 to 256 visible ASCII characters, best as ${VAR}.")
     key_sha256: values.KeySha256 | None = Field(None, description="Instead of `key`: its SHA-256, 64 hex digits.")
     tenant: values.Name | None = Field(None, description="One of `tenants`.", examples=["acme"])
-    models: list[values.ModelText] | None = Field(
-        None, description="Models and globs it may ask for; all when left out.", examples=[["chat", "gpt-*"]]
-    )
-    default_model: values.ModelText | None = Field(
-        None, description="Used when a request names no model.", examples=["chat"]
-    )
-    params: values.Params | None = Field(
-        None, description="Defaults for request fields; they win over the tenant's.", examples=[{"max_tokens": 512}]
-    )
 
 
 class RetryOptions(Options):

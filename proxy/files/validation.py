@@ -33,6 +33,8 @@ _WANTED = {
 _REMEDIES = {
     "input": "write both prices: {input: $1/M, output: $2/M}, $0/M when it is free",
     "output": "write both prices: {input: $1/M, output: $2/M}, $0/M when it is free",
+    "limit": "write it as `limit: $5/day`",
+    "key": 'write it as `key: "${NAME}"`',
     "targets": "list what to try: `targets: [openrouter/openai/gpt-4o]`",
     "models": 'name at least one: `models: {"*": openrouter/*}` passes everything through',
     "name": "every key needs one, it is shown in usage and logs",

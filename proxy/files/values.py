@@ -40,6 +40,8 @@ CONTENT_CHARACTERS_MAX = 32_768
 KEY_CHARACTERS_MIN = 8
 KEY_CHARACTERS_MAX = 256
 
+ENDINGS = ("cancel", "drain")
+"""What may happen to a call whose client has left."""
 PARAMS_REFUSED = frozenset({"model", "models", "messages", "prompt", "input", "stream", "turnpike"}).union(
     {"api_base", "base_url", "api_key", "custom_llm_provider", "extra_headers", "extra_query"}
 )
@@ -125,7 +127,7 @@ def _read_provider_name(text: str) -> str:
 
 def _read_tag_name(text: str) -> str:
     if not _TAG.fullmatch(text):
-        raise ValueError(f"a tag's name has 1 to {NAME_CHARACTERS_MAX} letters, digits, `_`, `.` and `-`")
+        raise ValueError(f"such a name has 1 to {NAME_CHARACTERS_MAX} letters, digits, `_`, `.` and `-`")
     return text
 
 
@@ -146,10 +148,8 @@ def _read_content(text: str) -> str:
 
 
 def _read_on_disconnect(text: str) -> str:
-    if text == "drain":
-        raise ValueError("`on_disconnect: drain` is not available yet; write `cancel` or leave it out")
-    if text != "cancel":
-        raise ValueError(f"{text!r} is not a way to end; write `cancel` or leave it out")
+    if text not in ENDINGS:
+        raise ValueError(f"{text!r} is not a way to end; write {' or '.join(f'`{ending}`' for ending in ENDINGS)}")
     return text
 
 
@@ -244,10 +244,11 @@ Text = Annotated[str, BeforeValidator(read_text)]
 Name = Annotated[Text, AfterValidator(_read_name)]
 ProviderName = Annotated[str, AfterValidator(_read_provider_name)]
 TagName = Annotated[str, AfterValidator(_read_tag_name)]
+TagText = Annotated[Text, AfterValidator(_read_tag_name)]
 ModelName = Annotated[str, AfterValidator(_read_model_name)]
 ModelText = Annotated[Text, AfterValidator(_read_model_name)]
 Content = Annotated[Text, AfterValidator(_read_content)]
-OnDisconnect = Annotated[Text, AfterValidator(_read_on_disconnect), WithJsonSchema({"enum": ["cancel"]})]
+OnDisconnect = Annotated[Text, AfterValidator(_read_on_disconnect), WithJsonSchema({"enum": [*ENDINGS]})]
 
 Url = Annotated[str, PlainValidator(_read_url), _schema(r"^(https?://|\$\{|os\.environ/)", "https://api.openai.com/v1")]
 HeaderName = Annotated[str, AfterValidator(_read_header_name)]
