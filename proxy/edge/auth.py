@@ -80,7 +80,7 @@ def build_principal(record: KeyRecord, table: Table) -> Principal:
         models=record.models,
         default_model=default_model,
         params=params,
-        has_budget=record.budget is not None,
+        has_budget=record.is_walled,
         revision=record.revision,
         tenant_models=tenant.models if tenant is not None else None,
         max_cost_nano_usd=min((ceiling for ceiling in ceilings if ceiling is not None), default=None),

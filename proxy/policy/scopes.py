@@ -7,7 +7,7 @@ the same name; what it says of users and tags holds for the scope of each of the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
@@ -17,6 +17,11 @@ GLOBAL = "global"
 PAYER_GATEWAY = "gateway"
 PAYER_TENANT = "tenant"
 """The tenant's own credential: its money, so no limit of the operator's account counts it."""
+
+
+_UPSTREAM = ("provider:", "target:", "upstream:")
+_PERSONAL = frozenset({"user", "tag"})
+_KINDS = frozenset({"key", "tenant", "model", "provider", "target", "upstream", *_PERSONAL})
 
 
 class Subject(NamedTuple):
@@ -52,7 +57,7 @@ class Scope(NamedTuple):
     """Whose user or tag: the tenant, or the key that has none."""
 
 
-def places_of(subject: Subject) -> tuple[str, ...]:
+def places_of(subject: Subject) -> list[str]:
     """Name the places whose limits hold for an attempt, the key's first."""
     places = [f"key:{subject.key_name}", f"model:{subject.route}"]
     if subject.tenant is not None:
@@ -62,21 +67,21 @@ def places_of(subject: Subject) -> tuple[str, ...]:
         places += (GLOBAL, f"provider:{provider}", f"target:{provider}/{subject.model}")
         if subject.upstream_key is not None:
             places.append(f"upstream:{provider}/{subject.upstream_key}")
-    return tuple(places)
+    return places
 
 
-def accounts_of(subject: Subject) -> tuple[str, ...]:
+def accounts_of(subject: Subject) -> list[str]:
     """Name the scopes in which an attempt's money counts."""
-    scopes = [f"key:{subject.key_name}"]
+    scopes = [f"key:{subject.key_name}", f"model:{subject.route}"]
+    if subject.payer == PAYER_GATEWAY:
+        scopes += (f"provider:{subject.provider}", GLOBAL)
     if subject.tenant is not None:
         scopes.append(f"tenant:{subject.tenant}")
-    if subject.user is not None or subject.tags:
-        scopes += _personal(subject)
-    if subject.payer == PAYER_GATEWAY:
-        scopes += (f"model:{subject.route}", f"provider:{subject.provider}", GLOBAL)
-    else:
-        scopes.append(f"model:{subject.route}")
-    return tuple(scopes)
+    if subject.user is not None:
+        scopes.append(_user_scope(subject))
+    if subject.tags:
+        scopes += tag_scopes(subject)
+    return scopes
 
 
 def rules_of(subject: Subject, found: Mapping[str, Limits]) -> list[Rule]:
@@ -86,9 +91,10 @@ def rules_of(subject: Subject, found: Mapping[str, Limits]) -> list[Rule]:
         rules.append(Rule(place, limits))
         if limits.users is not None and subject.user is not None:
             rules.append(Rule(_user_scope(subject), limits.users))
-        if limits.tags:
+        if limits.tags and subject.tags:
             of_tag = dict(limits.tags)
-            rules += (Rule(_tag_scope(subject, name, value), of_tag[name]) for name, value in subject.tags if name in of_tag)
+            given = [(name, value) for name, value in subject.tags if name in of_tag]
+            rules += (Rule(_tag_scope(subject, name, value), of_tag[name]) for name, value in given)
     return rules
 
 
@@ -97,24 +103,24 @@ def tag_scopes(subject: Subject) -> list[str]:
     return [_tag_scope(subject, name, value) for name, value in subject.tags]
 
 
+def is_upstream(scope: str) -> bool:
+    """Tell whether a scope counts upstream calls, of which a request may make several."""
+    return scope.startswith(_UPSTREAM)
+
+
 def parse_scope(text: str) -> Scope:
     """Take a scope apart; ValueError for a text that is none."""
     if text == GLOBAL:
         return Scope(GLOBAL, "")
     kind, colon, name = text.partition(":")
-    if not colon or kind not in {"key", "tenant", "user", "tag", "model", "provider", "target", "upstream"}:
+    if not colon or kind not in _KINDS:
         raise ValueError(f"{text!r} is no scope")
-    if kind not in {"user", "tag"}:
+    if kind not in _PERSONAL:
         return Scope(kind, name)
     owner, slash, rest = name.partition("/")
     if not slash:
         raise ValueError(f"{text!r} names nobody's {kind}")
     return Scope(kind, rest, unquote(owner))
-
-
-def _personal(subject: Subject) -> Iterable[str]:
-    users = () if subject.user is None else (_user_scope(subject),)
-    return (*users, *tag_scopes(subject))
 
 
 def _owner(subject: Subject) -> str:

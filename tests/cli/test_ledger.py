@@ -16,6 +16,7 @@ from proxy.cli.ledger import NICENESS
 from proxy.ledger import verification
 from proxy.ledger.records import Admission, AttemptStart, KeyRecord, Ledger
 from proxy.money import Budget, Period
+from proxy.policy.limits import Limits
 from tests.cli.conftest import AT_S, Shell
 
 
@@ -38,7 +39,7 @@ def leave_open(shell: Shell) -> None:
 
     async def hold() -> None:
         ledger: Ledger = await open_ledger(shell.data)
-        await ledger.create_key(KeyRecord("left", digest="left", budget=Budget(10**10, Period.DAY)))
+        await ledger.create_key(KeyRecord("left", digest="left", limits=Limits(budgets=(Budget(10**10, Period.DAY),))))
         start = AttemptStart(1, "sim", "echo", 10_000_000)
         await ledger.admit(
             Admission(
