@@ -229,11 +229,6 @@ def find_posted_nano_usd(end: AttemptEnd) -> int:
     return (end.cost_nano_usd or 0) if end.state is AttemptState.POSTED else 0
 
 
-def find_held_nano_usd(admission: Admission) -> int:
-    """Tell what an admission holds in all."""
-    return sum([start.hold_nano_usd for start in admission.attempts])
-
-
 def count_tokens(end: AttemptEnd, reserved_tokens: int) -> int:
     """Tell how many tokens an attempt used in truth: what was reserved when nobody counted them."""
     if end.state is AttemptState.VOIDED:
