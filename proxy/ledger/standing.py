@@ -33,7 +33,10 @@ class SqliteStanding:
     def find_limits(self, places: Sequence[str]) -> Mapping[str, Limits]:
         """Give the limits of those places that have some."""
         found = self._cursor.execute(fill_places("find_limits", len(places)), places).fetchall()
-        return {place: read_limits(rules) for place, rules in found} if found else {}
+        if not found:
+            return {}
+        rules = dict(found)
+        return {place: read_limits(rules[place]) for place in places if place in rules}
 
     def find_balance(self, scope: str, window: Window) -> Balance:
         """Read a window's balance, made of the attempts that count in it when nobody has asked for it yet."""
