@@ -86,11 +86,11 @@ def make_plan(body: Mapping[str, Any], *, principal: Principal, table: Table, fa
         body, extras = _as_alias(body, extras, extras.preset)
     legs = resolve_legs(body, extras, principal=principal, table=table, facts=facts)
     max_cost = legs[0].route.max_cost_nano_usd
-    if len(legs) > 1:
-        limits = [leg.route.max_cost_nano_usd for leg in legs if leg.route.max_cost_nano_usd is not None]
-        max_cost = min(limits, default=None)
+    if len(legs) > 1 or principal.max_cost_nano_usd is not None:
+        ceilings = [principal.max_cost_nano_usd, *(leg.route.max_cost_nano_usd for leg in legs)]
+        max_cost = min((ceiling for ceiling in ceilings if ceiling is not None), default=None)
     is_limited = principal.has_budget or max_cost is not None
-    if is_limited or principal.models is not None:
+    if is_limited or principal.lists:
         refuse_unpriced(body, extras, legs, principal=principal, is_limited=is_limited)
     choices, skipped = choose(legs, body, extras)
     candidates: list[Candidate] = []
