@@ -47,7 +47,7 @@ from proxy.ledger.records import (
 from proxy.money import UTC_NAME, Period
 from proxy.policy.calendar import Window, find_window
 from proxy.policy.limits import NO_LIMITS, RATE_SLOTS, Balance, Flow, Limits, Rate
-from proxy.policy.scopes import Rule, Subject, accounts_of, places_of, rules_of
+from proxy.policy.scopes import Rule, Subject, accounts_of, places_of, rules_of, scopes_of
 from proxy.usage import CostSource, Usage
 
 
@@ -87,7 +87,7 @@ class _Entry:
 
     def counts_in(self, scope: str) -> bool:
         """Tell whether it counts in a scope."""
-        return scope in accounts_of(self.subject) or scope in places_of(self.subject)
+        return scope in scopes_of(self.subject)
 
 
 @dataclass(slots=True)

@@ -33,11 +33,13 @@ SELECT balances FROM versions WHERE id = 1
 -- Any window of a scope.
 SELECT 1 FROM balances WHERE scope = ? LIMIT 1
 
--- name: move_balances
--- Move what changed at an attempt's moment into every window that is kept of its scopes and holds that moment.
--- Parameters: posted, held (both may be negative), at_s, at_s, the scopes put in for {places}.
-UPDATE balances SET posted_nano_usd = posted_nano_usd + ?, held_nano_usd = held_nano_usd + ?
-WHERE ends_s > ? AND starts_s <= ? AND scope IN ({places})
+-- name: list_windows
+-- The windows of a scope that end after a moment.
+SELECT starts_s, ends_s, posted_nano_usd, held_nano_usd FROM balances WHERE scope = ? AND ends_s > ?
+
+-- name: write_balance
+-- What a window has come to. Nobody else can have moved it since it was read in this transaction.
+UPDATE balances SET posted_nano_usd = ?, held_nano_usd = ? WHERE scope = ? AND ends_s = ? AND starts_s = ?
 
 -- name: count_open
 -- A scope's attempts under way. Parameters: those of {condition}. Left to itself, SQLite would walk through all a key

@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
+
 from proxy.ledger.admission import PendingAttempt, Reserve
 from proxy.ledger.records import AttemptEnd, AttemptRow, AttemptStart, AttemptState, KeyRecord, UsageSum
 from proxy.ledger.rules import read_limits
@@ -90,7 +92,7 @@ def read_attempt(row: Row) -> AttemptRow:
 
 def write_start(start: AttemptStart, *, reserve: Reserve | None) -> Row:
     """Give the parameters of `begin_attempt` that differ between a request's attempts, from the provider on."""
-    charged = None if reserve is None else json.dumps(reserve)
+    charged = None if reserve is None else orjson.dumps((reserve.tokens, reserve.slots)).decode()
     priced = int(start.is_priced)
     return (start.provider, start.model, start.hold_nano_usd, priced, start.upstream_key, start.payer, charged)
 
