@@ -72,6 +72,7 @@ def build_principal(record: KeyRecord, table: Table) -> Principal:
     tenant = table.tenants.get(record.tenant) if record.tenant is not None else None
     params = lay_over(tenant.params, record.params) if tenant is not None else record.params
     default_model = record.default_model or (tenant.default_model if tenant is not None else None)
+    declared = (key.cache for key in table.keys if key.name == record.name) if record.is_declared else ()
     return Principal(
         name=record.name,
         tenant=record.tenant,
@@ -80,6 +81,7 @@ def build_principal(record: KeyRecord, table: Table) -> Principal:
         params=params,
         has_budget=record.budget is not None,
         revision=record.revision,
+        cache=next(iter(declared), None),
     )
 
 

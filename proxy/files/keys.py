@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 
+from proxy.files.caching import build_cache
 from proxy.files.chains import Chain, Names
 from proxy.files.document import Node
 from proxy.files.problems import Problems
@@ -112,6 +113,7 @@ def _build_key(options: KeyOptions, node: Node, problems: Problems) -> DeclaredK
         models=None if options.models is None else tuple(options.models),
         default_model=options.default_model,
         params=options.params or {},
+        cache=build_cache(options.cache),
     )
 
 

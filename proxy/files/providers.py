@@ -14,6 +14,7 @@ from proxy.files.known import KnownProvider, build_flags
 from proxy.files.problems import Problems
 from proxy.files.schema import PriceOptions, ProviderOptions
 from proxy.pricing import Prices
+from proxy.routing.caching import PROVIDER as CACHED
 from proxy.routing.table import Dialect, Provider, Simulation
 
 STATIC = "static"
@@ -105,6 +106,8 @@ def _find_wrong(entry: _Entry) -> list[tuple[str, str]]:
     options, dialect = entry.options, entry.options.dialect
     if entry.name == STATIC:
         return [("", f"`{STATIC}` is the provider of fixed answers; call yours something else")]
+    if entry.name == CACHED:
+        return [("", f"`{CACHED}` is what kept answers are booked as; call yours something else")]
     if dialect is None:
         return [("dialect", f"`dialect` is missing for a provider that is not a known one; one of {_DIALECTS}")]
     if dialect is Dialect.SIMULATED:

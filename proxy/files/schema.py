@@ -125,6 +125,28 @@ class StaticOptions(Options):
     content: values.Content = Field(description="What clients get.", examples=["Please try again later."])
 
 
+class CacheOptions(Options):
+    """Whether answers are given again to equal requests: true, false, or for how long (`10m`, `{ttl: 10m}`)."""
+
+    ttl: values.Wait | None = Field(None, description="How long an answer may be given again.", examples=["10m"])
+    enabled: bool = Field(default=True, description="The same as `cache: true` and `cache: false`.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_short_forms(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            return {"enabled": value}
+        return value if isinstance(value, dict) else {"ttl": _short(value, "true, false or {ttl: 10m} is wanted")}
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Tell editors that true, false or a duration will do."""
+        own = handler.resolve_ref_schema(handler(schema))
+        return {"anyOf": [{"type": "boolean"}, own["properties"]["ttl"]["anyOf"][0], own]}
+
+
 class TargetOptions(Options):
     """One place to try: a provider's model, another model of this file, or a fixed answer."""
 
@@ -167,7 +189,7 @@ class TargetOptions(Options):
 class ModelOptions(Options):
     """A name clients ask for: targets in the order to try, and options for all of them."""
 
-    later: ClassVar[tuple[str, ...]] = (*STRATEGIES, "on", "weight", "cache", *_LIMITS)
+    later: ClassVar[tuple[str, ...]] = (*STRATEGIES, "on", "weight", *_LIMITS)
 
     targets: list[TargetOptions] = Field(
         description="What to try, in this order.", examples=[["openrouter/openai/gpt-4o", "openai/gpt-4o"]]
@@ -190,6 +212,9 @@ class ModelOptions(Options):
         None,
         description="A request that is too long goes to a target with a larger context before anything is cut.",
         examples=["larger_context"],
+    )
+    cache: CacheOptions | None = Field(
+        None, description="Keep its answers for equal requests; wins over `defaults`.", examples=[{"ttl": "10m"}]
     )
 
     @model_validator(mode="before")
@@ -240,7 +265,7 @@ class TenantOptions(Options):
 class KeyOptions(Options):
     """A client's key."""
 
-    later: ClassVar[tuple[str, ...]] = (*_LIMITS, "max_cost", "timezone", "transforms", "provider_keys", "cache")
+    later: ClassVar[tuple[str, ...]] = (*_LIMITS, "max_cost", "timezone", "transforms", "provider_keys")
 
     name: values.Name = Field(description="Shown in usage and logs; unique.", examples=["mobile"])
     key: values.ClientKey | None = Field(None, description="8 to 256 visible ASCII characters, best as ${VAR}.")
@@ -257,6 +282,9 @@ class KeyOptions(Options):
     )
     params: values.Params | None = Field(
         None, description="Defaults for request fields; they win over the tenant's.", examples=[{"max_tokens": 512}]
+    )
+    cache: CacheOptions | None = Field(
+        None, description="Keep answers to it for equal requests of its tenant; wins over the model's.", examples=[True]
     )
 
 
@@ -276,7 +304,7 @@ class DefaultOptions(Options):
     """What holds where nothing nearer is said."""
 
     later: ClassVar[tuple[str, ...]] = (
-        *_LIMITS, "budget", "key_budget", "max_cost", "cache", "timezone", "on_disconnect"
+        *_LIMITS, "budget", "key_budget", "max_cost", "timezone", "on_disconnect"
     )  # fmt: skip
 
     default_model: values.ModelText | None = Field(
@@ -293,13 +321,14 @@ class DefaultOptions(Options):
     transforms: Transforms | None = Field(
         None, description="For models that do not say themselves.", examples=[["middle-out"]]
     )
+    cache: CacheOptions | None = Field(None, description="For models and keys that do not say themselves.")
 
 
 class RoutesOptions(Options):
     """A whole routes.yaml."""
 
     model_config = ConfigDict(title="Turnpike routing table")
-    later: ClassVar[tuple[str, ...]] = ("alerts", "cache", "timezone", "transforms", "strategies")
+    later: ClassVar[tuple[str, ...]] = ("alerts", "timezone", "transforms", "strategies")
 
     providers: dict[values.ProviderName, ProviderOptions | None] | None = Field(
         None,
@@ -311,6 +340,12 @@ class RoutesOptions(Options):
         examples=[{"gpt-4o": ["openrouter/openai/gpt-4o", "openai/gpt-4o"], "*": "openrouter/*"}],
     )
     defaults: DefaultOptions | None = Field(None, description="What holds where nothing nearer is said.")
+    cache: CacheOptions | None = Field(
+        None,
+        description="For how long answers are kept where a model, a key or a request asks for it and does not say;"
+        " false: never, whoever asks.",
+        examples=[{"ttl": "10m"}],
+    )
     tenants: dict[values.Name, TenantOptions | None] | None = Field(
         None, description="Groups of keys by name.", examples=[{"acme": {"default_model": "chat"}}]
     )
@@ -328,12 +363,12 @@ _TARGET_TEXT = {
 }
 
 
-def _short(value: Any) -> Any:
+def _short(value: Any, wanted: str = "a target is wanted (PROVIDER/MODEL or a model's name)") -> Any:
     """Let only text through as a short form; the rest would be told about members it does not have."""
     if isinstance(value, (str, int)) and not isinstance(value, bool):
         return value
     kind = "empty" if value is None else "a list" if isinstance(value, list) else "a number, true or false"
-    raise ValueError(f"a target is wanted (PROVIDER/MODEL or a model's name), this is {kind}")
+    raise ValueError(f"{wanted}, this is {kind}")
 
 
 def routes_schema() -> dict[str, Any]:

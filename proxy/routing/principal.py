@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from proxy.routing.caching import CacheRule
 from proxy.routing.conditions import tighten
 
 OUTPUT_CAPS = frozenset({"max_tokens", "max_completion_tokens"})
@@ -27,6 +28,8 @@ class Principal:
     has_budget: bool = False
     revision: int = 1
     """Of the key's record: an admission under an older one is refused."""
+    cache: CacheRule | None = None
+    """What routes.yaml says of the key."""
 
     def may_ask(self, model: str) -> bool:
         """Tell whether it may ask for this name, suffix and all, exactly as written."""

@@ -16,6 +16,7 @@ from typing import Any
 from proxy.codecs.wire import UNKNOWN_ABILITIES, Abilities, Thinking
 from proxy.money import Budget
 from proxy.pricing import ModelFacts, Prices
+from proxy.routing.caching import CacheRule, Caching
 
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
 """Names of headers that hold a credential (Azure: `api-key`), with or without a scheme before it."""
@@ -216,6 +217,8 @@ class Route:
     """What may be done to a request that is too long (`middle-out`), () forbids it; None: nothing is said."""
     prefers_larger: bool = False
     """An overlong request goes to a target with a larger context before anything of it is cut."""
+    cache: CacheRule | None = None
+    """Whether its answers are kept; None: nothing is said."""
 
     @property
     def is_glob(self) -> bool:
@@ -244,6 +247,8 @@ class DeclaredKey:
     """Aliases and globs it may ask for; None is all."""
     default_model: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
+    cache: CacheRule | None = None
+    """Whether answers to it are kept; None: nothing is said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +274,7 @@ class Table:
     default_model: str | None = None
     retry: Retry = field(default_factory=Retry)
     timeouts: Timeouts = field(default_factory=Timeouts)
+    caching: Caching = field(default_factory=Caching)
     notes: tuple[str, ...] = ()
     """What a start says aloud: no routes.yaml, providers not ready."""
 
