@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -61,16 +62,16 @@ class Stage:
         key: str | None = None,
         headers: Mapping[str, str] | None = None,
         path: str = client.CHAT,
-        **fields: object,
+        **fields: Any,
     ) -> client.Answer:
         """Ask; streams ask for their usage unless told otherwise."""
         return await client.ask(
             self.gateway.url, client.chat(model, **fields), key=key or self.gateway.key, headers=headers, path=path
         )
 
-    async def word(self, model: str = "m", **how: object) -> str | None:
+    async def word(self, model: str = "m", **how: Any) -> str | None:
         """Ask and give what the reply says of the cache."""
-        answer = await self.ask(model, **how)  # type: ignore[arg-type]  # as `ask`
+        answer = await self.ask(model, **how)
         assert answer.status == 200
         return answer.headers.get("x-turnpike-cache")
 
@@ -110,7 +111,7 @@ async def test_a_stream_is_replayed_as_a_stream(stage: Stage) -> None:
     assert again.headers["content-type"] == "text/event-stream"
     assert again.body == first.body
     assert again.end is client.Ended.COMPLETE
-    told = {"stream": True, "stream_options": {"include_usage": True}}
+    told: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
     first, again = await stage.ask(**told), await stage.ask(**told)
     assert again.body == first.body.replace(b'"cost":0.000057', b'"cost":0')
     assert len(stage.up.exchanges) == 2
@@ -241,7 +242,7 @@ async def test_it_is_off_unless_somebody_asks_for_it(stage: Stage) -> None:
     ids=["header", "body", "key"],
 )
 @pytest.mark.parametrize("model", ["plain", "never"])
-async def test_a_request_or_its_key_can_ask_for_it(stage: Stage, model: str, how: dict[str, object]) -> None:
+async def test_a_request_or_its_key_can_ask_for_it(stage: Stage, model: str, how: dict[str, Any]) -> None:
     """Both win over the model; what is said of the cache is no part of the request, and does not go upstream."""
     assert [await stage.word(model, **how), await stage.word(model, **how)] == ["miss", "hit"]
     assert "turnpike" not in stage.up.exchanges[0].body
@@ -257,7 +258,7 @@ async def test_a_request_or_its_key_can_ask_for_it(stage: Stage, model: str, how
     ],
     ids=["header", "no-store", "body", "both"],
 )
-async def test_a_request_can_forbid_it(stage: Stage, how: dict[str, object]) -> None:
+async def test_a_request_can_forbid_it(stage: Stage, how: dict[str, Any]) -> None:
     """Neither is it answered from it nor is its answer kept; who forbids it wins."""
     await stage.ask()
     assert await stage.word(**how) is None

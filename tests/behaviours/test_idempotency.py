@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -47,12 +48,12 @@ class Stage:
         self.gateway = gateway
         self.up = up
 
-    async def ask(self, word: str = "k", *, key: str | None = None, **fields: object) -> client.Answer:
+    async def ask(self, word: str = "k", *, key: str | None = None, **fields: Any) -> client.Answer:
         """Ask with an `Idempotency-Key`."""
         return await client.ask(self.gateway.url, a_chat(**fields), key=key or self.gateway.key, headers=keyed(word))
 
 
-def a_chat(model: str = "m", prompt: str = "Say hello.", **fields: object) -> Mapping[str, object]:
+def a_chat(model: str = "m", prompt: str = "Say hello.", **fields: Any) -> Mapping[str, object]:
     """Write a request; streams ask for their usage."""
     if fields.get("stream"):
         fields["stream_options"] = {"include_usage": True}
