@@ -35,14 +35,10 @@ class Recording:
 
 def make_entry(content: bytes, attempt: Attempt, *, cost_nano_usd: int | None, at_s: float) -> Entry:
     """Make what is kept of a whole answer; for how long, each who keeps it says."""
-    target, end = attempt.candidate.target, attempt.end
-    assert end is not None, "a settled attempt has its end"
     return Entry(
         is_stream=attempt.candidate.body.get("stream") is True,
         content=content,
-        provider=target.provider.name,
-        model=target.model,
-        usage=end.usage,
+        model=attempt.candidate.target.model,
         cost_nano_usd=cost_nano_usd,
         at_s=at_s,
         expires_at_s=at_s,

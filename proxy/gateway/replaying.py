@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from proxy.codecs.surface import Cost
 from proxy.errors import LedgerUnavailable
-from proxy.gateway.admission import KeyChanged, refusal
+from proxy.gateway.admission import heed, refusal
 from proxy.gateway.errands import Asked
-from proxy.gateway.headers import cost_headers, header_text
+from proxy.gateway.headers import cost_headers, header_text, quota_headers
 from proxy.gateway.service import Service
-from proxy.ledger.records import Admission, AttemptEnd, AttemptStart, AttemptState, KeyGone, Refused, Settlement
+from proxy.ledger.records import Admission, AttemptEnd, AttemptStart, AttemptState, Refused, Settlement
+from proxy.policy.limits import Quota
 from proxy.replies import Entry, Kind
 from proxy.routing.caching import PROVIDER
 from proxy.telemetry import FinishedRequest
-from proxy.usage import CostSource
+from proxy.usage import CostSource, Usage
 
 PIECE_BYTES = 64 << 10
 """A stream is given out in pieces of this size: a client that leaves is noticed between two of them."""
@@ -32,6 +35,7 @@ class Replay:
         self._service = service
         self._at = 0
         self._overhead_ms = 0.0
+        self._quotas: tuple[Quota, ...] = ()
 
     @property
     def is_over(self) -> bool:
@@ -54,14 +58,15 @@ class Replay:
             is_stream=self.entry.is_stream,
             at_s=now_s,
             attempts=(AttemptStart(1, PROVIDER, self.entry.model, 0),),
+            user=asked.user,
+            tags=asked.tags,
+            is_redirected=True,  # it costs nothing: no budget that is spent need send it anywhere else
         )
-        answer = await self._service.ledger.admit(admission)
-        if isinstance(answer, KeyGone):
-            msg = "The client key is not valid here; ask the operator of this gateway for one."
-            raise KeyChanged(msg)
+        service = self._service
+        answer = heed(await service.queue.ask(asked.principal.name, partial(service.ledger.admit, admission)))
         if isinstance(answer, Refused):
             raise refusal(0, None, answer)
-        self.request_id = answer.request_id
+        self.request_id, self._quotas = answer.request_id, answer.quotas
         self._overhead_ms = (self._service.clock.monotonic_s() - asked.received_s) * 1000
         try:
             await self._service.ledger.settle(Settlement(self.request_id, ended=(self._end(),), at_s=now_s))
@@ -79,6 +84,7 @@ class Replay:
             "x-turnpike-attempts": "0",
             "x-turnpike-overhead-ms": f"{max(0.0, self._overhead_ms):.1f}",
             **cost_headers(Cost(0, CostSource.COMPUTED), 0),
+            **quota_headers(self._quotas),
         }
         if self._kind is Kind.IDEMPOTENCY:
             return headers | {"idempotency-replayed": "true"}
@@ -93,7 +99,7 @@ class Replay:
 
     def record(self, status: int, error: str | None) -> FinishedRequest:
         """Give the one log line of this request."""
-        asked, usage = self._asked, self.entry.usage
+        asked = self._asked
         return FinishedRequest(
             request_id=self.request_id,
             key=asked.principal.name,
@@ -103,8 +109,8 @@ class Replay:
             model=self.entry.model,
             status=status,
             attempts=0,
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
+            input_tokens=0,
+            output_tokens=0,
             cost_nano_usd=0,
             cost_source=CostSource.COMPUTED,
             latency_ms=self._elapsed_ms(),
@@ -113,16 +119,17 @@ class Replay:
         )
 
     def _end(self) -> AttemptEnd:
-        """Give the row's end: the tokens the client gets, at no cost."""
+        """Give the row's end: no tokens were used, so nothing is charged to budgets and rates, and what that saved."""
         return AttemptEnd(
             number=1,
             state=AttemptState.POSTED,
             cost_nano_usd=0,
             cost_source=CostSource.COMPUTED,
-            usage=self.entry.usage._replace(cost_nano_usd=None, is_byok=False, anomalies=()),
+            usage=Usage(),
             status=STATUS,
             error=None,
             latency_ms=self._elapsed_ms(),
+            saved_nano_usd=self.entry.cost_nano_usd,
         )
 
     def _elapsed_ms(self) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 from proxy.clock import Clock
 from proxy.gateway.attempt import Line
 from proxy.gateway.planning import Planner
+from proxy.gateway.queue import Queue
 from proxy.health import Health
 from proxy.ledger.records import Ledger
 from proxy.replies import Replies
@@ -33,6 +34,7 @@ class Service:
     replies: Replies | None = None
     """Answers that are kept; None: none are."""
     planner: Planner = field(init=False)
+    queue: Queue = field(default_factory=Queue)
     _shielded: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:

@@ -228,7 +228,7 @@ class SharedExchange:
         """Give the answer as those get it who wait for this flight, None when it is not for them."""
         if flight.ticket.kind is Kind.IDEMPOTENCY:
             return content
-        if not is_fit_for_others(content, attempt):
+        if self._inner.is_redirected or not is_fit_for_others(content, attempt):
             return None
         return zero_cost(content, is_stream=attempt.candidate.body.get("stream") is True)
 

@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
 from typing import NamedTuple
 
-from proxy.usage import Usage
-
 CONTENT_BYTES_MAX = 8 << 20
 """A longer answer is not kept: given once, it is gone."""
 BYTES_MAX = 512 << 20
@@ -43,10 +41,8 @@ class Entry:
     is_stream: bool
     content: bytes
     """The JSON body, or all bytes of the stream, `[DONE]` included."""
-    provider: str
     model: str
     """As sent upstream."""
-    usage: Usage
     cost_nano_usd: int | None
     """What it cost when it was made, all attempts together; None is unknown."""
     at_s: float

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import orjson
 
@@ -27,7 +27,6 @@ from proxy.replies.records import (
     Pruned,
     Ticket,
 )
-from proxy.usage import Usage
 
 DROPPED_PER_CALL_MAX = 500
 """Rows one pruning takes away of either sort, so that nobody waits for it long."""
@@ -76,7 +75,7 @@ class Shelf:
     def keep(self, cursor: sqlite3.Cursor, keeping: Keeping) -> None:
         """Put an answer in place of its claim."""
         ticket, entry = keeping
-        facts = orjson.dumps([entry.is_stream, entry.provider, entry.model, tuple(entry.usage), entry.cost_nano_usd])
+        facts = orjson.dumps([entry.is_stream, entry.model, entry.cost_nano_usd])
         cursor.execute(
             STATEMENTS["keep"],
             (
@@ -139,7 +138,5 @@ def is_dead(owners: Path, owner: str) -> bool:
 
 
 def _read(facts: str, content: bytes, times_s: tuple[float, float]) -> Entry:
-    is_stream, provider, model, usage, cost_nano_usd = orjson.loads(facts)
-    *counts, anomalies = usage
-    told: Any = (*counts, tuple(anomalies))
-    return Entry(is_stream, content, provider, model, Usage(*told), cost_nano_usd, *times_s)
+    is_stream, model, cost_nano_usd = orjson.loads(facts)
+    return Entry(is_stream, content, model, cost_nano_usd, *times_s)

@@ -101,6 +101,7 @@ async def test_an_equal_request_is_a_hit_and_costs_nothing(stage: Stage) -> None
     assert (made.provider, made.cost_nano_usd) == ("up", COST)
     assert (hit.provider, hit.model, hit.route) == ("cache", "one", "m")
     assert (hit.cost_nano_usd, hit.cost_source, hit.hold_nano_usd) == (0, "computed", 0)
+    assert (hit.saved_nano_usd, made.saved_nano_usd) == (COST, None)
     assert hit.request_id == again.headers["x-request-id"]
 
 

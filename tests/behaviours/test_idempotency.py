@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from proxy.ledger.records import KeyRecord
+from proxy.money import Budget, Period
+from proxy.policy.limits import Limits
 from tests.behaviours.gateway import Running, running
 from tests.faults import chunks, client
 from tests.faults.cuts import hang_mid_stream
@@ -89,7 +91,8 @@ async def test_an_answer_is_replayed_as_it_was(stage: Stage, *, is_stream: bool)
     assert (made.provider, made.cost_nano_usd) == ("up", COST)
     assert (replayed.provider, replayed.model, replayed.cost_nano_usd) == ("cache", "one", 0)
     assert (replayed.hold_nano_usd, replayed.state, replayed.status) == (0, "posted", 200)
-    assert replayed.usage.output_tokens == made.usage.output_tokens == 5
+    assert (replayed.saved_nano_usd, made.saved_nano_usd) == (COST, None)
+    assert (replayed.usage.output_tokens, made.usage.output_tokens) == (0, 5)
     assert replayed.request_id == again.headers["x-request-id"]
 
 
@@ -235,16 +238,8 @@ async def test_a_spent_budget_does_not_stand_in_the_way_of_a_replay(stage: Stage
     await stage.ask()
     ledger = stage.gateway.gateway.ledger
     (record,) = [key for key in await ledger.list_keys() if key.name == "phone"]
-    budget = record.budget
-    assert budget is not None
-    spent = KeyRecord(
-        "phone",
-        record.digest,
-        tenant="acme",
-        budget=type(budget)(COST, budget.period),
-        is_declared=True,
-    )
-    await ledger.declare_keys([spent])
+    spent = Limits(budgets=(Budget(COST, Period.DAY),))
+    await ledger.declare_keys([replace(record, limits=spent)])
     assert (await stage.ask(prompt="another", word="l")).status == 402
     again = await stage.ask()
     assert (again.status, again.headers["idempotency-replayed"]) == (200, "true")
