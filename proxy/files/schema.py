@@ -152,7 +152,7 @@ class TargetOptions(Options):
 
     later: ClassVar[tuple[str, ...]] = (*STRATEGIES, "on", "weight", *_LIMITS)
     elsewhere: ClassVar[Mapping[str, str]] = dict.fromkeys(
-        ("direct_backup", "transforms", "prefer", "max_cost", "params"),
+        ("direct_backup", "transforms", "prefer", "max_cost", "params", "cache"),
         "an option of the model; put it beside `targets`",
     )
 
@@ -340,12 +340,6 @@ class RoutesOptions(Options):
         examples=[{"gpt-4o": ["openrouter/openai/gpt-4o", "openai/gpt-4o"], "*": "openrouter/*"}],
     )
     defaults: DefaultOptions | None = Field(None, description="What holds where nothing nearer is said.")
-    cache: CacheOptions | None = Field(
-        None,
-        description="For how long answers are kept where a model, a key or a request asks for it and does not say;"
-        " false: never, whoever asks.",
-        examples=[{"ttl": "10m"}],
-    )
     tenants: dict[values.Name, TenantOptions | None] | None = Field(
         None, description="Groups of keys by name.", examples=[{"acme": {"default_model": "chat"}}]
     )
@@ -353,6 +347,12 @@ class RoutesOptions(Options):
         None,
         description="Client keys; more can be minted with `turnpike keys create`.",
         examples=[[{"name": "mobile", "key": "${MOBILE_KEY}", "budget": "$5/day"}]],
+    )
+    cache: CacheOptions | None = Field(
+        None,
+        description="For how long answers are kept where a model, a key or a request asks for it and does not say;"
+        " false: never, whoever asks.",
+        examples=[{"ttl": "10m"}],
     )
 
 
