@@ -39,8 +39,8 @@ class Replay:
 
     @property
     def is_over(self) -> bool:
-        """Tell whether everything was given out."""
-        return self._at >= len(self.entry.content)
+        """Tell whether everything was given out: of a stream the last piece, a JSON answer with its headers."""
+        return not self.entry.is_stream or self._at >= len(self.entry.content)
 
     async def book(self) -> None:
         """Write a row of cost 0, under the key as it is now.

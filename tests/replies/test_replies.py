@@ -237,7 +237,7 @@ async def test_what_is_out_of_date_is_taken_away(tmp_path: Path, monkeypatch: py
 
 @pytest.mark.parametrize(("limit", "value"), [("entries_max", 4), ("bytes_max", 4 * 1_300)])
 async def test_when_there_is_too_much_the_oldest_go(tmp_path: Path, limit: str, value: int) -> None:
-    """Those of the cache first, and unnoticed; those of an `Idempotency-Key`, a promise, only then and with a warning."""
+    """Those of the cache first, and unnoticed; those of an `Idempotency-Key` only then, and with a warning."""
     clock, warnings = ManualClock(), Warnings()
     async with opened(tmp_path, clock=clock, warnings=warnings) as kept:
         assert kept._owner is not None  # noqa: SLF001  # the limits are the shelf's
@@ -332,7 +332,7 @@ async def test_damage_met_in_use_is_left_to_the_next_start(tmp_path: Path, monke
     async with opened(tmp_path, warnings=warnings) as kept:
         assert await find(kept) is None
     assert warnings.events == ["replies_moved_aside"]
-    assert "cache.db.damaged-" in str(os.listdir(tmp_path))
+    assert any("damaged" in name for name in os.listdir(tmp_path))  # noqa: PTH208  # a test may block
 
 
 async def test_a_folder_that_cannot_be_used_stops_no_start(tmp_path: Path) -> None:
