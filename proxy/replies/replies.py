@@ -123,16 +123,15 @@ class Replies:
 
     async def keep(self, flight: Flight, entry: Entry) -> None:
         """Put the answer where everybody finds it; durable when this returns, or the trouble has been told."""
-        shelf, writer = self._shelf, self._writer
+        is_kept = False
         try:
-            assert shelf is not None, "a flight begins on an open shelf"
-            assert writer is not None, "a flight begins on an open shelf"
-            await writer.call(shelf.keep, Keeping(flight.ticket, entry))
-        except LedgerUnavailable as error:
-            self._unreleased.append(flight.ticket)
-            self._note_trouble(error, f"an answer of the {flight.ticket.kind} was not kept")
+            is_kept = await self._write(Keeping(flight.ticket, entry))
         finally:
+            if not is_kept:
+                self._unreleased.append(flight.ticket)
             self._land(flight, entry)
+        if not is_kept and flight.ticket.kind is Kind.IDEMPOTENCY:
+            self._warn_lost(1, "the file could not be written")
         self._kept_bytes += len(entry.content)
         if self._kept_bytes >= PRUNE_BYTES:
             self._start(self._prune_now())
@@ -168,8 +167,7 @@ class Replies:
             return Pruned()
         self._is_troubled = False
         if pruned.lost:
-            remedy = "requests that are sent again with these keys would be run and billed again; there were too many"
-            self._warn("idempotency_records_lost", records=pruned.lost, remedy=remedy)
+            self._warn_lost(pruned.lost, "there were too many")
         return pruned
 
     async def close(self) -> None:
@@ -251,6 +249,17 @@ class Replies:
         finally:
             self._land(flight, found if isinstance(found, Entry) else None)
 
+    async def _write(self, keeping: Keeping) -> bool:
+        shelf, writer = self._shelf, self._writer
+        if shelf is None or writer is None:
+            return False
+        try:
+            await writer.call(shelf.keep, keeping)
+        except LedgerUnavailable as error:
+            self._note_trouble(error, "answers are not kept")
+            return False
+        return True
+
     async def _look(self, ticket: Ticket) -> Entry | Claim | None:
         shelf, writer = self._shelf, self._writer
         if shelf is None or writer is None:
@@ -311,6 +320,10 @@ class Replies:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _warn_lost(self, records: int, why: str) -> None:
+        consequence = "requests that are sent again with these keys would be run and billed again"
+        self._warn("idempotency_records_lost", records=records, reason=why, consequence=consequence)
 
     def _note_trouble(self, error: Exception, what: str) -> None:
         """Warn once; the next pruning that succeeds makes it news again."""

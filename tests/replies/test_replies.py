@@ -303,7 +303,7 @@ async def test_a_store_in_trouble_is_told_once(tmp_path: Path, monkeypatch: pyte
             await kept.release(other)
             assert (await kept.prune()) == (0, 0, 0)
         assert isinstance(await following, Entry)
-        assert warnings.events == ["replies_unavailable"]
+        assert warnings.events == ["replies_unavailable", "idempotency_records_lost"]
         assert warnings.fields[0]["reason"] == "disk I/O error"
         await kept.prune()
         assert await find(kept) is None
