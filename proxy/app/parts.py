@@ -24,6 +24,7 @@ from proxy.health import Health
 from proxy.ledger.folder import digest_key_sha256, load_pepper
 from proxy.ledger.records import KeyRecord, Ledger
 from proxy.ledger.sqlite import SqliteLedger
+from proxy.replies import Replies
 from proxy.routing.table import DeclaredKey, Dialect, Provider, Table
 from proxy.simulated import SimulatedUpstream
 from proxy.telemetry import Telemetry
@@ -113,6 +114,8 @@ async def open_gateway(settings: Settings, environ: Mapping[str, str] | None = N
         stack.callback(telemetry.close)
         ledger = await SqliteLedger.open(settings.data, clock=clock)
         stack.push_async_callback(ledger.close)
+        replies = await Replies.open(settings.data, clock=clock, warn=telemetry.warn)
+        stack.push_async_callback(replies.close)
         http, simulated = HttpUpstream(), SimulatedUpstream()
         stack.push_async_callback(http.close)
         stack.push_async_callback(simulated.close)
@@ -123,6 +126,7 @@ async def open_gateway(settings: Settings, environ: Mapping[str, str] | None = N
             facts=catalogue.find,
             line=Lines(http=http, simulated=simulated).find,
             jitter=random.random,
+            replies=replies,
         )
         stack.push_async_callback(service.drain)
         pepper = await asyncio.to_thread(load_pepper, settings.data)

@@ -18,7 +18,7 @@ from proxy.edge.routes import build_routes, handle_failure
 from proxy.edge.server import Asgi, address_of, listen, serve
 from proxy.edge.services import Services
 from proxy.files import RoutesFile
-from proxy.jobs import sweep
+from proxy.jobs import prune, sweep
 from proxy.routing.table import Table
 from proxy.tokens import warm
 
@@ -117,11 +117,13 @@ async def _jobs(gateway: Gateway) -> AsyncIterator[None]:
             "holds_resolved", attempts=attempts, remedy="a process died; its holds are booked in full"
         )
 
+    replies = gateway.service.replies
     async with asyncio.TaskGroup() as group:
         tasks = (
             group.create_task(warm_up(gateway.routes.current)),
             group.create_task(gateway.routes.watch(on_change)),
             group.create_task(sweep(gateway.ledger, clock=gateway.clock, on_resolved=on_resolved)),
+            *([] if replies is None else [group.create_task(prune(replies))]),
         )
         yield
         for task in tasks:

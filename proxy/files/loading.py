@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from proxy.files.caching import build_caching, note_idle
 from proxy.files.chains import ChainBuilder, Names, build_timeouts
 from proxy.files.document import FILE_BYTES_MAX, Node, compose, decode
 from proxy.files.environment import Environment, read_dotenv
@@ -188,6 +189,9 @@ def _freeze(draft: _Draft, catalogue: Catalogue, *, table_id: str, notes: tuple[
     check_askable(defaults.default_model, draft.names.models, node=place, problems=problems)
     every = [*routes.values(), *globs]
     wanting = [name for name, model in options.models.items() if model.direct_backup]
+    caching = build_caching(
+        options.cache, defaults.cache, [*(route.cache for route in every), *(key.cache for key in keys)]
+    )
     table = Table(
         id=table_id,
         providers=draft.providers,
@@ -198,6 +202,7 @@ def _freeze(draft: _Draft, catalogue: Catalogue, *, table_id: str, notes: tuple[
         default_model=defaults.default_model,
         retry=Retry(defaults.retry.attempts) if defaults.retry else Retry(),
         timeouts=build_timeouts(defaults.timeouts),
+        caching=caching,
         limits=limits,
         walls=frozenset(place for place, one in limits.items() if one.has_hard_budget and place.startswith(_BY_TARGET)),
         notes=(
@@ -206,6 +211,7 @@ def _freeze(draft: _Draft, catalogue: Catalogue, *, table_id: str, notes: tuple[
             *_note_keys(draft.providers, tenants),
             *_note_backups(every, wanting),
             *_note_unreached(every),
+            *note_idle(caching, is_said=options.cache is not None),
         ),
     )
     check_prices(table, chains, problems)

@@ -15,6 +15,7 @@ from proxy.files.pools import Pool, build_pool, check_pool
 from proxy.files.problems import Problems
 from proxy.files.schema import PriceOptions, ProviderOptions
 from proxy.pricing import Prices
+from proxy.routing.caching import PROVIDER as CACHED
 from proxy.routing.table import Dialect, Provider, Simulation
 
 STATIC = "static"
@@ -107,6 +108,8 @@ def _find_wrong(entry: _Entry) -> list[tuple[str, str]]:
     options, dialect = entry.options, entry.options.dialect
     if entry.name == STATIC:
         return [("", f"`{STATIC}` is the provider of fixed answers; call yours something else")]
+    if entry.name == CACHED:
+        return [("", f"`{CACHED}` is what kept answers are booked as; call yours something else")]
     if dialect is None:
         return [("dialect", f"`dialect` is missing for a provider that is not a known one; one of {_DIALECTS}")]
     if dialect is Dialect.SIMULATED:

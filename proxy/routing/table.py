@@ -16,6 +16,7 @@ from typing import Any
 from proxy.codecs.wire import UNKNOWN_ABILITIES, Abilities, Thinking
 from proxy.policy.limits import NO_LIMITS, Limits, Rate
 from proxy.pricing import ModelFacts, Prices
+from proxy.routing.caching import CacheRule, Caching
 from proxy.routing.principal import matches
 
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
@@ -242,6 +243,8 @@ class Route:
     """What may be done to a request that is too long (`middle-out`), () forbids it; None: nothing is said."""
     prefers_larger: bool = False
     """An overlong request goes to a target with a larger context before anything of it is cut."""
+    cache: CacheRule | None = None
+    """Whether its answers are kept; None: nothing is said."""
 
     @property
     def is_glob(self) -> bool:
@@ -285,6 +288,8 @@ class DeclaredKey:
     params: Mapping[str, Any] = field(default_factory=dict)
     max_cost_nano_usd: int | None = None
     """Ceiling of one request."""
+    cache: CacheRule | None = None
+    """Whether answers to it are kept; None: nothing is said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +319,7 @@ class Table:
     """By place: `key:mobile`, `provider:openrouter`, `global` and so on; a place without any is left out."""
     walls: frozenset[str] = frozenset()
     """Of these places, the models and providers with a hard budget."""
+    caching: Caching = field(default_factory=Caching)
     notes: tuple[str, ...] = ()
     """What a start says aloud: no routes.yaml, providers not ready."""
 
