@@ -83,6 +83,16 @@ class Common(Protocol):
         ...
 
 
+class Nothing:
+    """What calls have in common that share nothing."""
+
+    def begin(self, cursor: sqlite3.Cursor) -> None:
+        """Do nothing."""
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+
 class Committer:
     """The thread's own half of the writer: nothing here is touched by another thread."""
 

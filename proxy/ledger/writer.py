@@ -20,7 +20,7 @@ from queue import Empty, SimpleQueue
 
 from proxy.clock import Clock
 from proxy.errors import LedgerUnavailable
-from proxy.ledger.committer import BATCH_MAX, AnyCall, ArgumentT, Call, Committer, Common, ResultT, Undo
+from proxy.ledger.committer import BATCH_MAX, AnyCall, ArgumentT, Call, Committer, Common, Nothing, ResultT, Undo
 from proxy.ledger.locks import Turnstile
 from proxy.ledger.schema import RETRY_AFTER_S
 
@@ -39,11 +39,16 @@ class Writer:
     """Runs calls in the order in which they come, each durable before its caller is told."""
 
     def __init__(
-        self, connect: Callable[[], sqlite3.Connection], turnstile: Turnstile, clock: Clock, *, common: Common
+        self,
+        connect: Callable[[], sqlite3.Connection],
+        turnstile: Turnstile,
+        clock: Clock,
+        *,
+        common: Common | None = None,
     ) -> None:
         """Start the thread; `connect` opens the store and may raise sqlite3.Error or OSError.
 
-        `common` is what the shared calls of a transaction have in common; it belongs to the thread from now on.
+        `common` is what the shared calls of a transaction have in common, if anything; from now on it is the thread's.
         """
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[AnyCall | None] = SimpleQueue()
@@ -53,7 +58,7 @@ class Writer:
         self._watch: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._ended: asyncio.Future[None] = self._loop.create_future()
-        self._committer = Committer(connect, turnstile, clock, common=common)
+        self._committer = Committer(connect, turnstile, clock, common=common or Nothing())
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
 
