@@ -111,6 +111,10 @@ class Reports:
         found = await self._ask(self._sums, "export_attempts", (after_seq, since_s, since_s, rows_max))
         return [rows.read_attempt(row) for row in found]
 
+    async def read(self, statement: str, parameters: Parameters) -> list[Any]:
+        """Run a statement of a part of the ledger that has a file of its own."""
+        return await self._run(self._sums, statement, parameters)
+
     async def _find_balance(self, key_name: str, window: Window) -> tuple[int, int]:
         ends_s = window.ends_s or FOREVER_S
         kept = await self._ask(self._look_ups, "find_balance", (name_scope(key_name), ends_s, window.starts_s))
