@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from proxy.files.alerts import build_alerts, note_undeclared
 from proxy.files.chains import ChainBuilder, Names, build_timeouts
 from proxy.files.document import FILE_BYTES_MAX, Node, compose, decode
 from proxy.files.environment import Environment, read_dotenv
@@ -35,7 +36,7 @@ ID_HEX_DIGITS = 12
 NAMES_SHOWN_MAX = 10
 """Models listed in one note."""
 
-_SECRET_MEMBERS = frozenset({"key", "api_key", "api_keys", "headers", "provider_keys", "webhook"})
+_SECRET_MEMBERS = frozenset({"key", "api_key", "api_keys", "headers", "provider_keys", "webhook", "secret"})
 _THROUGH = 'models: {"*": openrouter/*}\n'
 _PRETENDED = 'models: {simulated: simulated/simulated, "*": simulated/*}\n'
 
@@ -179,10 +180,12 @@ def _freeze(draft: _Draft, catalogue: Catalogue, *, table_id: str, notes: tuple[
         options.tenants or {}, draft.names.models, node=_section(root, "tenants"), problems=problems
     )
     keys = build_keys(options.keys or [], draft.names, node=_section(root, "keys"), problems=problems)
+    alerts = build_alerts(options.alerts or [], tenants, node=_section(root, "alerts"), problems=problems)
     place = _section(root, "defaults").at("default_model")
     check_askable(defaults.default_model, draft.names.models, node=place, problems=problems)
     check_prices(keys, chains, routes, problems)
     every = [*routes.values(), *globs]
+    notes = (*notes, *note_undeclared(alerts, keys))
     wanting = [name for name, model in options.models.items() if model.direct_backup]
     return Table(
         id=table_id,
@@ -194,6 +197,7 @@ def _freeze(draft: _Draft, catalogue: Catalogue, *, table_id: str, notes: tuple[
         default_model=defaults.default_model,
         retry=Retry(defaults.retry.attempts) if defaults.retry else Retry(),
         timeouts=build_timeouts(defaults.timeouts),
+        alerts=alerts,
         notes=(*notes, *_note_not_ready(every), *_note_backups(every, wanting), *_note_unreached(every)),
     )
 

@@ -295,11 +295,38 @@ class DefaultOptions(Options):
     )
 
 
+class AlertOptions(Options):
+    """What is watched, and who is told."""
+
+    later: ClassVar[tuple[str, ...]] = ("every",)
+
+    when: list[values.AlertRule] = Field(
+        description="What is told, once when it begins and once when it ends.",
+        examples=[["spend > 80%", "provider_down", "error_rate > 10%"]],
+    )
+    webhook: values.WebhookUrl | None = Field(
+        None, description="Where it is told, best as ${VAR}: https and a public address. The log always tells."
+    )
+    format: Literal["slack", "json"] = Field(
+        "slack", description="`slack` for Slack, Mattermost, Discord's /slack; `json` is signed with `secret`."
+    )
+    secret: values.WebhookSecret | None = Field(
+        None, description="Messages are signed with it (x-turnpike-signature); `format: json` needs one."
+    )
+    allow_private: bool = Field(default=False, description="The webhook may be plain http or a private address.")
+    keys: list[values.Name] | None = Field(
+        None, description="`spend` is watched of each of these keys, not of the whole gateway.", examples=[["mobile"]]
+    )
+    tenants: list[values.Name] | None = Field(
+        None, description="`spend` is watched of each of these tenants.", examples=[["acme"]]
+    )
+
+
 class RoutesOptions(Options):
     """A whole routes.yaml."""
 
     model_config = ConfigDict(title="Turnpike routing table")
-    later: ClassVar[tuple[str, ...]] = ("alerts", "cache", "timezone", "transforms", "strategies")
+    later: ClassVar[tuple[str, ...]] = ("cache", "timezone", "transforms", "strategies")
 
     providers: dict[values.ProviderName, ProviderOptions | None] | None = Field(
         None,
@@ -318,6 +345,11 @@ class RoutesOptions(Options):
         None,
         description="Client keys; more can be minted with `turnpike keys create`.",
         examples=[[{"name": "mobile", "key": "${MOBILE_KEY}", "budget": "$5/day"}]],
+    )
+    alerts: list[AlertOptions] | None = Field(
+        None,
+        description="What the operator is told, and where.",
+        examples=[[{"webhook": "${ALERT_URL}", "when": ["spend > 80%", "provider_down"]}]],
     )
 
 

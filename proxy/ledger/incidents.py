@@ -129,8 +129,12 @@ class Incidents(Protocol):
         """List messages, the newest incidents first."""
         ...
 
-    async def list_due(self, now_s: float, *, rows_max: int) -> Sequence[Delivery]:
-        """List messages that are due, oldest first; an ending waits while its beginning is pending."""
+    async def list_waiting(self, now_s: float) -> Sequence[str]:
+        """List the webhooks for which something is due, by id."""
+        ...
+
+    async def list_due(self, webhook: str, now_s: float, *, rows_max: int) -> Sequence[Delivery]:
+        """List a webhook's messages that are due, oldest first; an ending waits while its beginning is pending."""
         ...
 
     async def claim(self, delivery: Delivery, *, due_at_s: float) -> bool:

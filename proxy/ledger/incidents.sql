@@ -47,12 +47,15 @@ SELECT id, rule, subject, turn, figure, what, advice, opened_at_s, ended_at_s, e
 FROM deliveries JOIN incidents ON id = incident_id
 ORDER BY CASE event WHEN 'opened' THEN opened_at_s ELSE ended_at_s END DESC, id DESC, event, webhook LIMIT ?
 
+-- name: list_waiting_webhooks
+SELECT DISTINCT webhook FROM deliveries WHERE state = 'pending' AND due_at_s <= ? ORDER BY webhook
+
 -- name: list_due_deliveries
--- Parameters: now, how many.
+-- Parameters: webhook, now, how many.
 SELECT id, rule, subject, turn, figure, what, advice, opened_at_s, ended_at_s, ending,
   event, webhook, state, tries, due_at_s, tried_at_s, status, problem
 FROM deliveries AS due JOIN incidents ON id = incident_id
-WHERE state = 'pending' AND due_at_s <= ? AND NOT (event = 'ended' AND EXISTS (
+WHERE webhook = ? AND state = 'pending' AND due_at_s <= ? AND NOT (event = 'ended' AND EXISTS (
   SELECT 1 FROM deliveries AS begun
   WHERE begun.incident_id = id AND begun.event = 'opened' AND begun.webhook = due.webhook AND begun.state = 'pending'
 ))

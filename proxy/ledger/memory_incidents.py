@@ -71,9 +71,15 @@ class MemoryIncidents:
         found = sorted(self._current(), key=lambda one: (one.event, one.webhook))
         return sorted(found, key=moment, reverse=True)[:rows_max]
 
-    async def list_due(self, now_s: float, *, rows_max: int) -> Sequence[Delivery]:
-        """List messages that are due, oldest first; an ending waits while its beginning is pending."""
-        pending = [one for one in self._current() if one.state is DeliveryState.PENDING]
+    async def list_waiting(self, now_s: float) -> Sequence[str]:
+        """List the webhooks for which something is due, by id."""
+        pending = (one for one in self._deliveries.values() if one.state is DeliveryState.PENDING)
+        return sorted({one.webhook for one in pending if one.due_at_s <= now_s})
+
+    async def list_due(self, webhook: str, now_s: float, *, rows_max: int) -> Sequence[Delivery]:
+        """List a webhook's messages that are due, oldest first; an ending waits while its beginning is pending."""
+        mine = [one for one in self._current() if one.webhook == webhook]
+        pending = [one for one in mine if one.state is DeliveryState.PENDING]
         begun = {(one.incident.id, one.webhook) for one in pending if one.event is Event.OPENED}
         due = [
             one

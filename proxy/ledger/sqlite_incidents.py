@@ -60,9 +60,13 @@ class SqliteIncidents:
         found = await self._reports.read(_STATEMENTS["list_deliveries"], (rows_max,))
         return [_read_delivery(row) for row in found]
 
-    async def list_due(self, now_s: float, *, rows_max: int) -> Sequence[Delivery]:
-        """List messages that are due, oldest first; an ending waits while its beginning is pending."""
-        found = await self._reports.read(_STATEMENTS["list_due_deliveries"], (now_s, rows_max))
+    async def list_waiting(self, now_s: float) -> Sequence[str]:
+        """List the webhooks for which something is due, by id."""
+        return [name for (name,) in await self._reports.read(_STATEMENTS["list_waiting_webhooks"], (now_s,))]
+
+    async def list_due(self, webhook: str, now_s: float, *, rows_max: int) -> Sequence[Delivery]:
+        """List a webhook's messages that are due, oldest first; an ending waits while its beginning is pending."""
+        found = await self._reports.read(_STATEMENTS["list_due_deliveries"], (webhook, now_s, rows_max))
         return [_read_delivery(row) for row in found]
 
     async def claim(self, delivery: Delivery, *, due_at_s: float) -> bool:
