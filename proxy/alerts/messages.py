@@ -60,7 +60,7 @@ def write_test(webhook: Webhook, *, message_id: str, now_s: float) -> Message:
 
 
 def sign(secret: str, body: bytes, *, now_s: float) -> str:
-    """Give the header that proves who wrote a body and when: `t=SECONDS,v1=HEX`, an HMAC-SHA-256 over `SECONDS.BODY`."""
+    """Prove who wrote a body, and when: `t=SECONDS,v1=HEX`, the HMAC-SHA-256 of `SECONDS.BODY`."""
     at = str(int(now_s))
     digest = hmac.new(secret.encode(), at.encode() + b"." + body, hashlib.sha256).hexdigest()
     return f"t={at},v1={digest}"

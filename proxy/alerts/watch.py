@@ -19,7 +19,7 @@ from proxy.ledger.incidents import Delivery, DeliveryState, Event
 from proxy.ledger.records import Ledger
 from proxy.outbound.answers import Answer
 from proxy.policy.incidents import Incident, Reading, judge
-from proxy.policy.readings import ENDINGS, measure
+from proxy.policy.readings import ENDINGS, Figures, measure
 from proxy.routing.table import Table, Webhook
 from proxy.telemetry import Telemetry
 
@@ -27,6 +27,8 @@ EVERY_S = 15.0
 """Time between two passes."""
 DELIVERIES_MAX = 20
 """Messages one webhook is sent in one pass: Slack takes about one a second."""
+PASS_S_MAX = 30.0
+"""How long a pass goes on beginning tries at one webhook, so that a slow one does not keep the next look waiting."""
 TRIES_MAX = 8
 """Tries of one message, over about three quarters of an hour."""
 BACKOFF_FIRST_S = 30.0
@@ -68,18 +70,10 @@ class AlertWatch:
         figures = await read_figures(
             rules, self.ledger, self.accounts, providers=table.providers, now_s=self.clock.now_s()
         )
-        measured: dict[str, list[Reading] | None] = {}
-        told: dict[Place, dict[str, None]] = {}
-        for alert in table.alerts:
-            for rule in alert.rules:
-                found = measure(rule, figures)
-                measured[rule.text] = None if found is None else [*(measured.get(rule.text) or ()), *found]
-                for one in found or () if alert.webhook is not None else ():
-                    told.setdefault((one.rule, one.subject, one.turn), {})[alert.webhook.id] = None
+        measured, told = _hold(table, figures)
         changes = judge(measured, known, endings=ENDINGS)
         for reading in changes.opened:
-            webhooks = tuple(told.get((reading.rule, reading.subject, reading.turn), ()))
-            await self._open(reading, webhooks)
+            await self._open(reading, sorted(told[reading.place]))
         for incident, ending in changes.ended:
             await self._end(incident, ending)
 
@@ -112,12 +106,22 @@ class AlertWatch:
 
     async def _deliver_to(self, name: str, webhook: Webhook | None) -> None:
         """Send one webhook its messages; the first that fails ends the pass for it, the others would fail too."""
-        for delivery in await self.ledger.incidents.list_due(name, self.clock.now_s(), rows_max=DELIVERIES_MAX):
-            if webhook is None:
-                gone = replace(delivery, state=DeliveryState.GIVEN_UP, problem="its webhook has left routes.yaml")
-                await self.ledger.incidents.record(replace(gone, tried_at_s=self.clock.now_s()))
-            elif not await self._try(delivery, webhook):
-                return
+        begun_s = self.clock.monotonic_s()
+        try:
+            for delivery in await self.ledger.incidents.list_due(name, self.clock.now_s(), rows_max=DELIVERIES_MAX):
+                if webhook is None:
+                    await self._drop(delivery)
+                elif self.clock.monotonic_s() - begun_s > PASS_S_MAX or not await self._try(delivery, webhook):
+                    return
+        except LedgerUnavailable as error:
+            self.telemetry.warn("alerts_wait_for_ledger", reason=error.message)
+
+    async def _drop(self, delivery: Delivery) -> None:
+        problem, now_s = "its webhook has left routes.yaml", self.clock.now_s()
+        gone = replace(delivery, state=DeliveryState.GIVEN_UP, tried_at_s=now_s, status=None, problem=problem)
+        await self.ledger.incidents.record(gone)
+        told = {"message": delivery.message_id, "to": delivery.webhook, "tries": delivery.tries}
+        self.telemetry.fail("alert_given_up", None, **told, problem=problem)
 
     async def _try(self, delivery: Delivery, webhook: Webhook) -> bool:
         """Send one message; False when the webhook did not take it."""
@@ -142,6 +146,20 @@ class AlertWatch:
             self.telemetry.fail("alert_given_up", None, **told, problem=answer.problem)
         else:
             self.telemetry.warn("alert_not_delivered", **told, problem=answer.problem)
+
+
+def _hold(table: Table, figures: Figures) -> tuple[dict[str, list[Reading] | None], dict[Place, set[str]]]:
+    """Hold every rule against the figures: what it gives by the rule's text, and which webhooks watch each place."""
+    measured: dict[str, list[Reading] | None] = {}
+    told: dict[Place, set[str]] = {}
+    for alert in table.alerts:
+        watching = set() if alert.webhook is None else {alert.webhook.id}
+        for rule in alert.rules:
+            found = measure(rule, figures)
+            measured[rule.text] = None if found is None else [*(measured.get(rule.text) or ()), *found]
+            for one in found or ():
+                told.setdefault(one.place, set()).update(watching)
+    return measured, told
 
 
 def _conclude(answer: Answer, tries: int) -> DeliveryState:

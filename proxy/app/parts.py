@@ -161,6 +161,9 @@ def hide_secrets(telemetry: Telemetry, table: Table) -> None:
     for provider in table.providers.values():
         for secret in provider.secrets:
             telemetry.register_secret(secret)
+    for alert in table.alerts:
+        for secret in alert.webhook.secrets if alert.webhook is not None else ():
+            telemetry.register_secret(secret)
 
 
 def _record(key: DeclaredKey, gateway: Gateway) -> KeyRecord:

@@ -41,6 +41,11 @@ class Reading:
     turn: int = 0
     """The end of the budget's window, seconds since the epoch; another window is another incident. 0: none."""
 
+    @property
+    def place(self) -> tuple[str, str, int]:
+        """Give what makes it the same incident; at most one of a place is open."""
+        return self.rule, self.subject, self.turn
+
 
 @dataclass(frozen=True, slots=True)
 class Incident:
@@ -62,7 +67,7 @@ class Incident:
 
     @property
     def place(self) -> tuple[str, str, int]:
-        """Give what makes it the same incident; at most one of a place is open."""
+        """As that of a `Reading`."""
         return self.rule, self.subject, self.turn
 
 
@@ -88,7 +93,7 @@ def judge(measured: Measured, open_incidents: Sequence[Incident], *, endings: Ma
     `endings` says by the rule's first word why an incident is over whose subject is not measured any more.
     """
     known = {incident.place for incident in open_incidents}
-    readings = {(one.rule, one.subject, one.turn): one for found in measured.values() for one in found or ()}
+    readings = {one.place: one for found in measured.values() for one in found or ()}
     opened = [one for place, one in readings.items() if one.level is Level.OVER and place not in known]
     ended = []
     for incident in open_incidents:

@@ -123,7 +123,7 @@ class Figures:
 
 
 ENDINGS: Mapping[str, str] = {
-    Signal.SPEND: "a new period has begun, or the budget is gone",
+    Signal.SPEND: "a new period has begun, or it is no longer watched",
     Signal.PROVIDER_DOWN: "the provider has left routes.yaml",
     Signal.UNKNOWN_PRICE: f"no attempt of unknown price in the last {EVENTS_S // 60} minutes",
     Signal.OVERRUN: f"no overrun in the last {EVENTS_S // 60} minutes",

@@ -58,7 +58,7 @@ class Rule:
         if self.amount_nano_usd is None:
             return ""
         per = f"/{self.period}" if self.period is not None else ""
-        return f"{show_usd(self.amount_nano_usd)}{per}"
+        return f"{show_usd(self.amount_nano_usd).removesuffix('.00')}{per}"
 
 
 def show_share(ppm: int) -> str:
