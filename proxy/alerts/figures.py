@@ -6,13 +6,12 @@ from collections.abc import Collection, Sequence
 from typing import Protocol, TypeVar
 
 from proxy.ledger.incidents import ProviderOddities
-from proxy.ledger.records import BudgetState, Ledger
-from proxy.policy.limits import find_window
+from proxy.ledger.records import Ledger
+from proxy.policy.calendar import find_window
 from proxy.policy.readings import (
     DOWN_ATTEMPTS,
     DOWN_S,
     EVENTS_S,
-    GATEWAY,
     RECENT_S,
     BudgetFigure,
     CreditFigure,
@@ -24,6 +23,7 @@ from proxy.policy.readings import (
     SpendFigure,
 )
 from proxy.policy.rules import Rule, Signal
+from proxy.policy.scopes import GLOBAL
 
 FigureT = TypeVar("FigureT", CreditFigure, DriftFigure)
 
@@ -72,28 +72,25 @@ async def read_figures(
     )
 
 
-async def list_budgets(ledger: Ledger, now_s: float) -> list[BudgetState]:
-    """Give every budget as it stands, of every scope: the one place that knows how to ask for them."""
-    keys = [key for key in await ledger.list_keys() if key.is_enabled and key.budget is not None]
-    return [state for key in keys for state in await ledger.budgets(key.name, now_s)]
-
-
 async def _read_budgets(ledger: Ledger, now_s: float) -> tuple[BudgetFigure, ...]:
     return tuple(
         BudgetFigure(one.scope, one.period, one.limit_nano_usd, one.posted_nano_usd, one.resets_at_s)
-        for one in await list_budgets(ledger, now_s)
+        for one in await ledger.list_budgets(now_s)
     )
 
 
 async def _read_spends(rules: Collection[Rule], ledger: Ledger, now_s: float) -> tuple[SpendFigure, ...]:
     """Sum each scope and period once, however many rules ask for it."""
     asked = dict.fromkeys(
-        (scope, rule.period) for rule in rules if rule.period is not None for scope in rule.scopes or (GATEWAY,)
+        (scope, rule.period, rule.timezone)
+        for rule in rules
+        if rule.period is not None
+        for scope in rule.scopes or (GLOBAL,)
     )
     found = []
-    for scope, period in asked:
-        window = find_window(period, now_s)
-        found.append(SpendFigure(scope, period, await ledger.signals.spend(scope, window), window.ends_s))
+    for scope, period, timezone in asked:
+        window = find_window(period, now_s, timezone)
+        found.append(SpendFigure(scope, period, timezone, await ledger.signals.spend(scope, window), window.ends_s))
     return tuple(found)
 
 

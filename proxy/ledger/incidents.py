@@ -12,8 +12,8 @@ from enum import StrEnum
 from typing import Protocol
 
 from proxy.errors import FailureKind
+from proxy.policy.calendar import Window
 from proxy.policy.incidents import Incident
-from proxy.policy.limits import Window
 
 ENDED_S_MAX = 90 * 86_400
 """How long an incident that is over is kept."""
@@ -150,7 +150,7 @@ class Signals(Protocol):
     """Figures that alerts are told by. `ended_s`: only attempts that ended at that moment or later."""
 
     async def spend(self, scope: str, window: Window) -> int:
-        """Sum what was posted in a window: of `key:NAME`, `tenant:NAME`, or `gateway`; nano-USD."""
+        """Tell what a scope (`global`, `key:NAME`, ...) has posted in a window; only the first to ask waits for a sum."""
         ...
 
     async def recent(self, *, ended_s: float) -> Recent:

@@ -65,21 +65,6 @@ ORDER BY due_at_s, id, event DESC, webhook LIMIT ?
 -- An attempt ended at its start plus its latency. It is searched for by its start, from so far back that a long one is
 -- found too; the index gives these rows, however many stand before them.
 
--- name: spend_kept
--- A window that is kept.
-SELECT posted_nano_usd FROM balances WHERE scope = ? AND ends_s = ? AND starts_s = ?
-
--- name: spend_of_gateway
-SELECT coalesce(sum(cost_nano_usd), 0) FROM attempts WHERE at_s >= ? AND at_s < ? AND state = 'posted'
-
--- name: spend_of_key
-SELECT coalesce(sum(cost_nano_usd), 0) FROM attempts
-WHERE key_name = ? AND at_s >= ? AND at_s < ? AND state = 'posted'
-
--- name: spend_of_tenant
-SELECT coalesce(sum(cost_nano_usd), 0) FROM attempts
-WHERE tenant = ? AND at_s >= ? AND at_s < ? AND state = 'posted'
-
 -- name: count_recent
 -- Parameters: started since, ended since, errors that are the client's own (JSON).
 SELECT
@@ -97,7 +82,7 @@ WHERE at_s >= ? AND at_s + coalesce(latency_ms, 0) / 1000.0 >= ? AND state IN ('
 ORDER BY first_token_ms LIMIT 1 OFFSET ?
 
 -- name: list_endings
--- The newest of each provider. Parameters: started since, ended since, errors that say nothing (JSON), errors that are
+-- The newest of each provider, with our own credentials: a tenant's that is refused says nothing to others. Parameters: started since, ended since, errors that say nothing (JSON), errors that are
 -- the client's own (JSON), how many of each.
 WITH ended AS (
   SELECT provider, error IS NULL OR error IN (SELECT value FROM json_each(?4)) AS is_answered,
@@ -106,7 +91,7 @@ WITH ended AS (
     ) AS place
   FROM attempts
   WHERE at_s >= ?1 AND at_s + coalesce(latency_ms, 0) / 1000.0 >= ?2 AND state IN ('posted', 'voided')
-    AND (error IS NULL OR error NOT IN (SELECT value FROM json_each(?3)))
+    AND payer = 'gateway' AND (error IS NULL OR error NOT IN (SELECT value FROM json_each(?3)))
 )
 SELECT provider, is_answered FROM ended WHERE place <= ?5 ORDER BY provider, place
 

@@ -18,8 +18,10 @@ from proxy.ledger.incidents import (
     rank_p95,
 )
 from proxy.ledger.records import AttemptRow, AttemptState
+from proxy.policy.calendar import Window
 from proxy.policy.incidents import Incident
-from proxy.policy.limits import Window
+from proxy.policy.limits import Balance
+from proxy.policy.scopes import PAYER_GATEWAY
 from proxy.usage import CostSource
 
 _Key = tuple[str, Event, str]
@@ -119,20 +121,16 @@ class MemoryIncidents:
 class MemorySignals:
     """The `Signals` of incidents.py, worked out from rows."""
 
-    def __init__(self, rows: Callable[[], Sequence[AttemptRow]]) -> None:
+    def __init__(
+        self, rows: Callable[[], Sequence[AttemptRow]], find_balance: Callable[[str, Window], Balance]
+    ) -> None:
         """Ask `rows` for all attempts, in order."""
         self._rows = rows
+        self._find_balance = find_balance
 
     async def spend(self, scope: str, window: Window) -> int:
         """Sum the window's attempts."""
-        kind, _, name = scope.partition(":")
-        return sum(
-            row.cost_nano_usd or 0
-            for row in self._rows()
-            if row.state is AttemptState.POSTED
-            and window.has(row.at_s)
-            and (not name or name == (row.key if kind == "key" else row.tenant))
-        )
+        return self._find_balance(scope, window).posted_nano_usd
 
     async def recent(self, *, ended_s: float) -> Recent:
         """Sum up the last minutes."""
@@ -147,7 +145,7 @@ class MemorySignals:
         """Tell how each provider's last attempts ended."""
         found: dict[str, list[bool]] = {}
         for row in sorted(self._ended(ended_s), key=lambda row: (_ended_s(row), row.seq), reverse=True):
-            if row.error not in NEUTRAL_ERRORS:
+            if row.error not in NEUTRAL_ERRORS and row.payer == PAYER_GATEWAY:
                 is_answered = row.error is None or row.error in CLIENT_ERRORS
                 found.setdefault(row.provider, []).append(is_answered)
         return [ProviderEndings(name, tuple(found[name][:attempts_max])) for name in sorted(found)]

@@ -10,7 +10,6 @@ from itertools import groupby
 from sqlite3 import Cursor
 from typing import Any
 
-from proxy.ledger.books import FOREVER_S
 from proxy.ledger.incidents import (
     CLIENT_ERRORS,
     ENDED_S_MAX,
@@ -25,10 +24,11 @@ from proxy.ledger.incidents import (
     rank_p95,
 )
 from proxy.ledger.reports import Reports
-from proxy.ledger.sql import parse_blocks
+from proxy.ledger.sql import STATEMENTS, parse_blocks
+from proxy.ledger.standing import FOREVER_S, SqliteStanding
 from proxy.ledger.writer import Writer
+from proxy.policy.calendar import Window
 from proxy.policy.incidents import Incident
-from proxy.policy.limits import Window
 
 _STATEMENTS = parse_blocks(resources.files("proxy.ledger").joinpath("incidents.sql").read_text("utf-8"))
 _NEUTRAL = json.dumps(sorted(NEUTRAL_ERRORS))
@@ -81,19 +81,15 @@ class SqliteIncidents:
 class SqliteSignals:
     """The `Signals` of incidents.py."""
 
-    def __init__(self, reports: Reports) -> None:
+    def __init__(self, writer: Writer, reports: Reports) -> None:
+        self._writer = writer
         self._reports = reports
 
     async def spend(self, scope: str, window: Window) -> int:
-        """Give a kept balance, or sum the window's attempts."""
+        """Read the window's balance; who asks first begins it, and from then on every attempt moves it."""
         ends_s = window.ends_s or FOREVER_S
-        kept = await self._reports.read(_STATEMENTS["spend_kept"], (scope, ends_s, window.starts_s))
-        if kept:
-            return int(kept[0][0])
-        kind, _, name = scope.partition(":")
-        named = (name,) if name else ()
-        found = await self._reports.read(_STATEMENTS[f"spend_of_{kind}"], (*named, window.starts_s, ends_s))
-        return int(found[0][0])
+        kept = await self._reports.read(STATEMENTS["find_balance"], (scope, ends_s, window.starts_s))
+        return int(kept[0][0]) if kept else await self._writer.call(_begin_balance, (scope, window))
 
     async def recent(self, *, ended_s: float) -> Recent:
         """Sum up the last minutes."""
@@ -113,6 +109,10 @@ class SqliteSignals:
         """Count by provider what had no price and what cost more than was held."""
         found = await self._reports.read(_STATEMENTS["count_oddities"], (ended_s - LATE_S_MAX, ended_s))
         return [ProviderOddities(*row) for row in found]
+
+
+def _begin_balance(cursor: Cursor, place: tuple[str, Window]) -> int:
+    return SqliteStanding(cursor).find_balance(*place).posted_nano_usd
 
 
 def _open(cursor: Cursor, opening: tuple[Incident, Sequence[str]]) -> bool:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from proxy.money import Period
 from proxy.policy.incidents import Level, Reading
 from proxy.policy.rules import PPM, Rule, Signal, show_ms, show_share, show_usd
+from proxy.policy.scopes import GLOBAL
 
 RECENT_S = 300
 """What `error_rate` and `p95_first_token` look back on: requests that ended in the last five minutes."""
@@ -34,6 +35,7 @@ DRIFT_NANO_USD = 1_000_000_000
 """or more than $1."""
 
 GATEWAY = "gateway"
+"""Subject of what is about all requests together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +55,9 @@ class SpendFigure:
     """What one scope has spent in the current window of a period."""
 
     scope: str
-    """`key:NAME`, `tenant:NAME`, or `gateway`."""
+    """`key:NAME`, `tenant:NAME`, or `global`: the whole gateway."""
     period: Period
+    timezone: str
     posted_nano_usd: int
     ends_s: int | None
 
@@ -162,7 +165,7 @@ def _read_budget(rule: Rule, one: BudgetFigure) -> Reading:
 def _measure_amounts(rule: Rule, limit: int, spends: Iterable[SpendFigure] | None) -> list[Reading] | None:
     if spends is None:
         return None
-    wanted = rule.scopes or (GATEWAY,)
+    wanted = rule.scopes or (GLOBAL,)
     return [
         Reading(
             rule=rule.text,
@@ -174,7 +177,7 @@ def _measure_amounts(rule: Rule, limit: int, spends: Iterable[SpendFigure] | Non
             turn=one.ends_s or 0,
         )
         for one in spends
-        if one.period is rule.period and one.scope in wanted
+        if (one.period, one.timezone) == (rule.period, rule.timezone) and one.scope in wanted
     ]
 
 
@@ -338,7 +341,7 @@ def _share(part: int, whole: int) -> int:
 
 
 def _name(scope: str) -> str:
-    return "the gateway" if scope == GATEWAY else scope.replace(":", " ", 1)
+    return "the gateway" if scope == GLOBAL else scope.replace(":", " ", 1)
 
 
 def _per(period: str) -> str:

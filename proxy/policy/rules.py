@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from proxy.money import NANO_PER_USD, Period
+from proxy.money import NANO_PER_USD, UTC_NAME, Period
 
 PPM = 1_000_000
 """Shares are whole parts of a million: 0.5 % is 5,000."""
@@ -39,6 +39,8 @@ class Rule:
     amount_nano_usd: int | None = None
     period: Period | None = None
     """Of an amount of `spend`."""
+    timezone: str = UTC_NAME
+    """Whose calendar the period follows."""
     limit_ms: int | None = None
     scopes: tuple[str, ...] = ()
     """`key:NAME` and `tenant:NAME` that `spend` is watched of; () is every budget, or the whole gateway."""
