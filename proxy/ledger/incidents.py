@@ -150,7 +150,7 @@ class Signals(Protocol):
     """Figures that alerts are told by. `ended_s`: only attempts that ended at that moment or later."""
 
     async def spend(self, scope: str, window: Window) -> int:
-        """Tell what a scope (`global`, `key:NAME`, ...) has posted in a window; only the first to ask waits for a sum."""
+        """Tell what a scope (`global`, `key:NAME`) has posted in a window; only the first to ask waits for a sum."""
         ...
 
     async def recent(self, *, ended_s: float) -> Recent:
