@@ -60,7 +60,7 @@ def _name_scopes(options: AlertOptions, tenants: Collection[str], node: Node, pr
 
 
 def _build_rules(options: AlertOptions, scopes: tuple[str, ...], node: Node, problems: Problems) -> tuple[Rule, ...]:
-    if not options.when and not node.is_wounded:
+    if not options.when and not node.at("when").is_wounded:
         problems.add(node.at("when"), "name at least one thing to watch: `when: [spend > 80%, provider_down]`")
     if len(options.when) > RULES_MAX:
         problems.add(node.at("when"), f"more than {RULES_MAX} rules in one entry")
