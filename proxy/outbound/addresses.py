@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from proxy.policy.addresses import find_fault, find_host_fault, read_address
 
-RESOLVE_S_MAX = 5.0
+RESOLVE_S_MAX = 3.0
 ADDRESSES_MAX = 4
 """Addresses of one name that are tried, in the order in which the name server gave them."""
 

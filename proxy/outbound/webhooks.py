@@ -18,7 +18,7 @@ from proxy.outbound.addresses import AddressRefused, Resolve, ask_system, find_a
 from proxy.outbound.answers import Answer
 from proxy.routing.table import Webhook
 
-CONNECT_S_MAX = 5.0
+CONNECT_S_MAX = 3.0
 TOTAL_S_MAX = 10.0
 """For the whole of it: name, connection, message, answer."""
 ANSWER_BYTES_MAX = 2_048
@@ -30,14 +30,18 @@ PORTS = {"http": 80, "https": 443}
 class WebhookSender:
     """Sends messages, each over a connection of its own."""
 
-    def __init__(self, *, resolve: Resolve = ask_system, total_s_max: float = TOTAL_S_MAX) -> None:
+    def __init__(
+        self, *, resolve: Resolve = ask_system, total_s_max: float = TOTAL_S_MAX, tls: ssl.SSLContext | None = None
+    ) -> None:
+        """Trust the certificates that the system trusts, unless told whom."""
         self._resolve = resolve
         self._total_s_max = total_s_max
         self._client = httpx.AsyncClient(
-            verify=ssl.create_default_context(),
+            verify=tls or ssl.create_default_context(),
             trust_env=False,
             follow_redirects=False,
-            timeout=httpx.Timeout(total_s_max, connect=CONNECT_S_MAX),
+            # Below the whole: httpcore closes the socket of a handshake that times out, not of one that is cancelled.
+            timeout=httpx.Timeout(total_s_max, connect=min(CONNECT_S_MAX, total_s_max / 2)),
             # A connection is never used twice: two names may share an address, and TLS was spoken for one of them.
             limits=httpx.Limits(max_keepalive_connections=0),
         )
