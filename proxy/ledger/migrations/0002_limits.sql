@@ -6,8 +6,9 @@ ALTER TABLE attempts ADD COLUMN user TEXT;
 ALTER TABLE attempts ADD COLUMN tags TEXT;
 ALTER TABLE attempts ADD COLUMN upstream_key TEXT;
 ALTER TABLE attempts ADD COLUMN payer TEXT NOT NULL DEFAULT 'gateway';
--- Tokens that rates were charged with at the admission, corrected at the end; NULL: no rate of tokens held.
-ALTER TABLE attempts ADD COLUMN reserved_tokens INTEGER;
+-- What rates of tokens were charged with at the admission, to be corrected at the end: a JSON array of the tokens and of
+-- each [scope, window_s, slot]; NULL when no such rate held.
+ALTER TABLE attempts ADD COLUMN charged TEXT;
 -- What an answer out of the response cache would have cost.
 ALTER TABLE attempts ADD COLUMN saved_nano_usd INTEGER;
 
@@ -36,6 +37,19 @@ CREATE TABLE limits (
   -- It stands in routes.yaml.
   is_declared INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- Two numbers that are others after every change of `limits`, and after every new row of `balances`, never to come back:
+-- what a process remembers of those tables holds as long as these do.
+CREATE TABLE versions (
+  id INTEGER PRIMARY KEY CHECK (id = 1),
+  limits INTEGER NOT NULL,
+  balances INTEGER NOT NULL
+) STRICT;
+INSERT INTO versions (id, limits, balances) VALUES (1, 0, 0);
+CREATE TRIGGER limits_inserted AFTER INSERT ON limits BEGIN UPDATE versions SET limits = random(); END;
+CREATE TRIGGER limits_updated AFTER UPDATE ON limits BEGIN UPDATE versions SET limits = random(); END;
+CREATE TRIGGER limits_deleted AFTER DELETE ON limits BEGIN UPDATE versions SET limits = random(); END;
+CREATE TRIGGER balances_inserted AFTER INSERT ON balances BEGIN UPDATE versions SET balances = random(); END;
 
 -- Sliding windows of rates, in pieces of a sixtieth of the window.
 CREATE TABLE rates (
