@@ -25,7 +25,7 @@ from proxy.ledger.incidents import (
 )
 from proxy.ledger.reports import Reports
 from proxy.ledger.sql import STATEMENTS, parse_blocks
-from proxy.ledger.standing import FOREVER_S, SqliteStanding
+from proxy.ledger.standing import FOREVER_S, find_balance
 from proxy.ledger.writer import Writer
 from proxy.policy.calendar import Window
 from proxy.policy.incidents import Incident
@@ -112,7 +112,7 @@ class SqliteSignals:
 
 
 def _begin_balance(cursor: Cursor, place: tuple[str, Window]) -> int:
-    return SqliteStanding(cursor).find_balance(*place).posted_nano_usd
+    return find_balance(cursor, *place).posted_nano_usd
 
 
 def _open(cursor: Cursor, opening: tuple[Incident, Sequence[str]]) -> bool:

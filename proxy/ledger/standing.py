@@ -87,15 +87,7 @@ class SqliteStanding:
 
     def find_balance(self, scope: str, window: Window) -> Balance:
         """Read a window's balance, made of the attempts that count in it when nobody has asked for it yet."""
-        ends_s = window.ends_s or FOREVER_S
-        place = (scope, ends_s, window.starts_s)
-        found = self._cursor.execute(_FIND_BALANCE, place).fetchone()
-        if found is None:
-            condition, values = condition_of(scope)
-            opening = STATEMENTS["open_balance"].format(condition=condition)
-            self._cursor.execute(opening, (*place, window.starts_s, ends_s, *values))
-            found = self._cursor.execute(_FIND_BALANCE, place).fetchone()
-        return Balance(*found)
+        return find_balance(self._cursor, scope, window)
 
     def find_flow(self, scope: str, rate: Rate, at_s: float) -> Flow:
         """Sum what a rate has let through."""
@@ -108,6 +100,19 @@ class SqliteStanding:
         (count,) = self._cursor.execute(STATEMENTS["count_open"].format(condition=condition), values).fetchone()
         assert isinstance(count, int)
         return count
+
+
+def find_balance(cursor: Cursor, scope: str, window: Window) -> Balance:
+    """Read a window's balance; from the first time on that anybody asks for it, every attempt moves it."""
+    ends_s = window.ends_s or FOREVER_S
+    place = (scope, ends_s, window.starts_s)
+    found = cursor.execute(_FIND_BALANCE, place).fetchone()
+    if found is None:
+        condition, values = condition_of(scope)
+        opening = STATEMENTS["open_balance"].format(condition=condition)
+        cursor.execute(opening, (*place, window.starts_s, ends_s, *values))
+        found = cursor.execute(_FIND_BALANCE, place).fetchone()
+    return Balance(*found)
 
 
 def charge_rates(cursor: Cursor, charges: Iterable[Charge]) -> None:
