@@ -72,12 +72,12 @@ SELECT
   count(CASE WHEN is_last AND error NOT IN (SELECT value FROM json_each(?3)) THEN 1 END),
   count(CASE WHEN is_stream THEN first_token_ms END)
 FROM attempts
-WHERE at_s >= ?1 AND at_s + coalesce(latency_ms, 0) / 1000.0 >= ?2 AND state IN ('posted', 'voided')
+WHERE at_s >= ?1 AND at_s + coalesce(latency_ms, 0) * 0.001 >= ?2 AND state IN ('posted', 'voided')
 
 -- name: rank_first_token
 -- Parameters: started since, ended since, how many to skip.
 SELECT first_token_ms FROM attempts
-WHERE at_s >= ? AND at_s + coalesce(latency_ms, 0) / 1000.0 >= ? AND state IN ('posted', 'voided')
+WHERE at_s >= ? AND at_s + coalesce(latency_ms, 0) * 0.001 >= ? AND state IN ('posted', 'voided')
   AND is_stream AND first_token_ms IS NOT NULL
 ORDER BY first_token_ms LIMIT 1 OFFSET ?
 
@@ -87,10 +87,10 @@ ORDER BY first_token_ms LIMIT 1 OFFSET ?
 WITH ended AS (
   SELECT provider, error IS NULL OR error IN (SELECT value FROM json_each(?4)) AS is_answered,
     row_number() OVER (
-      PARTITION BY provider ORDER BY at_s + coalesce(latency_ms, 0) / 1000.0 DESC, seq DESC
+      PARTITION BY provider ORDER BY at_s + coalesce(latency_ms, 0) * 0.001 DESC, seq DESC
     ) AS place
   FROM attempts
-  WHERE at_s >= ?1 AND at_s + coalesce(latency_ms, 0) / 1000.0 >= ?2 AND state IN ('posted', 'voided')
+  WHERE at_s >= ?1 AND at_s + coalesce(latency_ms, 0) * 0.001 >= ?2 AND state IN ('posted', 'voided')
     AND payer = 'gateway' AND (error IS NULL OR error NOT IN (SELECT value FROM json_each(?3)))
 )
 SELECT provider, is_answered FROM ended WHERE place <= ?5 ORDER BY provider, place
@@ -103,6 +103,6 @@ SELECT provider,
   count(CASE WHEN is_overrun THEN 1 END),
   coalesce(max(CASE WHEN is_overrun THEN model END), '')
 FROM attempts
-WHERE at_s >= ? AND at_s + coalesce(latency_ms, 0) / 1000.0 >= ? AND state = 'posted'
+WHERE at_s >= ? AND at_s + coalesce(latency_ms, 0) * 0.001 >= ? AND state = 'posted'
   AND (cost_source = 'unknown' OR is_overrun)
 GROUP BY provider ORDER BY provider

@@ -25,6 +25,7 @@ from proxy.policy.scopes import PAYER_GATEWAY
 from proxy.usage import CostSource
 
 _Key = tuple[str, Event, str]
+_MILLISECOND_S = 0.001
 
 
 @dataclass(slots=True)
@@ -66,9 +67,9 @@ class MemoryIncidents:
         """List messages, the newest incidents first."""
 
         def moment(one: Delivery) -> tuple[float, str]:
-            is_opened = one.event is Event.OPENED
-            at_s = one.incident.opened_at_s if is_opened else one.incident.ended_at_s
-            return at_s or 0.0, one.incident.id
+            at_s = one.incident.opened_at_s if one.event is Event.OPENED else one.incident.ended_at_s
+            assert at_s is not None
+            return at_s, one.incident.id
 
         found = sorted(self._current(), key=lambda one: (one.event, one.webhook))
         return sorted(found, key=moment, reverse=True)[:rows_max]
@@ -166,7 +167,7 @@ class MemorySignals:
 
 
 def _ended_s(row: AttemptRow) -> float:
-    return row.at_s + (row.latency_ms or 0) / 1000.0
+    return row.at_s + (row.latency_ms or 0) * _MILLISECOND_S
 
 
 def _count(rows: Sequence[AttemptRow], provider: str) -> tuple[int, str]:

@@ -345,7 +345,7 @@ def _name(scope: str) -> str:
 
 
 def _per(period: str) -> str:
-    return " in all" if period == Period.TOTAL else f" this {period}"
+    return {Period.TOTAL: " in all", Period.DAY: " today"}.get(Period(period), f" this {period}")
 
 
 def _or_wait(resets_at_s: float | None) -> str:

@@ -25,7 +25,7 @@ INCIDENT = Incident(
     "key:mobile/day",
     turn=1_795_219_200,
     figure="82%",
-    what="key mobile has spent $4.10 of $5.00 this day (82%)",
+    what="key mobile has spent $4.10 of $5.00 today (82%)",
     advice="raise the budget, or wait until 2026-11-21T00:00Z",
     opened_at_s=AT_S,
 )
@@ -37,7 +37,7 @@ SIGNED = Webhook("w", Secret("https://hooks.example/x"), format="json", secret=S
 def test_the_one_line_of_a_beginning() -> None:
     """What, how much of what, since when, what to do."""
     assert describe(INCIDENT, Event.OPENED) == (
-        "spend > 80%: key mobile has spent $4.10 of $5.00 this day (82%), since 2026-11-20T12:00:00Z; "
+        "spend > 80%: key mobile has spent $4.10 of $5.00 today (82%), since 2026-11-20T12:00:00Z; "
         "raise the budget, or wait until 2026-11-21T00:00Z"
     )
 
@@ -46,7 +46,7 @@ def test_the_one_line_of_an_end() -> None:
     """How long it was, and why it is over."""
     assert describe(ENDED, Event.ENDED) == (
         "over after 1h 2m: spend > 80%, key:mobile/day: a new period has begun, or it is no longer watched "
-        "(it was: key mobile has spent $4.10 of $5.00 this day (82%))"
+        "(it was: key mobile has spent $4.10 of $5.00 today (82%))"
     )
 
 

@@ -76,7 +76,7 @@ async def test_a_spend_alert_arrives_at_a_local_webhook_once(tmp_path: Path) -> 
             assert await ask(gateway) == 200
             assert await messages(hook, 1) == [text]
     assert text.startswith("Alert: spend &gt; 1%: key mobile has spent $0.0000")
-    assert " of $0.001 this day (" in text
+    assert " of $0.001 today (" in text
     assert "; raise the budget, or wait until " in text
 
 

@@ -68,7 +68,7 @@ def test_a_share_of_a_budget(posted: int, level: Level) -> None:
 def test_a_budgets_message() -> None:
     """What, how much of what, and what to do."""
     (found,) = measure(SHARE, Figures(budgets=(replace(BUDGET, posted_nano_usd=4_100_000_000),))) or ()
-    assert found.what == "key mobile has spent $4.10 of $5.00 this day (82%)"
+    assert found.what == "key mobile has spent $4.10 of $5.00 today (82%)"
     assert found.advice == "raise the budget, or wait until 2026-11-21T00:00Z"
     assert found.figure == "82%"
     forever = BudgetFigure("global", "total", 5 * USD, 5 * USD, None)
@@ -105,11 +105,11 @@ def test_spend_in_money_is_of_the_whole_gateway_unless_scoped() -> None:
     )
     (found,) = measure(rule, Figures(spends=spends)) or ()
     assert (found.subject, found.level, found.turn) == ("global/day", Level.OVER, MIDNIGHT_S)
-    assert found.what == "the gateway has spent $10.000000001 this day"
+    assert found.what == "the gateway has spent $10.000000001 today"
     (found,) = measure(replace(rule, period=Period.TOTAL), Figures(spends=spends)) or ()
     assert (found.level, found.turn) == (Level.OVER, 0)
     (found,) = measure(replace(rule, scopes=("key:a",)), Figures(spends=spends)) or ()
-    assert found.what == "key a has spent $99.00 this day"
+    assert found.what == "key a has spent $99.00 today"
 
 
 # Told below $5; over when a tenth is there again: $5.50.
