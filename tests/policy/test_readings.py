@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from proxy.money import UTC_NAME, Period
-from proxy.policy.incidents import Level
+from proxy.policy.incidents import Level, Reading
 from proxy.policy.readings import (
     DOWN_ATTEMPTS,
     REQUESTS_MIN,
@@ -31,6 +31,13 @@ BUDGET = BudgetFigure("key:mobile", "day", 5 * USD, 0, MIDNIGHT_S)
 SHARE = Rule(Signal.SPEND, share_ppm=800_000)
 RATE = Rule(Signal.ERROR_RATE, share_ppm=100_000)
 CREDITS = Rule(Signal.UPSTREAM_CREDITS, amount_nano_usd=5 * USD)
+
+
+def read(rule: Rule, figures: Figures) -> list[Reading]:
+    """Hold a rule against figures that are known."""
+    found = measure(rule, figures)
+    assert found is not None
+    return found
 
 
 @pytest.mark.parametrize("signal", list(Signal))
@@ -60,19 +67,19 @@ def test_amounts_not_known_give_no_reading() -> None:
 )
 def test_a_share_of_a_budget(posted: int, level: Level) -> None:
     """Over at the first nano past it; over for good a tenth below."""
-    (found,) = measure(SHARE, Figures(budgets=(replace(BUDGET, posted_nano_usd=posted),))) or ()
+    (found,) = read(SHARE, Figures(budgets=(replace(BUDGET, posted_nano_usd=posted),)))
     assert found.level is level
     assert (found.rule, found.subject, found.turn) == ("spend > 80%", "key:mobile/day", MIDNIGHT_S)
 
 
 def test_a_budgets_message() -> None:
     """What, how much of what, and what to do."""
-    (found,) = measure(SHARE, Figures(budgets=(replace(BUDGET, posted_nano_usd=4_100_000_000),))) or ()
+    (found,) = read(SHARE, Figures(budgets=(replace(BUDGET, posted_nano_usd=4_100_000_000),)))
     assert found.what == "key mobile has spent $4.10 of $5.00 today (82%)"
     assert found.advice == "raise the budget, or wait until 2026-11-21T00:00Z"
     assert found.figure == "82%"
     forever = BudgetFigure("global", "total", 5 * USD, 5 * USD, None)
-    (found,) = measure(SHARE, Figures(budgets=(forever,))) or ()
+    (found,) = read(SHARE, Figures(budgets=(forever,)))
     assert found.what == "the gateway has spent $5.00 of $5.00 in all (100%)"
     assert (found.advice, found.turn) == ("raise the budget", 0)
 
@@ -81,16 +88,16 @@ def test_a_budget_of_nothing_is_no_division() -> None:
     """It is over with the first cost."""
     for posted, level in ((0, Level.CLEAR), (1, Level.OVER)):
         budget = BudgetFigure("key:a", "day", 0, posted, MIDNIGHT_S)
-        (found,) = measure(SHARE, Figures(budgets=(budget,))) or ()
+        (found,) = read(SHARE, Figures(budgets=(budget,)))
         assert found.level is level
 
 
 def test_scopes_narrow_spend() -> None:
     """Each budget is a subject of its own; a filter leaves the others out."""
     budgets = tuple(replace(BUDGET, scope=scope) for scope in ("key:a", "key:b", "tenant:a"))
-    assert len(measure(SHARE, Figures(budgets=budgets)) or ()) == 3
+    assert len(read(SHARE, Figures(budgets=budgets))) == 3
     narrowed = replace(SHARE, scopes=("key:a", "tenant:a"))
-    found = measure(narrowed, Figures(budgets=budgets)) or ()
+    found = read(narrowed, Figures(budgets=budgets))
     assert [one.subject for one in found] == ["key:a/day", "tenant:a/day"]
 
 
@@ -103,12 +110,12 @@ def test_spend_in_money_is_of_the_whole_gateway_unless_scoped() -> None:
         SpendFigure("global", Period.TOTAL, UTC_NAME, 99 * USD, None),
         SpendFigure("key:a", Period.DAY, UTC_NAME, 99 * USD, MIDNIGHT_S),
     )
-    (found,) = measure(rule, Figures(spends=spends)) or ()
+    (found,) = read(rule, Figures(spends=spends))
     assert (found.subject, found.level, found.turn) == ("global/day", Level.OVER, MIDNIGHT_S)
     assert found.what == "the gateway has spent $10.000000001 today"
-    (found,) = measure(replace(rule, period=Period.TOTAL), Figures(spends=spends)) or ()
+    (found,) = read(replace(rule, period=Period.TOTAL), Figures(spends=spends))
     assert (found.level, found.turn) == (Level.OVER, 0)
-    (found,) = measure(replace(rule, scopes=("key:a",)), Figures(spends=spends)) or ()
+    (found,) = read(replace(rule, scopes=("key:a",)), Figures(spends=spends))
     assert found.what == "key a has spent $99.00 today"
 
 
@@ -125,7 +132,7 @@ def test_spend_in_money_is_of_the_whole_gateway_unless_scoped() -> None:
 )
 def test_credits(left: int, level: Level) -> None:
     """From above."""
-    (found,) = measure(CREDITS, Figures(credits=(CreditFigure("openrouter", left),))) or ()
+    (found,) = read(CREDITS, Figures(credits=(CreditFigure("openrouter", left),)))
     assert (found.level, found.subject) == (level, "provider:openrouter")
 
 
@@ -148,9 +155,7 @@ GOOD, BAD = True, False
 )
 def test_a_provider_is_down_or_up_or_nobody_knows(answered: list[bool], level: Level) -> None:
     """So many failures in a row, so many answers in a row; silence says nothing."""
-    (found,) = (
-        measure(Rule(Signal.PROVIDER_DOWN), Figures(providers=(ProviderFigure("openai", tuple(answered)),))) or ()
-    )
+    (found,) = read(Rule(Signal.PROVIDER_DOWN), Figures(providers=(ProviderFigure("openai", tuple(answered)),)))
     assert (found.level, found.subject) == (level, "provider:openai")
     assert found.figure == f"{answered[:DOWN_ATTEMPTS].count(BAD)} of {len(answered)}"
 
@@ -169,7 +174,7 @@ def test_a_provider_is_down_or_up_or_nobody_knows(answered: list[bool], level: L
 )
 def test_error_rates(requests: int, failed: int, level: Level) -> None:
     """Few requests begin nothing; few that are well, or none, end it."""
-    (found,) = measure(RATE, Figures(recent=RecentFigure(requests, failed, 0, None))) or ()
+    (found,) = read(RATE, Figures(recent=RecentFigure(requests, failed, 0, None)))
     assert (found.level, found.subject) == (level, "gateway")
 
 
@@ -186,7 +191,7 @@ def test_error_rates(requests: int, failed: int, level: Level) -> None:
 def test_first_tokens(streams: int, p95_ms: int | None, level: Level) -> None:
     """As rates."""
     rule = Rule(Signal.P95_FIRST_TOKEN, limit_ms=10_000)
-    (found,) = measure(rule, Figures(recent=RecentFigure(500, 0, streams, p95_ms))) or ()
+    (found,) = read(rule, Figures(recent=RecentFigure(500, 0, streams, p95_ms)))
     assert found.level is level
 
 
@@ -194,7 +199,7 @@ def test_first_tokens(streams: int, p95_ms: int | None, level: Level) -> None:
 def test_events_are_told_by_provider(signal: Signal) -> None:
     """Each provider that has some."""
     events = (EventFigure("openai", "gpt-9", 1), EventFigure("sim", "echo", 3), EventFigure("groq", "", 0))
-    found = measure(Rule(signal), Figures(unknown_prices=events, overruns=events)) or ()
+    found = read(Rule(signal), Figures(unknown_prices=events, overruns=events))
     assert [(one.subject, one.level) for one in found] == [
         ("provider:openai", Level.OVER),
         ("provider:sim", Level.OVER),
@@ -222,5 +227,5 @@ def test_events_are_told_by_provider(signal: Signal) -> None:
 )
 def test_drift(rule: Rule, booked: int, billed: int, level: Level) -> None:
     """Alone it means more than half a percent of the bill, or more than a dollar; either way round."""
-    (found,) = measure(rule, Figures(drifts=(DriftFigure("openrouter", booked, billed),))) or ()
+    (found,) = read(rule, Figures(drifts=(DriftFigure("openrouter", booked, billed),)))
     assert found.level is level
