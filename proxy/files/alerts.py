@@ -7,11 +7,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from urllib.parse import urlsplit
 
+from proxy.files.alert_options import AlertOptions
 from proxy.files.document import Node
 from proxy.files.problems import Problems
-from proxy.files.schema import AlertOptions
+from proxy.money import UTC_NAME
 from proxy.policy.addresses import find_host_fault
-from proxy.policy.rules import Rule, Signal
+from proxy.policy.rules import Signal
 from proxy.routing.table import Alert, DeclaredKey, Secret, Tenant, Webhook
 
 ALERTS_MAX = 50
@@ -24,19 +25,23 @@ OPERATORS_CHOICE = "or say `allow_private: true` when that is your choice"
 def build_alerts(
     entries: Sequence[AlertOptions],
     tenants: Mapping[str, Tenant],
+    timezone: str,
     *,
     node: Node,
     problems: Problems,
 ) -> tuple[Alert, ...]:
-    """Give every alert; findings are noted and never show an address."""
+    """Give every alert; findings are noted and never show an address. `timezone` is whose calendar `spend` follows."""
     if len(entries) > ALERTS_MAX:
         problems.add(node, f"more than {ALERTS_MAX} alerts; put rules for one webhook into one entry")
     alerts = []
     for index, options in enumerate(entries[:ALERTS_MAX]):
         here = node.at(index)
         scopes = _name_scopes(options, tenants, here, problems)
-        rules = _build_rules(options, scopes, here, problems)
-        alerts.append(Alert(rules, _build_webhook(options, here, problems)))
+        rules = dict.fromkeys(
+            replace(rule, scopes=scopes, timezone=timezone if rule.period else UTC_NAME) for rule in options.when
+        )
+        _check_rules(options, scopes, here, problems)
+        alerts.append(Alert(tuple(rules), _build_webhook(options, here, problems)))
     return tuple(alerts)
 
 
@@ -59,7 +64,7 @@ def _name_scopes(options: AlertOptions, tenants: Collection[str], node: Node, pr
     return (*(f"key:{name}" for name in options.keys or ()), *(f"tenant:{name}" for name in options.tenants or ()))
 
 
-def _build_rules(options: AlertOptions, scopes: tuple[str, ...], node: Node, problems: Problems) -> tuple[Rule, ...]:
+def _check_rules(options: AlertOptions, scopes: tuple[str, ...], node: Node, problems: Problems) -> None:
     if not options.when and not node.at("when").is_wounded:
         problems.add(node.at("when"), "name at least one thing to watch: `when: [spend > 80%, provider_down]`")
     if len(options.when) > RULES_MAX:
@@ -68,8 +73,6 @@ def _build_rules(options: AlertOptions, scopes: tuple[str, ...], node: Node, pro
         if scopes and rule.signal is not Signal.SPEND:
             message = f"`{rule.signal}` is about the whole gateway; put it into an entry without `keys` and `tenants`"
             problems.add(node.at("when", position), message)
-    unique = dict.fromkeys(replace(rule, scopes=scopes) for rule in options.when)
-    return tuple(unique)
 
 
 def _build_webhook(options: AlertOptions, node: Node, problems: Problems) -> Webhook | None:

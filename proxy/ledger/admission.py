@@ -144,18 +144,23 @@ def subject_of(admission: Admission, start: AttemptStart) -> Subject:
         admission.tenant,
         admission.user,
         admission.tags,
-        admission.route,
+        admission.alias or admission.route,
         start.provider,
         start.model,
         start.upstream_key,
         start.payer,
+        start.patterns,
     )
 
 
 def next_subject(subject: Subject, start: AttemptStart) -> Subject:
     """Give a request's next attempt as limits see it."""
     return subject._replace(
-        provider=start.provider, model=start.model, upstream_key=start.upstream_key, payer=start.payer
+        provider=start.provider,
+        model=start.model,
+        upstream_key=start.upstream_key,
+        payer=start.payer,
+        patterns=start.patterns,
     )
 
 

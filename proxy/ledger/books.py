@@ -201,6 +201,7 @@ class Books:
                     *rows.write_start(start, reserve=grant.reserve(start)),
                     admission.user,
                     rows.write_tags(admission.tags),
+                    admission.alias or admission.route,
                 ),
             )
             if start is first and cursor.rowcount == 0:

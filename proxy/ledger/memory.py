@@ -67,7 +67,15 @@ class _Entry:
         """Whom it counts for."""
         row = self.row
         return Subject(
-            row.key, row.tenant, row.user, row.tags, row.route, row.provider, row.model, row.upstream_key, row.payer
+            row.key,
+            row.tenant,
+            row.user,
+            row.tags,
+            row.alias or row.route,
+            row.provider,
+            row.model,
+            row.upstream_key,
+            row.payer,
         )
 
     @property
@@ -441,6 +449,7 @@ class MemoryLedger:
             tags=admission.tags,
             upstream_key=start.upstream_key,
             payer=start.payer,
+            alias=admission.alias or admission.route,
         )
         entry = _Entry(row, admission, self._owner, start.is_priced, grant.reserve(start))
         self._books.entries.append(entry)

@@ -70,8 +70,8 @@ SELECT 1 FROM attempts WHERE request_id = ? LIMIT 1
 -- The hold, before the first upstream byte. No row is added when the request's id is taken.
 INSERT INTO attempts (
   request_id, number, is_last, state, owner, at_s, key_name, tenant, app, route, is_stream,
-  provider, model, hold_nano_usd, is_priced, upstream_key, payer, charged, user, tags
-) VALUES (?, ?, ?, 'pending', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+  provider, model, hold_nano_usd, is_priced, upstream_key, payer, charged, user, tags, alias
+) VALUES (?, ?, ?, 'pending', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (request_id, number) DO NOTHING
 
 -- name: tag_attempt
@@ -87,10 +87,10 @@ UPDATE attempts SET is_last = 0 WHERE request_id = ? AND is_last = 1
 -- Parameters: number, owner, at_s, provider, model, hold, is_priced, upstream key, payer, what rates were charged with, seq of the
 -- attempt before.
 INSERT INTO attempts (
-  request_id, number, is_last, state, owner, at_s, key_name, tenant, app, route, is_stream, user, tags,
+  request_id, number, is_last, state, owner, at_s, key_name, tenant, app, route, is_stream, user, tags, alias,
   provider, model, hold_nano_usd, is_priced, upstream_key, payer, charged
 )
-SELECT request_id, ?, 1, 'pending', ?, ?, key_name, tenant, app, route, is_stream, user, tags, ?, ?, ?, ?, ?, ?, ?
+SELECT request_id, ?, 1, 'pending', ?, ?, key_name, tenant, app, route, is_stream, user, tags, alias, ?, ?, ?, ?, ?, ?, ?
 FROM attempts WHERE seq = ?
 
 -- ---------------------------------------------------------------- settlement (writer, inside a batch)
@@ -98,7 +98,7 @@ FROM attempts WHERE seq = ?
 -- name: find_pending
 -- The open attempts of a request.
 SELECT seq, number, at_s, hold_nano_usd, is_priced, charged,
-  key_name, tenant, user, tags, route, provider, model, upstream_key, payer
+  key_name, tenant, user, tags, alias, provider, model, upstream_key, payer
 FROM attempts WHERE request_id = ? AND state = 'pending'
 
 -- name: end_attempt
@@ -126,7 +126,7 @@ UPDATE attempts SET state = 'voided', ended_at_s = ?, cost_nano_usd = 0, error =
 -- name: find_pending_of_owner
 -- What a dead process left open, a bounded number at a time.
 SELECT seq, number, at_s, hold_nano_usd, is_priced, charged,
-  key_name, tenant, user, tags, route, provider, model, upstream_key, payer
+  key_name, tenant, user, tags, alias, provider, model, upstream_key, payer
 FROM attempts WHERE owner = ? AND state = 'pending' LIMIT ?
 
 -- name: list_pending_owners
@@ -204,7 +204,7 @@ key_name = ?
 -- name: scope_tenant
 tenant = ?
 -- name: scope_model
-route = ?
+alias = ?
 -- name: scope_provider
 provider = ? AND payer = 'gateway'
 -- name: scope_target
@@ -276,7 +276,7 @@ SELECT seq, request_id, number, state, at_s, key_name, tenant, app, route, provi
   hold_nano_usd, cost_nano_usd, cost_source, latency_ms, first_token_ms, error, generation_id, is_overrun,
   input_tokens, output_tokens, cached_tokens, cache_write_tokens, cache_write_1h_tokens,
   audio_input_tokens, reasoning_tokens, audio_output_tokens, reported_nano_usd, is_byok, anomalies,
-  user, tags, upstream_key, payer, saved_nano_usd
+  user, tags, upstream_key, payer, saved_nano_usd, alias
 FROM attempts WHERE seq > ? AND (? IS NULL OR at_s >= ?) ORDER BY seq LIMIT ?
 
 -- name: find_request
@@ -285,7 +285,7 @@ SELECT seq, request_id, number, state, at_s, key_name, tenant, app, route, provi
   hold_nano_usd, cost_nano_usd, cost_source, latency_ms, first_token_ms, error, generation_id, is_overrun,
   input_tokens, output_tokens, cached_tokens, cache_write_tokens, cache_write_1h_tokens,
   audio_input_tokens, reasoning_tokens, audio_output_tokens, reported_nano_usd, is_byok, anomalies,
-  user, tags, upstream_key, payer, saved_nano_usd
+  user, tags, upstream_key, payer, saved_nano_usd, alias
 FROM attempts WHERE request_id = ? ORDER BY number
 
 -- name: find_generation

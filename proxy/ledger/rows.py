@@ -55,7 +55,7 @@ def read_attempt(row: Row) -> AttemptRow:
     """Read a row of `export_attempts` or `find_request`."""
     (*head, is_stream, status, hold, cost, source, latency, first_token, error, generation_id, is_overrun) = row[:21]
     seq, request_id, number, state, at_s, key, tenant, app, route, provider, model = head
-    user, tags, upstream_key, payer, saved_nano_usd = row[-5:]
+    user, tags, upstream_key, payer, saved_nano_usd, alias = row[-6:]
     return AttemptRow(
         seq=seq,
         request_id=request_id,
@@ -70,7 +70,7 @@ def read_attempt(row: Row) -> AttemptRow:
         model=model,
         is_stream=bool(is_stream),
         status=status,
-        usage=_read_usage(row[21:-5]),
+        usage=_read_usage(row[21:-6]),
         hold_nano_usd=hold,
         cost_nano_usd=cost,
         cost_source=None if source is None else CostSource(source),
@@ -84,6 +84,7 @@ def read_attempt(row: Row) -> AttemptRow:
         upstream_key=upstream_key,
         payer=payer,
         saved_nano_usd=saved_nano_usd,
+        alias=alias,
     )
 
 

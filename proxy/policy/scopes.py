@@ -36,12 +36,15 @@ class Subject(NamedTuple):
     """The request's `user`."""
     tags: tuple[tuple[str, str], ...]
     """Names and values, sorted by name."""
-    route: str
+    alias: str
+    """The key of `models` that answers to what was asked for."""
     provider: str
     model: str
     upstream_key: str | None = None
     """Which credential of a provider's pool."""
     payer: str = PAYER_GATEWAY
+    patterns: tuple[str, ...] = ()
+    """Of the provider's models, those with a limit of their own that this one is among (`*:free`)."""
 
 
 class Rule(NamedTuple):
@@ -63,12 +66,13 @@ class Scope(NamedTuple):
 @lru_cache(maxsize=_SUBJECTS_KEPT_MAX)
 def places_of(subject: Subject) -> tuple[str, ...]:
     """Name the places whose limits hold for an attempt, the key's first."""
-    places = [f"key:{subject.key_name}", f"model:{subject.route}"]
+    places = [f"key:{subject.key_name}", f"model:{subject.alias}"]
     if subject.tenant is not None:
         places.append(f"tenant:{subject.tenant}")
     if subject.payer == PAYER_GATEWAY:
         provider = subject.provider
         places += (GLOBAL, f"provider:{provider}", f"target:{provider}/{subject.model}")
+        places += (f"target:{provider}/{pattern}" for pattern in subject.patterns)
         if subject.upstream_key is not None:
             places.append(f"upstream:{provider}/{subject.upstream_key}")
     return tuple(places)
@@ -77,7 +81,7 @@ def places_of(subject: Subject) -> tuple[str, ...]:
 @lru_cache(maxsize=_SUBJECTS_KEPT_MAX)
 def accounts_of(subject: Subject) -> tuple[str, ...]:
     """Name the scopes in which an attempt's money counts."""
-    scopes = [f"key:{subject.key_name}", f"model:{subject.route}"]
+    scopes = [f"key:{subject.key_name}", f"model:{subject.alias}"]
     if subject.payer == PAYER_GATEWAY:
         scopes += (f"provider:{subject.provider}", GLOBAL)
     if subject.tenant is not None:

@@ -212,6 +212,14 @@ def test_some_are_nobodys_choice(tmp_path: Path) -> None:
     assert "allow_private" not in found
 
 
+def test_spend_follows_the_calendar_of_the_file(tmp_path: Path) -> None:
+    """As its budgets do."""
+    (alert,) = load(
+        tmp_path, f"{MODELS}timezone: Europe/Berlin\nalerts: [{{when: [spend > $1/day, overrun]}}]\n"
+    ).alerts
+    assert [rule.timezone for rule in alert.rules] == ["Europe/Berlin", "UTC"]
+
+
 def test_too_many_are_refused(tmp_path: Path) -> None:
     """Entries and rules have limits."""
     entries = "".join("  - {when: [overrun]}\n" for _ in range(ALERTS_MAX + 1))

@@ -2,6 +2,9 @@
 
 -- Who else is asked: the request's `user`, its tags, the credential of a pool, whose money it is.
 ALTER TABLE attempts ADD COLUMN user TEXT;
+-- The key of `models` that answered to what was asked for, a glob perhaps; `route` is the name as asked.
+ALTER TABLE attempts ADD COLUMN alias TEXT;
+UPDATE attempts SET alias = route;
 -- A JSON array of [name, value], sorted.
 ALTER TABLE attempts ADD COLUMN tags TEXT;
 ALTER TABLE attempts ADD COLUMN upstream_key TEXT;
@@ -17,7 +20,7 @@ CREATE INDEX attempts_by_user ON attempts (user, at_s) WHERE user IS NOT NULL;
 
 -- What is in flight, by all that `parallel` may be asked of: counted there, so no counter can drift.
 DROP INDEX attempts_pending;
-CREATE INDEX attempts_pending ON attempts (key_name, route, tenant, user, owner) WHERE state = 'pending';
+CREATE INDEX attempts_pending ON attempts (key_name, alias, tenant, user, owner) WHERE state = 'pending';
 
 -- Which attempts a tag's scope has, so that its windows can be summed.
 CREATE TABLE attempt_tags (
