@@ -16,6 +16,7 @@ from proxy.clock import ManualClock
 from proxy.errors import LedgerUnavailable
 from proxy.ledger.incidents import DeliveryState
 from proxy.ledger.memory import MemoryLedger
+from proxy.money import Period
 from proxy.outbound.answers import Answer
 from proxy.policy.readings import DOWN_ATTEMPTS, EVENTS_S, UP_ATTEMPTS, CreditFigure, DriftFigure
 from proxy.policy.rules import Rule, Signal
@@ -298,6 +299,30 @@ async def test_a_ledger_that_is_away_ends_nothing(monkeypatch: pytest.MonkeyPatc
     stage.answers.clear()
     assert await stage.run(after_s=60) == [("w", "i1-opened")]
     assert stage.lines().count("warning alerts_wait_for_ledger") == 2
+
+
+async def test_spend_in_money_is_told_once_a_day() -> None:
+    """Another day is another incident."""
+    stage = Stage(alerts=(Alert((Rule(Signal.SPEND, amount_nano_usd=50, period=Period.DAY),), hook()),))
+    await stage.spend(51)
+    assert await stage.run() == [("w", "i1-opened")]
+    assert await stage.run(after_s=DAY_S) == [("w", "i1-ended")]
+    await stage.spend(51)
+    assert await stage.run() == [("w", "i2-opened")]
+
+
+async def test_who_lists_a_message_too_late_does_not_send_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process has claimed it in between."""
+    stage = Stage()
+    await stage.spend(90)
+
+    async def lose(*_arguments: object, **_more: object) -> bool:
+        return False
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage.ledger.incidents.__class__, "claim", lose)
+        assert await stage.run() == []
+    assert await stage.run() == [("w", "i1-opened")]
 
 
 async def test_nothing_watched_asks_nothing() -> None:
