@@ -8,11 +8,7 @@ from typing import Protocol, TypeVar
 from proxy.ledger.incidents import ProviderOddities
 from proxy.ledger.records import Ledger
 from proxy.policy.calendar import find_window
-from proxy.policy.readings import (
-    DOWN_ATTEMPTS,
-    DOWN_S,
-    EVENTS_S,
-    RECENT_S,
+from proxy.policy.figures import (
     BudgetFigure,
     CreditFigure,
     DriftFigure,
@@ -22,6 +18,7 @@ from proxy.policy.readings import (
     RecentFigure,
     SpendFigure,
 )
+from proxy.policy.readings import DOWN_ATTEMPTS, DOWN_S, EVENTS_S, RECENT_S
 from proxy.policy.rules import Rule, Signal
 from proxy.policy.scopes import GLOBAL
 

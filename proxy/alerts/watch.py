@@ -18,8 +18,9 @@ from proxy.errors import LedgerUnavailable
 from proxy.ledger.incidents import Delivery, DeliveryState, Event
 from proxy.ledger.records import Ledger
 from proxy.outbound.answers import Answer
+from proxy.policy.figures import Figures
 from proxy.policy.incidents import Incident, Reading, judge
-from proxy.policy.readings import ENDINGS, Figures, measure
+from proxy.policy.readings import ENDINGS, measure
 from proxy.routing.table import Table, Webhook
 from proxy.telemetry import Telemetry
 

@@ -18,7 +18,8 @@ from proxy.ledger.incidents import DeliveryState
 from proxy.ledger.memory import MemoryLedger
 from proxy.money import Period
 from proxy.outbound.answers import Answer
-from proxy.policy.readings import DOWN_ATTEMPTS, EVENTS_S, UP_ATTEMPTS, CreditFigure, DriftFigure
+from proxy.policy.figures import CreditFigure, DriftFigure
+from proxy.policy.readings import DOWN_ATTEMPTS, EVENTS_S, UP_ATTEMPTS
 from proxy.policy.rules import Rule, Signal
 from proxy.routing.table import Alert, Dialect, Provider, Secret, Table, Webhook
 from proxy.telemetry import Telemetry

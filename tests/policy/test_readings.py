@@ -7,11 +7,7 @@ from dataclasses import replace
 import pytest
 
 from proxy.money import UTC_NAME, Period
-from proxy.policy.incidents import Level, Reading
-from proxy.policy.readings import (
-    DOWN_ATTEMPTS,
-    REQUESTS_MIN,
-    UP_ATTEMPTS,
+from proxy.policy.figures import (
     BudgetFigure,
     CreditFigure,
     DriftFigure,
@@ -20,8 +16,9 @@ from proxy.policy.readings import (
     ProviderFigure,
     RecentFigure,
     SpendFigure,
-    measure,
 )
+from proxy.policy.incidents import Level, Reading
+from proxy.policy.readings import DOWN_ATTEMPTS, REQUESTS_MIN, UP_ATTEMPTS, measure
 from proxy.policy.rules import PPM, Rule, Signal
 
 USD = 1_000_000_000
