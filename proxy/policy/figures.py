@@ -1,4 +1,4 @@
-"""What the rules of alerts are held against (floor 1a, pure): plain values, read from the books or told by providers."""
+"""What the rules of alerts are held against (floor 1a, pure): plain values, from the books or told by providers."""
 
 from __future__ import annotations
 
