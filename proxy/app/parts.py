@@ -167,7 +167,8 @@ def hide_secrets(telemetry: Telemetry, table: Table) -> None:
     """Tell the log which values must never stand in it."""
     of_providers = (secret for provider in table.providers.values() for secret in provider.secrets)
     of_tenants = (secret for tenant in table.tenants.values() for secret in tenant.secrets)
-    for secret in (*of_providers, *of_tenants):
+    of_webhooks = (secret for alert in table.alerts if alert.webhook for secret in alert.webhook.secrets)
+    for secret in (*of_providers, *of_tenants, *of_webhooks):
         telemetry.register_secret(secret)
 
 

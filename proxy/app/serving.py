@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
 from proxy import __version__
+from proxy.app.alerting import keep_watch
 from proxy.app.newcomers import introduce, mint_first_key
 from proxy.app.parts import Gateway, Settings, open_gateway, put_in_force, put_in_force_at_last
 from proxy.edge.chat import ChatEndpoint
@@ -124,6 +125,7 @@ async def _jobs(gateway: Gateway) -> AsyncIterator[None]:
             group.create_task(gateway.routes.watch(on_change)),
             group.create_task(sweep(gateway.ledger, clock=gateway.clock, on_resolved=on_resolved)),
             *([] if replies is None else [group.create_task(prune(replies))]),
+            group.create_task(keep_watch(gateway)),
         )
         yield
         for task in tasks:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from proxy.files.alerts import build_alerts, note_undeclared
 from proxy.files.caching import build_caching, note_idle
 from proxy.files.chains import ChainBuilder, Names, build_timeouts
 from proxy.files.document import FILE_BYTES_MAX, Node, compose, decode
@@ -31,6 +32,7 @@ from proxy.files.schema import DefaultOptions, RoutesOptions
 from proxy.files.validation import check
 from proxy.files.values import Surroundings
 from proxy.files.walls import check_prices
+from proxy.money import UTC_NAME
 from proxy.routing.table import Catalogue, Provider, Retry, Route, Table, Tenant
 
 DEFAULT_PATH = Path("routes.yaml")
@@ -41,7 +43,7 @@ _BY_TARGET = ("model:", "provider:")
 NAMES_SHOWN_MAX = 10
 """Models listed in one note."""
 
-_SECRET_MEMBERS = frozenset({"key", "api_key", "api_keys", "headers", "provider_keys", "webhook"})
+_SECRET_MEMBERS = frozenset({"key", "api_key", "api_keys", "headers", "provider_keys", "webhook", "secret"})
 _THROUGH = 'models: {"*": openrouter/*}\n'
 _PRETENDED = 'models: {simulated: simulated/simulated, "*": simulated/*}\n'
 
@@ -185,9 +187,12 @@ def _freeze(draft: _Draft, catalogue: Catalogue, *, table_id: str, notes: tuple[
     tenants = build_tenants(options.tenants or {}, draft.names, node=_section(root, "tenants"), problems=problems)
     limits = LimitsBuilder(draft.names.models, problems).build(options, root, draft.providers, builder.paced)
     keys = build_keys(options.keys or [], draft.names, limits, node=_section(root, "keys"), problems=problems)
+    timezone = options.timezone or UTC_NAME
+    alerts = build_alerts(options.alerts or [], tenants, timezone, node=_section(root, "alerts"), problems=problems)
     place = _section(root, "defaults").at("default_model")
     check_askable(defaults.default_model, draft.names.models, node=place, problems=problems)
     every = [*routes.values(), *globs]
+    notes = (*notes, *note_undeclared(alerts, keys))
     wanting = [name for name, model in options.models.items() if model.direct_backup]
     caching = build_caching(
         options.cache, defaults.cache, [*(route.cache for route in every), *(key.cache for key in keys)]
@@ -203,6 +208,7 @@ def _freeze(draft: _Draft, catalogue: Catalogue, *, table_id: str, notes: tuple[
         retry=Retry(defaults.retry.attempts) if defaults.retry else Retry(),
         timeouts=build_timeouts(defaults.timeouts),
         caching=caching,
+        alerts=alerts,
         limits=limits,
         walls=frozenset(place for place, one in limits.items() if one.has_hard_budget and place.startswith(_BY_TARGET)),
         notes=(

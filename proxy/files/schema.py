@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import core_schema
 
 from proxy.files import values
+from proxy.files.alert_options import AlertOptions
 from proxy.files.limit_options import (
     PATTERNS_MAX,
     POOL_MAX,
@@ -342,7 +343,7 @@ class RoutesOptions(HolderOptions):
     """A whole routes.yaml."""
 
     model_config = ConfigDict(title="Turnpike routing table")
-    later: ClassVar[tuple[str, ...]] = ("alerts", "transforms", "strategies")
+    later: ClassVar[tuple[str, ...]] = ("transforms", "strategies")
 
     providers: dict[values.ProviderName, ProviderOptions | None] | None = Field(
         None,
@@ -367,6 +368,11 @@ class RoutesOptions(HolderOptions):
         description="For how long answers are kept where a model, a key or a request asks for it and does not say;"
         " false: never, whoever asks.",
         examples=[{"ttl": "10m"}],
+    )
+    alerts: list[AlertOptions] | None = Field(
+        None,
+        description="What the operator is told, and where.",
+        examples=[[{"webhook": "${ALERT_URL}", "when": ["spend > 80%", "provider_down"]}]],
     )
 
 

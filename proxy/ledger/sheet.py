@@ -16,7 +16,7 @@ from sqlite3 import Cursor
 
 from proxy.ledger.admission import Charge, KeyState, Reserve
 from proxy.ledger.sql import STATEMENTS
-from proxy.ledger.standing import FOREVER_S, Kept, Rules, condition_of
+from proxy.ledger.standing import FOREVER_S, Kept, Rules, condition_of, find_balance
 from proxy.policy.calendar import Window
 from proxy.policy.limits import RATE_SLOTS, Balance, Flow, Rate
 from proxy.policy.scopes import Rule, Subject, accounts_of, scopes_of
@@ -24,7 +24,6 @@ from proxy.policy.scopes import Rule, Subject, accounts_of, scopes_of
 _FIND_KEY_STATE = STATEMENTS["find_key_state"]
 _FIND_BALANCES_VERSION = STATEMENTS["find_balances_version"]
 _LIST_WINDOWS = STATEMENTS["list_windows"]
-_FIND_BALANCE = STATEMENTS["find_balance"]
 _WRITE_BALANCE = STATEMENTS["write_balance"]
 _FIND_FLOW = STATEMENTS["find_flow"]
 _CHARGE_RATE = STATEMENTS["charge_rate"]
@@ -218,12 +217,10 @@ class Sheet:
         return account
 
     def _open_window(self, scope: str, starts_s: int, ends_s: int) -> _Row:
-        condition, values = condition_of(scope)
-        opening = STATEMENTS["open_balance"].format(condition=condition)
-        self._cursor.execute(opening, (scope, ends_s, starts_s, starts_s, ends_s, *values))
-        posted, held = self._cursor.execute(_FIND_BALANCE, (scope, ends_s, starts_s)).fetchone()
+        window = Window(starts_s, None if ends_s == FOREVER_S else ends_s)
+        balance = find_balance(self._cursor, scope, window)
         self._kept.learn(scope)
-        return _Row(starts_s, ends_s, posted, held)
+        return _Row(starts_s, ends_s, balance.posted_nano_usd, balance.held_nano_usd)
 
     def _flush_rates(self) -> None:
         for place, (requests, tokens) in self._charges.items():

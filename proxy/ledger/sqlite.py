@@ -36,6 +36,7 @@ from proxy.ledger.records import (
 )
 from proxy.ledger.reports import Reports
 from proxy.ledger.schema import connect, explain, find_file, prepare
+from proxy.ledger.sqlite_incidents import SqliteIncidents, SqliteSignals
 from proxy.ledger.writer import Writer
 from proxy.policy.limits import Limits
 
@@ -52,6 +53,8 @@ class SqliteLedger:
         self._books = Books(owner.id)
         self._reports = Reports(path)
         self._writer = Writer(partial(connect, path), turnstile, clock, common=self._books.sheet)
+        self.incidents = SqliteIncidents(self._writer, self._reports)
+        self.signals = SqliteSignals(self._writer, self._reports)
 
     @classmethod
     async def open(cls, data_dir: Path, *, clock: Clock) -> Self:

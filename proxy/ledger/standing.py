@@ -8,6 +8,8 @@ from sqlite3 import Cursor
 
 from proxy.ledger.rules import read_limits
 from proxy.ledger.sql import STATEMENTS
+from proxy.policy.calendar import Window
+from proxy.policy.limits import Balance
 from proxy.policy.scopes import Rule, Subject, parse_scope, places_of, rules_of
 
 FOREVER_S = 253_402_300_800
@@ -16,6 +18,7 @@ _STATEMENTS_KEPT_MAX = 128
 _SUBJECTS_KEPT_MAX = 4_096
 _SCOPES_KEPT_MAX = 16_384
 
+_FIND_BALANCE = STATEMENTS["find_balance"]
 _IS_KEPT = STATEMENTS["is_kept"]
 
 
@@ -67,6 +70,19 @@ class Kept:
             if is_kept:
                 selected.append(scope)
         return selected
+
+
+def find_balance(cursor: Cursor, scope: str, window: Window) -> Balance:
+    """Read a window's balance; from the first time on that anybody asks for it, every attempt moves it."""
+    ends_s = window.ends_s or FOREVER_S
+    place = (scope, ends_s, window.starts_s)
+    found = cursor.execute(_FIND_BALANCE, place).fetchone()
+    if found is None:
+        condition, values = condition_of(scope)
+        opening = STATEMENTS["open_balance"].format(condition=condition)
+        cursor.execute(opening, (*place, window.starts_s, ends_s, *values))
+        found = cursor.execute(_FIND_BALANCE, place).fetchone()
+    return Balance(*found)
 
 
 def condition_of(scope: str) -> tuple[str, tuple[str, ...]]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from proxy.codecs.wire import UNKNOWN_ABILITIES, Abilities, Thinking
 from proxy.policy.limits import NO_LIMITS, Limits, Rate
+from proxy.policy.rules import Rule
 from proxy.pricing import ModelFacts, Prices
 from proxy.routing.caching import CacheRule, Caching
 from proxy.routing.principal import matches
@@ -293,6 +294,38 @@ class DeclaredKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Webhook:
+    """Where alerts are sent, and in which form."""
+
+    id: str
+    """First 12 hex digits of the SHA-256 of its address: it tells webhooks apart and shows none."""
+    url: Secret
+    """Slack's hold a token, so the whole of it is a secret."""
+    format: str = "slack"
+    """`slack` or `json`."""
+    secret: Secret | None = None
+    """What messages are signed with."""
+    allow_private: bool = False
+    """Plain http and private addresses are the operator's choice."""
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Give what no log may show: the address, what stands behind its host, and the secret."""
+        url = self.url.reveal()
+        behind = url.partition("://")[2].partition("/")[2]
+        return (url, behind) if self.secret is None else (url, behind, self.secret.reveal())
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One entry of `alerts`: what is watched, and who is told."""
+
+    rules: tuple[Rule, ...]
+    webhook: Webhook | None = None
+    """None: the log only."""
+
+
+@dataclass(frozen=True, slots=True)
 class Retry:
     """How often one target is tried (design.md section 5)."""
 
@@ -315,6 +348,7 @@ class Table:
     default_model: str | None = None
     retry: Retry = field(default_factory=Retry)
     timeouts: Timeouts = field(default_factory=Timeouts)
+    alerts: tuple[Alert, ...] = ()
     limits: Mapping[str, Limits] = field(default_factory=dict)
     """By place: `key:mobile`, `provider:openrouter`, `global` and so on; a place without any is left out."""
     walls: frozenset[str] = frozenset()
