@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from proxy.pricing import (
     OUTPUT_TOKENS_UNBOUNDED,
+    Bounds,
     Buckets,
     Prices,
     PriceTier,
@@ -218,7 +219,7 @@ def test_buckets_always_add_up_to_the_totals(usage: Usage) -> None:
     """Whatever a vendor claims of the parts, the whole is charged once."""
     buckets, _ = decompose(usage)
     assert buckets.input_tokens == usage.input_tokens
-    assert buckets.text_output + buckets.audio_output == usage.output_tokens
+    assert buckets.output_tokens == usage.output_tokens
     assert min(getattr(buckets, name) for name in Buckets.__slots__) >= 0
 
 
@@ -227,34 +228,30 @@ def test_the_worst_case_covers_any_usage_within_its_bounds(
     usage: Usage, prices: Prices, spare_input: int, spare_output: int
 ) -> None:
     """A hold is never below the charge, whatever is cached, written, spoken or repriced by a tier (R13)."""
-    held = worst_case(
-        input_tokens_max=usage.input_tokens + spare_input,
-        output_tokens_max=usage.output_tokens + spare_output,
-        prices=prices,
-    )
+    held = worst_case(Bounds(usage.input_tokens + spare_input, usage.output_tokens + spare_output), prices)
     assert held >= cost(usage, prices)
 
 
 @given(price_tables(), st.integers(0, 4_000), st.integers(0, 10**10))
 def test_the_money_buys_exactly_the_output_told(prices: Prices, input_tokens_max: int, budget: int) -> None:
     """The clamp uses all of the budget and not one nano-USD more."""
-    bought = output_tokens_for(budget, input_tokens_max=input_tokens_max, prices=prices)
+    bought = output_tokens_for(budget, Bounds(input_tokens_max), prices)
     assume(bought < OUTPUT_TOKENS_UNBOUNDED)
     if bought >= 0:
-        assert worst_case(input_tokens_max=input_tokens_max, output_tokens_max=bought, prices=prices) <= budget
-    assert worst_case(input_tokens_max=input_tokens_max, output_tokens_max=bought + 1, prices=prices) > budget
+        assert worst_case(Bounds(input_tokens_max, bought), prices) <= budget
+    assert worst_case(Bounds(input_tokens_max, bought + 1), prices) > budget
 
 
 def test_a_budget_below_the_input_buys_no_output() -> None:
     """-1 tells "not even the input" from "the input alone"."""
-    assert output_tokens_for(2_499, input_tokens_max=1, prices=GPT_4O) == -1
-    assert output_tokens_for(2_500, input_tokens_max=1, prices=GPT_4O) == 0
+    assert output_tokens_for(2_499, Bounds(1), GPT_4O) == -1
+    assert output_tokens_for(2_500, Bounds(1), GPT_4O) == 0
 
 
 def test_free_output_is_bought_without_end() -> None:
     """A free model has no clamp, only a figure no model reaches."""
     free = priced("0", "0")
-    assert output_tokens_for(0, input_tokens_max=1_000, prices=free) == OUTPUT_TOKENS_UNBOUNDED
+    assert output_tokens_for(0, Bounds(1_000), free) == OUTPUT_TOKENS_UNBOUNDED
 
 
 @given(usages, price_rows())

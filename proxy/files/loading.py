@@ -173,6 +173,8 @@ def _freeze(draft: _Draft, catalogue: Catalogue, *, table_id: str, notes: tuple[
         options.models, draft.providers, draft.names, node=_section(root, "models"), problems=problems
     )
     chains = builder.build()
+    refresh_s = options.prices.refresh if options.prices else None
+    renewed = catalogue.renew(is_live=refresh_s is not None)
     setting = Setting(catalogue, draft.providers, defaults)
     routes, globs = build_routes(chains, setting, node=_section(root, "models"), problems=problems)
     tenants = build_tenants(
@@ -194,7 +196,8 @@ def _freeze(draft: _Draft, catalogue: Catalogue, *, table_id: str, notes: tuple[
         default_model=defaults.default_model,
         retry=Retry(defaults.retry.attempts) if defaults.retry else Retry(),
         timeouts=build_timeouts(defaults.timeouts),
-        notes=(*notes, *_note_not_ready(every), *_note_backups(every, wanting), *_note_unreached(every)),
+        notes=(*notes, *renewed, *_note_not_ready(every), *_note_backups(every, wanting), *_note_unreached(every)),
+        price_refresh_s=refresh_s,
     )
 
 

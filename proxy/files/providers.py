@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
@@ -12,8 +12,8 @@ from proxy.files.document import Node
 from proxy.files.environment import Credential, Environment
 from proxy.files.known import KnownProvider, build_flags
 from proxy.files.problems import Problems
-from proxy.files.schema import PriceOptions, ProviderOptions
-from proxy.pricing import Prices
+from proxy.files.schema import LongPriceOptions, PartPriceOptions, PriceOptions, ProviderOptions
+from proxy.pricing import PER_PIECE, PER_TOKEN, Prices, PriceTier, ServiceTier
 from proxy.routing.table import Dialect, Provider, Simulation
 
 STATIC = "static"
@@ -74,8 +74,20 @@ def build_prices(options: PriceOptions | None) -> Prices | None:
     """Turn a `price:` into a price row."""
     if options is None:
         return None
-    given = {name: value for name in PriceOptions.model_fields if (value := getattr(options, name)) is not None}
-    return Prices(**given)
+    shared = _columns(options, PER_PIECE)
+    services = (options.service_tiers or {}).items()
+    rows = tuple(ServiceTier(name, _build_row({**shared, **_columns(row)}, row.above)) for name, row in services)
+    return replace(_build_row(_columns(options), options.above), service_tiers=rows)
+
+
+def _build_row(columns: Mapping[str, Any], above: Mapping[int, LongPriceOptions] | None) -> Prices:
+    """Build one service's row with its tiers; a tier takes from the row what it does not name."""
+    tiers = [PriceTier(length, Prices(**{**columns, **_columns(tier)})) for length, tier in (above or {}).items()]
+    return Prices(**columns, tiers=tuple(sorted(tiers, key=lambda tier: tier.above_input_tokens)))
+
+
+def _columns(options: PartPriceOptions, names: Iterable[str] = (*PER_TOKEN, *PER_PIECE)) -> dict[str, Any]:
+    return {name: value for name in names if (value := getattr(options, name)) is not None}
 
 
 def _merge(name: str, own: ProviderOptions | None, known: Mapping[str, KnownProvider], node: Node) -> _Entry:

@@ -43,17 +43,49 @@ class Options(BaseModel):
     """Words that mean something in another mapping, and where they belong."""
 
 
-class PriceOptions(Options):
-    """Prices in US dollars, per million tokens and per request."""
+class PartPriceOptions(Options):
+    """What may be priced apart from plain tokens; a part without a price costs what it is part of."""
 
-    input: values.TokenPrice = Field(description="Prompt tokens. `$0/M` for a free local model.")
-    output: values.TokenPrice = Field(description="Answer tokens, reasoning included.")
     cache_read: values.TokenPrice | None = Field(None, description="Prompt tokens read from the provider's cache.")
+    cache_read_audio: values.TokenPrice | None = Field(None, description="Audio read from its cache.")
     cache_write: values.TokenPrice | None = Field(None, description="Prompt tokens written to its cache.")
     cache_write_1h: values.TokenPrice | None = Field(None, description="The same, kept for an hour.")
     audio_input: values.TokenPrice | None = Field(None, description="Audio in the prompt.")
     audio_output: values.TokenPrice | None = Field(None, description="Audio in the answer.")
-    request: values.RequestPrice | None = Field(None, description="Charged once a request, besides its tokens.")
+    image_input: values.TokenPrice | None = Field(None, description="Tokens of pictures in the prompt.")
+    image_output: values.TokenPrice | None = Field(None, description="Tokens of pictures in the answer.")
+    request: values.PiecePrice | None = Field(None, description="Charged once a request, besides its tokens.")
+    image: values.PiecePrice | None = Field(None, description="Each picture in the prompt, besides its tokens.")
+    search: values.PiecePrice | None = Field(None, description="Each web search the provider reports.")
+
+
+class LongPriceOptions(PartPriceOptions):
+    """Prices of a long prompt; what is not named keeps its price."""
+
+    input: values.TokenPrice | None = Field(None, description="Prompt tokens.")
+    output: values.TokenPrice | None = Field(None, description="Answer tokens.")
+
+
+class WholePriceOptions(PartPriceOptions):
+    """A whole row of prices."""
+
+    input: values.TokenPrice = Field(description="Prompt tokens. `$0/M` for a free local model.")
+    output: values.TokenPrice = Field(description="Answer tokens, reasoning included.")
+    above: dict[values.InputLength, LongPriceOptions] | None = Field(
+        None,
+        description="Prices of requests whose prompt is longer than that many tokens, for all of their tokens.",
+        examples=[{"200k": {"input": "$2.50/M", "output": "$15/M"}}],
+    )
+
+
+class PriceOptions(WholePriceOptions):
+    """Prices in US dollars, per million tokens and per piece."""
+
+    service_tiers: dict[values.ServiceName, WholePriceOptions] | None = Field(
+        None,
+        description="Prices of requests that the provider served by another `service_tier` than the usual one.",
+        examples=[{"priority": {"input": "$4.25/M", "output": "$17/M"}}],
+    )
 
 
 class TimeoutOptions(Options):
@@ -295,6 +327,14 @@ class DefaultOptions(Options):
     )
 
 
+class PricesOptions(Options):
+    """Where prices come from, besides the catalogue that ships."""
+
+    refresh: values.RefreshPeriod | None = Field(
+        None, description="Fetch OpenRouter's prices so often; nothing is fetched when left out.", examples=["24h"]
+    )
+
+
 class RoutesOptions(Options):
     """A whole routes.yaml."""
 
@@ -311,6 +351,9 @@ class RoutesOptions(Options):
         examples=[{"gpt-4o": ["openrouter/openai/gpt-4o", "openai/gpt-4o"], "*": "openrouter/*"}],
     )
     defaults: DefaultOptions | None = Field(None, description="What holds where nothing nearer is said.")
+    prices: PricesOptions | None = Field(
+        None, description="Where prices come from, besides the catalogue that ships.", examples=[{"refresh": "24h"}]
+    )
     tenants: dict[values.Name, TenantOptions | None] | None = Field(
         None, description="Groups of keys by name.", examples=[{"acme": {"default_model": "chat"}}]
     )

@@ -11,6 +11,10 @@ from proxy.money import Budget, Period
 from proxy.usage import CostSource, Usage
 
 Row = Sequence[Any]
+_PLAIN_FIELDS = Usage._fields.index("anomalies") + 1
+RARE = Usage._fields[_PLAIN_FIELDS:]
+"""Of usage, what few answers have: together in one column."""
+_NOTHING_RARE = Usage()[_PLAIN_FIELDS:]
 _SOURCES = (CostSource.REPORTED, CostSource.COMPUTED, CostSource.ESTIMATED, CostSource.HELD)
 
 
@@ -42,6 +46,7 @@ def write_end(end: AttemptEnd, at_s: float, seq: int) -> Row:
         usage.cost_nano_usd,
         int(usage.is_byok),
         json.dumps(usage.anomalies) if usage.anomalies else None,
+        None if usage[_PLAIN_FIELDS:] == _NOTHING_RARE else _write_rare(usage),
         seq,
     )
 
@@ -78,7 +83,7 @@ def read_attempt(row: Row) -> AttemptRow:
 
 def _read_usage(row: Row) -> Usage:
     input_tokens, output_tokens, cached, cache_write, cache_write_1h, audio_input, *rest = row
-    reasoning, audio_output, reported_nano_usd, is_byok, anomalies = rest
+    reasoning, audio_output, reported_nano_usd, is_byok, anomalies, rare = rest
     return Usage(
         input_tokens=input_tokens,
         output_tokens=output_tokens,
@@ -91,7 +96,13 @@ def _read_usage(row: Row) -> Usage:
         cost_nano_usd=reported_nano_usd,
         is_byok=bool(is_byok),
         anomalies=tuple(json.loads(anomalies)) if anomalies else (),
+        **(json.loads(rare) if rare else {}),
     )
+
+
+def _write_rare(usage: Usage) -> str:
+    """Give the counts without a column of their own, those that are not 0."""
+    return json.dumps({name: value for name in RARE if (value := getattr(usage, name))})
 
 
 def write_key(key: KeyRecord) -> Row:

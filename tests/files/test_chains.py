@@ -127,14 +127,14 @@ def test_a_price_has_all_its_kinds(tmp_path: Path) -> None:
     text += "audio_input: $3/M, audio_output: $0.004/K, request: $0.001}"
     prices = load_models(tmp_path, f"  m: [{{target: a/x, price: {text}}}]\n")["m"].targets[0].facts.prices
     assert prices == Prices(
-        Decimal(1),
-        Decimal(2),
-        Decimal("0.1"),
-        Decimal("1.25"),
-        Decimal(2),
-        Decimal(3),
-        Decimal(4),
-        Decimal("0.001"),
+        input=Decimal(1),
+        output=Decimal(2),
+        cache_read=Decimal("0.1"),
+        cache_write=Decimal("1.25"),
+        cache_write_1h=Decimal(2),
+        audio_input=Decimal(3),
+        audio_output=Decimal(4),
+        request=Decimal("0.001"),
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.pricing import ModelFacts, worst_case
+from proxy.pricing import Bounds, ModelFacts, worst_case
 from proxy.routing.holds import (
     OUTPUT_TOKENS_FLOOR,
     OUTPUT_TOKENS_UNKNOWN,
@@ -276,9 +276,8 @@ def test_what_is_kept_fits_and_no_cap_is_too_high(
         assert candidate.worst_case_nano_usd <= room
         bound = cap if cap is not None else asked if asked is not None else ceiling
         assert bound is not None
-        assert candidate.worst_case_nano_usd >= worst_case(
-            input_tokens_max=candidate.input_tokens_max, output_tokens_max=bound * choices, prices=facts.prices
-        )
+        bounds = Bounds(candidate.input_tokens_max, bound * choices)
+        assert candidate.worst_case_nano_usd >= worst_case(bounds, facts.prices)
         if cap is not None:
             assert 1 <= cap <= min(asked or cap, ceiling or cap)
             assert cap >= OUTPUT_TOKENS_FLOOR or cap == ceiling
