@@ -12,7 +12,7 @@ import yaml
 
 from proxy.catalogue.capabilities import read_capabilities
 from proxy.catalogue.faults import make_fault, read_text
-from proxy.pricing import PER_PIECE, PER_TOKEN
+from proxy.pricing import PER_PIECE, PER_TOKEN, Origin
 from proxy.routing.principal import fill, matches
 
 PRICES = (*PER_TOKEN, *PER_PIECE)
@@ -158,7 +158,7 @@ def _read_row(path: Path, section: Row, row: object, where: str) -> Dated:
             raise make_fault(path, f"{name} is a whole number of tokens above 0", where)
     since = _read_day(path, row.get("from", ""), where)
     capabilities = {"capabilities": _capabilities(path, row, where)} if "capabilities" in row else {}
-    origin = _origin(path, section) | ({"as_of": since} if since else {})
+    origin = {**_origin(path, section), "origin": Origin.CORRECTED} | ({"as_of": since} if since else {})
     own = {name: value for name, value in row.items() if name != "from"}
     return Dated(since, {**(origin if row.keys() & set(PRICES) else {}), **own, **capabilities})
 
@@ -168,7 +168,7 @@ def _read_services(path: Path, place: str, section: Row) -> dict[str, Row]:
     where = f"{place}.service_tiers"
     part = _section(path, section, "service_tiers")
     _refuse_unknown(path, part, _SERVICES_FIELDS, where)
-    origin = _origin(path, {**section, **part})
+    origin = {**_origin(path, {**section, **part}), "origin": Origin.CORRECTED}
     found: dict[str, Row] = {}
     for model in _section(path, part, "models"):
         services = _section(path, part["models"], model)

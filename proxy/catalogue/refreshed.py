@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 
 from proxy.catalogue.corrections import PRICES, Row
+from proxy.pricing import Origin
 
 SOURCE = "https://openrouter.ai/api/v1/models"
 REFRESHED_FILE = "prices.json"
@@ -148,8 +149,7 @@ def _check_row(row: Any) -> Row:
         raise ValueError("prices")
     if not all(type(tier["above"]) is int and tier.keys() <= {"above", *PRICES} for tier in tiers):
         raise ValueError("tiers")
-    checked: Row = row
-    return checked
+    return {**row, "origin": Origin.FETCHED}
 
 
 def _read_entry(model: str, entry: Mapping[str, Any], known: Known) -> Row:

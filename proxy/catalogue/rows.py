@@ -12,7 +12,7 @@ from pathlib import Path
 from proxy.catalogue.capabilities import MODALITIES
 from proxy.catalogue.corrections import PRICES, Direct, Family, Row
 from proxy.catalogue.faults import make_fault
-from proxy.pricing import PER_PIECE, ModelFacts, Prices, PriceTier, ServiceTier
+from proxy.pricing import PER_PIECE, ModelFacts, Origin, Prices, PriceTier, ServiceTier
 
 PRICES_FILE = "prices.json"
 OPENROUTER = "openrouter"
@@ -54,7 +54,8 @@ class ProviderRows(Mapping[str, ModelFacts]):
             if row_id is not None:
                 return self._facts(row_id)
         if self.name == OPENROUTER and model.endswith(_FREE):
-            return ModelFacts(Prices(Decimal(0), Decimal(0), source=self.source, as_of=self.as_of))
+            free = Prices(Decimal(0), Decimal(0), source=self.source, as_of=self.as_of, origin=Origin.SHIPPED)
+            return ModelFacts(free)
         for fallback in self.fallbacks:
             if model in self.providers[fallback]:
                 return _without_services(self.providers[fallback][model])
@@ -167,6 +168,7 @@ def _make_prices(row: Row) -> Prices | None:
         service_tiers=tuple(ServiceTier(name, prices) for name, prices in services if prices is not None),
         source=row["source"],
         as_of=row["as_of"],
+        origin=row.get("origin", Origin.SHIPPED),
     )
 
 

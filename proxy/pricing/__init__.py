@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from proxy.pricing.buckets import Buckets, contradictions, decompose
-from proxy.pricing.rows import PER_PIECE, PER_TOKEN, ROUTES, ModelFacts, Prices, PriceTier, ServiceTier
+from proxy.pricing.rows import PER_PIECE, PER_TOKEN, ROUTES, ModelFacts, Origin, Prices, PriceTier, ServiceTier
 from proxy.pricing.sums import OUTPUT_TOKENS_UNBOUNDED, Bounds, cost, output_tokens_for, unpriced, worst_case
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Bounds",
     "Buckets",
     "ModelFacts",
+    "Origin",
     "PriceTier",
     "Prices",
     "ServiceTier",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from enum import StrEnum
 from typing import NamedTuple
 
 _NANO_DIGITS = 9
@@ -29,6 +30,15 @@ PER_TOKEN: Mapping[str, str] = {
 """Prices per million tokens, and the kind each is part of: its price holds where it has none of its own."""
 PER_PIECE = ("request", "image", "search")
 """Prices of one thing each, in USD."""
+
+
+class Origin(StrEnum):
+    """Where a price was found, for people."""
+
+    DECLARED = "routes.yaml"
+    SHIPPED = "catalogue"
+    CORRECTED = "correction"
+    FETCHED = "fetched"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +68,7 @@ class Prices:
     source: str = ROUTES
     as_of: str = ""
     """Date of the row, ISO."""
+    origin: Origin = field(default=Origin.DECLARED, compare=False)
     scale: Scale = field(init=False, repr=False, compare=False)
     """The same as whole numbers, which are exact and quick to reckon with."""
 

@@ -7,6 +7,7 @@ says which it was: the hold covers both, and what the reply says is booked.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from proxy.codecs.wire import USUAL_SERVICES
@@ -28,6 +29,19 @@ def asked_service(body: Mapping[str, Any]) -> str | None:
 def is_priced(service: str, prices: Prices) -> bool:
     """Tell whether it is known what a service costs at most."""
     return service in CHEAPER or service in prices.scale.services
+
+
+def dearest_of(prices: Prices, service: str | None) -> Prices:
+    """Give a row with the dearer of the usual price and that of a service, for plain tokens and requests."""
+    row = next((one.prices for one in prices.service_tiers if one.name == service), None)
+    if row is None:
+        return prices
+    return replace(
+        prices,
+        input=max(prices.input, row.input),
+        output=max(prices.output, row.output),
+        request=max(prices.request, row.request),
+    )
 
 
 def hold_to_service(body: Mapping[str, Any], target: Target) -> Mapping[str, Any]:

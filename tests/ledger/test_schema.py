@@ -154,7 +154,7 @@ def test_migrations_are_applied_whole_or_not_at_all(tmp_path: Path, monkeypatch:
     path = tmp_path / "ledger.db"
     first = load_migrations()
     schema.prepare(path, 1.0)
-    second = Migration(len(first) + 1, ("CREATE TABLE extra (a TEXT)", "CREATE TABLE extra (b TEXT)"))
+    second = Migration(first[-1].version + 1, ("CREATE TABLE extra (a TEXT)", "CREATE TABLE extra (b TEXT)"))
     monkeypatch.setattr(schema, "load_migrations", lambda: (*first, second))
     with pytest.raises(LedgerUnavailable, match=r"ledger\.db cannot be used: table extra already exists"):
         schema.prepare(path, 2.0)
@@ -163,7 +163,7 @@ def test_migrations_are_applied_whole_or_not_at_all(tmp_path: Path, monkeypatch:
     schema.prepare(path, 3.0)
     with closing(sqlite3.connect(path)) as connection:
         found = connection.execute("SELECT version, applied_at_s FROM schema_versions").fetchall()
-    assert found == [(len(first), 1.0), (mended.version, 3.0)]
+    assert found == [*((migration.version, 1.0) for migration in first), (mended.version, 3.0)]
 
 
 IN_BATCHES = (

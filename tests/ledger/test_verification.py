@@ -18,6 +18,7 @@ from proxy.errors import LedgerUnavailable
 from proxy.ledger import verification
 from proxy.ledger.folder import find_owners
 from proxy.ledger.schema import find_file
+from proxy.ledger.sql import load_migrations
 from proxy.ledger.verification import STATEMENTS, Check, Finding, Orphan, Verification, verify
 from proxy.money import Period
 from tests.ledger.entries import DAY_S, NOON_S, ask, key, onward, over, posted, start, voided
@@ -27,6 +28,7 @@ from tests.torture import crash
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 20
+NEWEST = load_migrations()[-1].version
 TODAY_S = 1_795_132_800
 """Midnight before noon."""
 
@@ -78,14 +80,14 @@ def data_dir(house: SqliteHouse) -> Path:
 
 def test_books_that_add_up_are_good(data_dir: Path) -> None:
     """Counted, and nothing found; what a living process holds is no orphan."""
-    assert look(data_dir) == Verification(schema=1, attempts=7, requests=6, balances=3)
+    assert look(data_dir) == Verification(schema=NEWEST, attempts=7, requests=6, balances=3)
 
 
 def test_an_empty_ledger_is_good(tmp_path: Path) -> None:
     """Nothing adds up to nothing."""
     fill(tmp_path / "data", 1)
     plant(tmp_path / "data", "DELETE FROM attempts", "DELETE FROM balances")
-    assert look(tmp_path / "data") == Verification(schema=1)
+    assert look(tmp_path / "data") == Verification(schema=NEWEST)
 
 
 def test_many_rows_add_up(tmp_path: Path) -> None:
@@ -318,7 +320,7 @@ async def test_what_the_dead_left_open_is_told_and_no_mistake(house: SqliteHouse
     assert isinstance(orphan, Orphan)
     living = await house.open()
     assert await living.resolve_dead_owners(NOON_S) == 2
-    assert look(data_dir) == Verification(schema=1, attempts=9, requests=8, balances=3)
+    assert look(data_dir) == Verification(schema=NEWEST, attempts=9, requests=8, balances=3)
 
 
 def told_of_damage(data_dir: Path) -> bool:

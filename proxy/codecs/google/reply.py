@@ -37,7 +37,8 @@ class Candidates:
         if self._counts is None:
             return None
         counts, searches = self._counts
-        return write_usage(counts, searches=searches)
+        has_pictures = any(answer.has_pictures for answer in self._answers.values())
+        return write_usage(counts, searches=searches, has_pictures=has_pictures)
 
     def read(self, reply: JsonObject) -> list[JsonObject]:
         """Give the choices for what a reply or chunk holds.

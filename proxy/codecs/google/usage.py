@@ -15,11 +15,11 @@ TOKENS_MAX = 10**12
 """More is nonsense, not a count."""
 
 
-def write_usage(metadata: JsonObject, *, searches: int) -> JsonObject:
+def write_usage(metadata: JsonObject, *, searches: int, has_pictures: bool = False) -> JsonObject:
     """Give `usageMetadata` as OpenAI's `usage`.
 
     Tokens of tools are read like a prompt's and cost as much; those of `searches` cost nothing, because a search has
-    its own fee, so they are left out.
+    its own fee, so they are left out. Pictures nobody counted are taken for all that was put out: they are the dearest.
     """
     prompt = _count(metadata, "promptTokenCount")
     candidates = _count(metadata, "candidatesTokenCount")
@@ -29,6 +29,7 @@ def write_usage(metadata: JsonObject, *, searches: int) -> JsonObject:
     unpaid = tools if searches else 0
     holds_thoughts = thoughts > 0 and prompt + tools + candidates == total
     completion = candidates if holds_thoughts else candidates + thoughts
+    pictures = _modality(metadata, "candidatesTokensDetails", "IMAGE") or (candidates if has_pictures else 0)
     searched = {"server_tool_use_details": {"web_search_requests": searches}} if searches else {}
     return {
         "prompt_tokens": prompt + tools - unpaid,
@@ -42,7 +43,7 @@ def write_usage(metadata: JsonObject, *, searches: int) -> JsonObject:
         "completion_tokens_details": {
             "reasoning_tokens": thoughts,
             "audio_tokens": _modality(metadata, "candidatesTokensDetails", "AUDIO"),
-            "image_tokens": _modality(metadata, "candidatesTokensDetails", "IMAGE"),
+            "image_tokens": pictures,
         },
         **searched,
     }
