@@ -265,7 +265,7 @@ def test_buckets_always_add_up_to_the_totals(usage: Usage) -> None:
     buckets, _ = decompose(usage)
     assert buckets.input_tokens == usage.input_tokens
     assert buckets.output_tokens == usage.output_tokens
-    assert min(getattr(buckets, name) for name in Buckets.__slots__) >= 0
+    assert min(getattr(buckets, name) for name in Buckets._fields) >= 0
 
 
 @given(usages, price_tables(), spares, st.integers(1, 8))
@@ -307,7 +307,7 @@ def test_a_cost_is_the_exact_sum_rounded_up_once(usage: Usage, prices: Prices) -
     buckets, _ = decompose(usage)
     served = next((one.prices for one in prices.service_tiers if one.name == usage.service_tier), prices)
     row = next((t.prices for t in reversed(served.tiers) if buckets.input_tokens > t.above_input_tokens), served)
-    charged = dict(zip(("input", *CHARGED), (getattr(buckets, name) for name in Buckets.__slots__), strict=True))
+    charged = dict(zip(("input", *CHARGED), (getattr(buckets, name) for name in Buckets._fields), strict=True))
     exact = sum((Fraction(tokens) * rate(row, name) * 1000 for name, tokens in charged.items()), Fraction(0))
     pieces = row.request + usage.images * row.image + usage.web_searches * (row.search or 0)
     assert cost(usage, prices) == math.ceil(exact + Fraction(pieces) * 10**9)
