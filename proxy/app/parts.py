@@ -24,6 +24,7 @@ from proxy.health import Health
 from proxy.ledger.folder import digest_key_sha256, load_pepper
 from proxy.ledger.records import KeyRecord, Ledger
 from proxy.ledger.sqlite import SqliteLedger
+from proxy.policy.limits import NO_LIMITS, Limits
 from proxy.routing.table import DeclaredKey, Dialect, Provider, Table
 from proxy.simulated import SimulatedUpstream
 from proxy.telemetry import Telemetry
@@ -169,7 +170,7 @@ def _record(key: DeclaredKey, gateway: Gateway) -> KeyRecord:
         name=key.name,
         digest=digest_key_sha256(gateway.pepper, key.sha256_hex),
         tenant=key.tenant,
-        budget=key.budget,
+        limits=NO_LIMITS if key.budget is None else Limits(budgets=(key.budget,)),
         models=key.models,
         default_model=key.default_model,
         params=key.params,

@@ -78,7 +78,7 @@ def build_principal(record: KeyRecord, table: Table) -> Principal:
         models=record.models,
         default_model=default_model,
         params=params,
-        has_budget=record.budget is not None,
+        has_budget=record.is_walled,
         revision=record.revision,
     )
 

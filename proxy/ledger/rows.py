@@ -6,11 +6,15 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from proxy.ledger.records import AttemptEnd, AttemptRow, AttemptState, KeyRecord, UsageSum
-from proxy.money import Budget, Period
+from proxy.ledger.admission import PendingAttempt
+from proxy.ledger.records import AttemptEnd, AttemptRow, AttemptStart, AttemptState, KeyRecord, UsageSum
+from proxy.ledger.rules import read_limits
+from proxy.policy.limits import NO_LIMITS
+from proxy.policy.scopes import Subject
 from proxy.usage import CostSource, Usage
 
 Row = Sequence[Any]
+Tags = tuple[tuple[str, str], ...]
 _PLAIN_FIELDS = Usage._fields.index("anomalies") + 1
 RARE = Usage._fields[_PLAIN_FIELDS:]
 """Of usage, what few answers have: together in one column."""
@@ -47,6 +51,7 @@ def write_end(end: AttemptEnd, at_s: float, seq: int) -> Row:
         int(usage.is_byok),
         json.dumps(usage.anomalies) if usage.anomalies else None,
         None if usage[_PLAIN_FIELDS:] == _NOTHING_RARE else _write_rare(usage),
+        end.saved_nano_usd,
         seq,
     )
 
@@ -55,6 +60,7 @@ def read_attempt(row: Row) -> AttemptRow:
     """Read a row of `export_attempts` or `find_request`."""
     (*head, is_stream, status, hold, cost, source, latency, first_token, error, generation_id, is_overrun) = row[:21]
     seq, request_id, number, state, at_s, key, tenant, app, route, provider, model = head
+    user, tags, upstream_key, payer, saved_nano_usd = row[-5:]
     return AttemptRow(
         seq=seq,
         request_id=request_id,
@@ -69,7 +75,7 @@ def read_attempt(row: Row) -> AttemptRow:
         model=model,
         is_stream=bool(is_stream),
         status=status,
-        usage=_read_usage(row[21:]),
+        usage=_read_usage(row[21:-5]),
         hold_nano_usd=hold,
         cost_nano_usd=cost,
         cost_source=None if source is None else CostSource(source),
@@ -78,7 +84,36 @@ def read_attempt(row: Row) -> AttemptRow:
         error=error,
         generation_id=generation_id,
         is_overrun=bool(is_overrun),
+        user=user,
+        tags=read_tags(tags),
+        upstream_key=upstream_key,
+        payer=payer,
+        saved_nano_usd=saved_nano_usd,
     )
+
+
+def write_start(start: AttemptStart, *, counts_tokens: bool) -> Row:
+    """Give the parameters of `begin_attempt` that differ between a request's attempts, from the provider on."""
+    reserved_tokens = start.tokens if counts_tokens else None
+    priced = int(start.is_priced)
+    return (start.provider, start.model, start.hold_nano_usd, priced, start.upstream_key, start.payer, reserved_tokens)
+
+
+def write_tags(tags: Tags) -> str | None:
+    """Write tags as the text of their column."""
+    return json.dumps(tags) if tags else None
+
+
+def read_tags(text: str | None) -> Tags:
+    """Read the column of tags."""
+    return tuple((name, value) for name, value in json.loads(text)) if text else ()
+
+
+def read_pending(row: Row) -> PendingAttempt:
+    """Read a row of `find_pending` or `find_pending_of_owner`."""
+    seq, number, at_s, hold_nano_usd, is_priced, reserved_tokens, key_name, tenant, user, tags, *rest = row
+    subject = Subject(key_name, tenant, user, read_tags(tags), *rest)
+    return PendingAttempt(seq, number, at_s, hold_nano_usd, bool(is_priced), reserved_tokens, subject)
 
 
 def _read_usage(row: Row) -> Usage:
@@ -107,13 +142,10 @@ def _write_rare(usage: Usage) -> str:
 
 def write_key(key: KeyRecord) -> Row:
     """Give the parameters of `insert_key`."""
-    budget = key.budget
     return (
         key.name,
         key.digest,
         key.tenant,
-        budget and budget.limit_nano_usd,
-        budget and budget.period.value,
         None if key.models is None else json.dumps(key.models),
         key.default_model,
         json.dumps(dict(key.params), sort_keys=True),
@@ -133,13 +165,13 @@ def write_key_change(key: KeyRecord) -> Row:
 
 def read_key(row: Row) -> KeyRecord:
     """Read a row of `find_key_by_digest`, `find_key_by_name` or `list_keys`."""
-    name, digest, tenant, limit_nano_usd, period, models, default_model, params, *rest = row
-    is_declared, is_enabled, created_at_s, expires_at_s, revision = rest
+    name, digest, tenant, rules, models, default_model, params, *rest = row
+    is_declared, is_enabled, created_at_s, expires_at_s, revision, is_walled = rest
     return KeyRecord(
         name=name,
         digest=digest,
         tenant=tenant,
-        budget=read_budget(limit_nano_usd, period),
+        limits=NO_LIMITS if rules is None else read_limits(rules),
         models=None if models is None else tuple(json.loads(models)),
         default_model=default_model,
         params=json.loads(params),
@@ -148,12 +180,8 @@ def read_key(row: Row) -> KeyRecord:
         created_at_s=created_at_s,
         expires_at_s=expires_at_s,
         revision=revision,
+        is_walled=bool(is_walled),
     )
-
-
-def read_budget(limit_nano_usd: int | None, period: str | None) -> Budget | None:
-    """Read a budget's two columns; both are there or neither."""
-    return None if limit_nano_usd is None or period is None else Budget(limit_nano_usd, Period(period))
 
 
 def read_sum(row: Row, dimensions: int) -> UsageSum:

@@ -90,7 +90,7 @@ async def test_declared_keys_are_in_force(tmp_path: Path) -> None:
     async with opened(tmp_path) as gateway:
         (key,) = await gateway.ledger.list_keys()
         assert (key.name, key.is_declared, key.is_enabled) == ("app", True, True)
-        assert key.budget == Budget(5_000_000_000, Period.DAY)
+        assert key.limits.budgets == (Budget(5_000_000_000, Period.DAY),)
         assert key.digest == digest_key(gateway.pepper, KEY)
         assert await gateway.ledger.find_key(key.digest) == key
 

@@ -17,6 +17,7 @@ from proxy.ledger import verification
 from proxy.ledger.records import Admission, AttemptStart, KeyRecord, Ledger
 from proxy.ledger.sql import load_migrations
 from proxy.money import Budget, Period
+from proxy.policy.limits import Limits
 from tests.cli.conftest import AT_S, Shell
 
 NEWEST = load_migrations()[-1].version
@@ -41,7 +42,7 @@ def leave_open(shell: Shell) -> None:
 
     async def hold() -> None:
         ledger: Ledger = await open_ledger(shell.data)
-        await ledger.create_key(KeyRecord("left", digest="left", budget=Budget(10**10, Period.DAY)))
+        await ledger.create_key(KeyRecord("left", digest="left", limits=Limits(budgets=(Budget(10**10, Period.DAY),))))
         start = AttemptStart(1, "sim", "echo", 10_000_000)
         await ledger.admit(
             Admission(

@@ -14,7 +14,6 @@ from proxy.edge.auth import Authenticator, build_principal, read_key
 from proxy.errors import ClientError, Unauthenticated
 from proxy.ledger.folder import digest_key
 from proxy.ledger.records import KeyRecord, Ledger
-from proxy.money import Budget, Period
 from proxy.routing.principal import Principal
 from proxy.routing.table import Table, Tenant
 
@@ -120,7 +119,7 @@ def test_a_key_header_sent_twice_is_refused(name: bytes) -> None:
 async def test_a_known_key_becomes_a_principal_with_its_tenants_defaults() -> None:
     """Key over tenant; the table's default comes later."""
     table = replace(TABLE, tenants={"acme": Tenant("acme", default_model="chat", params={"a": 1, "b": 1})})
-    record = a_record(tenant="acme", params={"b": 2}, models=("chat",), budget=Budget(5, Period.DAY), revision=7)
+    record = a_record(tenant="acme", params={"b": 2}, models=("chat",), is_walled=True, revision=7)
     principal = await an_authenticator(KeyLedger(record)).authenticate(bearer(), table)
     assert principal == Principal("mobile", "acme", ("chat",), "chat", {"a": 1, "b": 2}, has_budget=True, revision=7)
 

@@ -11,8 +11,8 @@ from contextlib import closing
 from pathlib import Path
 
 from proxy.ledger import schema
-from proxy.ledger.books import FOREVER_S
 from proxy.ledger.folder import make_data_folder
+from proxy.ledger.standing import FOREVER_S
 from tests.ledger.entries import DAY_S, NOON_S
 
 KEYS = 20
@@ -20,7 +20,9 @@ DAYS = 30
 FROM_S = NOON_S - DAYS * DAY_S
 
 _KEYS = """INSERT INTO keys
-SELECT 'key-' || value, 'digest-' || value, NULL, 1000000000000, 'day', NULL, NULL, '{}', 0, 1, 0.0, NULL, 1
+SELECT 'key-' || value, 'digest-' || value, NULL, NULL, NULL, '{}', 0, 1, 0.0, NULL, 1 FROM json_each(?)"""
+_LIMITS = """INSERT INTO limits
+SELECT 'key:key-' || value, '{"budgets":[{"limit_nano_usd":1000000000000,"period":"day"}]}', 1, 0
 FROM json_each(?)"""
 _REQUESTS = """WITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < :requests),
 attempts_of (n, id, number, is_last) AS (
@@ -62,6 +64,7 @@ def fill(data_dir: Path, requests: int) -> None:
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("BEGIN")
         connection.execute(_KEYS, (str(list(range(KEYS))),))
+        connection.execute(_LIMITS, (str(list(range(KEYS))),))
         every_s = DAYS * DAY_S / requests
         connection.execute(_REQUESTS, {"requests": requests, "from_s": FROM_S, "every_s": every_s, "keys": KEYS})
         connection.execute(_FALLBACKS)

@@ -48,13 +48,15 @@ def plant(data_dir: Path, *statements: str) -> None:
 async def write_books(house: SqliteHouse) -> None:
     """Write one attempt of every kind: posted, fallen back from, of unknown cost, above its hold, and open."""
     ledger = await house.open()
-    await ledger.declare_keys([key(limit=1_000), key("other", limit=1_000, period=Period.TOTAL)])
+    await ledger.declare_keys(
+        [key(limit=1_000), key("other", limit=1_000, period=Period.TOTAL), key("free", limit=None)]
+    )
     await ledger.admit(ask("one"))
     await ledger.settle(over("one", posted(1, 5)))
     await ledger.admit(ask("two"))
     await ledger.advance(onward("two", voided(1), start(2, 10)))
     await ledger.settle(over("two", posted(2, 7)))
-    await ledger.admit(ask("unknown", attempts=[start(1, 0, is_priced=False)]))
+    await ledger.admit(ask("unknown", key_name="free", attempts=[start(1, 0, is_priced=False)]))
     await ledger.settle(over("unknown", posted(1, None)))
     await ledger.admit(ask("dear", key_name="other"))
     await ledger.settle(over("dear", posted(1, 11)._replace(is_overrun=True)))
@@ -138,15 +140,15 @@ LINES = [
         "INSERT INTO balances VALUES ('team:a', 3600, 0, 5, 0)",
         Check.SCOPE,
         ("team:a", 0, 3600),
-        "key:NAME",
+        "key:NAME, global and so on",
         "team:a",
     ),
     Planted(
-        "UPDATE balances SET starts_s = starts_s - 3600 WHERE held_nano_usd > 0",
+        "UPDATE balances SET starts_s = starts_s - 14400 WHERE held_nano_usd > 0",
         Check.WINDOW,
-        ("key:app", TODAY_S - 3600, TODAY_S + 86_400),
+        ("key:app", TODAY_S - 14_400, TODAY_S + 86_400),
         "an hour, day, week, month or all time",
-        f"{TODAY_S - 3600} to {TODAY_S + 86_400} (seconds since the epoch)",
+        f"{TODAY_S - 14_400} to {TODAY_S + 86_400} (seconds since the epoch)",
     ),
     Planted(
         "UPDATE balances SET starts_s = 4000000000000000 WHERE scope = 'key:other'",

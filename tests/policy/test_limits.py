@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.money import Budget, Period
-from proxy.policy.limits import Balance, Shortfall, Window, find_left_nano_usd, find_shortfall, find_window
+from proxy.policy.calendar import Window, find_window
+from proxy.policy.limits import Balance, Shortfall, find_left_nano_usd, find_shortfall
 
 SECOND_LAST = 0.999
 moments = st.floats(min_value=0, max_value=4_102_444_800, allow_nan=False)
