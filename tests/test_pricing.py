@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 import pytest
 from hypothesis import assume, given
@@ -30,7 +31,9 @@ from proxy.usage import Usage
 
 def priced(read: str, written: str, tiers: tuple[PriceTier, ...] = (), **parts: str) -> Prices:
     """Make a price row of decimal strings, USD per million tokens."""
-    columns = {name: Decimal(text) for name, text in {"input": read, "output": written, **parts}.items()}
+    columns: dict[str, Any] = {
+        name: Decimal(text) for name, text in {"input": read, "output": written, **parts}.items()
+    }
     return Prices(**columns, tiers=tiers, source="by hand", as_of="2026-11-20")
 
 
@@ -197,10 +200,10 @@ maybe_price = st.none() | prices_per_million
 @st.composite
 def price_rows(draw: st.DrawFn) -> Prices:
     """Any row: parts may be missing, dearer or cheaper than what they are part of."""
-    parts = {name: draw(maybe_price) for name, whole in PER_TOKEN.items() if whole}
-    whole = {name: draw(prices_per_million) for name, whole in PER_TOKEN.items() if not whole}
+    parts: dict[str, Any] = {name: draw(maybe_price) for name, whole in PER_TOKEN.items() if whole}
+    needed: dict[str, Any] = {name: draw(prices_per_million) for name, whole in PER_TOKEN.items() if not whole}
     fee = st.decimals(min_value=0, max_value=1, places=6)
-    return Prices(**whole, **parts, request=draw(fee), image=draw(fee), search=draw(st.none() | fee))
+    return Prices(**needed, **parts, request=draw(fee), image=draw(fee), search=draw(st.none() | fee))
 
 
 @st.composite

@@ -114,6 +114,8 @@ def read_corrections(path: Path) -> Corrections:
         mark = error.problem_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         raise make_fault(path, str(error.problem), line=line, column=column) from error
+    except ValueError as error:  # what looks like a date and is none
+        raise make_fault(path, f"{error}: put it in quotes, or write a date as 2027-01-31") from error
     document = {} if document is None else document
     providers = _section(path, document, "providers")
     sections = {name: (f"providers.{name}", _section(path, providers, name)) for name in providers}

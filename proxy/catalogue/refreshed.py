@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal, InvalidOperation
@@ -163,7 +163,7 @@ def _read_entry(model: str, entry: Mapping[str, Any], known: Known) -> Row:
     if columns["input"] == 0 and not model.endswith(":free") and known(model):
         raise ValueError("it was paid for and is said to be free")
     row: dict[str, Any] = {name: _text(price) for name, price in columns.items()}
-    tiers = dict(_read_overrides(pricing, row))
+    tiers = _read_overrides(pricing, row)
     if tiers:
         row["tiers"] = [{"above": above, **tiers[above]} for above in sorted(tiers)]
     context = entry.get("context_length")
@@ -182,24 +182,33 @@ def _read_columns(pricing: Mapping[str, Any]) -> dict[str, Decimal]:
     return columns
 
 
-def _read_overrides(pricing: Mapping[str, Any], row: dict[str, Any]) -> Iterator[tuple[int, Row]]:
+def _read_overrides(pricing: Mapping[str, Any], row: dict[str, Any]) -> dict[int, Row]:
     """Give the tiers by threshold. A price that holds at some hours only holds always here, where it is dearer."""
-    overrides = pricing.get("overrides")
+    given = pricing.get("overrides")
+    overrides = given if isinstance(given, list) else []
+    if not all(isinstance(override, dict) for override in overrides):
+        raise ValueError("an override is no object")
+    hours: dict[str, Decimal] = {}
     tiers: dict[int, dict[str, Decimal]] = {}
-    for override in overrides if isinstance(overrides, list) else ():
-        if not isinstance(override, dict):
-            raise ValueError("an override is no object")  # noqa: TRY004 -- as above
+    for override in overrides:
         columns, above = _read_columns(override), override.get("min_prompt_tokens")
         if above is None:
-            for name, price in columns.items():
-                row[name] = _text(max(price, Decimal(row.get(name, row["input"]))))
+            hours = _dearer(hours, columns)
         elif type(above) is int and above > 0:
-            tier = tiers.setdefault(above, {})
-            tiers[above] = tier | {name: max(price, tier.get(name, price)) for name, price in columns.items()}
+            tiers[above] = _dearer(tiers.get(above, {}), columns)
         else:
             raise ValueError("an override has no threshold")
-    for above, columns in tiers.items():
-        yield above, {name: _text(price) for name, price in columns.items()}
+    base = {name: Decimal(row[name] if name in row else row["input"]) for name in hours}
+    row |= {name: _text(price) for name, price in _dearer(base, hours).items()}
+    return {above: _texts(columns, hours) for above, columns in tiers.items()}
+
+
+def _dearer(columns: dict[str, Decimal], others: dict[str, Decimal]) -> dict[str, Decimal]:
+    return columns | {name: max(price, columns.get(name, price)) for name, price in others.items()}
+
+
+def _texts(columns: dict[str, Decimal], hours: dict[str, Decimal]) -> Row:
+    return {name: _text(max(price, hours.get(name, price))) for name, price in columns.items()}
 
 
 def _read_usd(given: object, name: str, most: Decimal) -> Decimal:

@@ -10,7 +10,7 @@ import asyncio
 from decimal import Decimal
 from pathlib import Path
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from proxy.pricing import PER_TOKEN, Bounds, Prices, PriceTier, ServiceTier
 from proxy.usage import Usage
@@ -42,7 +42,8 @@ def _search(chance: Random, examples: int) -> list[str]:
         if number % USAGES_PER_TABLE == 0:
             prices = _table(chance)
         usage, choices = _usage(chance), chance.randint(1, 8)
-        spare = Bounds(*(chance.choice((0, 0, 1, chance.randint(0, 2_000))) for _ in range(4)))
+        more = [chance.choice((0, 0, 1, chance.randint(0, 2_000))) for _ in range(2)]
+        spare = Bounds(more[0], more[1], chance.randint(0, 2), chance.randint(0, 2))
         try:
             check_worst_case(usage, prices, spare, choices)
         except AssertionError:
@@ -64,8 +65,10 @@ def _long_row(chance: Random, services: tuple[ServiceTier, ...]) -> Prices:
 
 
 def _row(chance: Random, tiers: tuple[PriceTier, ...] = (), services: tuple[ServiceTier, ...] = ()) -> Prices:
-    parts = {name: _price(chance, 3) for name, whole in PER_TOKEN.items() if not whole or chance.random() < 0.6}
-    fees = {name: _price(chance, 0) for name in ("request", "image", "search") if chance.random() < 0.5}
+    parts: dict[str, Any] = {
+        name: _price(chance, 3) for name, whole in PER_TOKEN.items() if not whole or chance.random() < 0.6
+    }
+    fees: dict[str, Any] = {name: _price(chance, 0) for name in ("request", "image", "search") if chance.random() < 0.5}
     return Prices(**parts, **fees, tiers=tiers, service_tiers=services)
 
 
@@ -81,7 +84,7 @@ def _price(chance: Random, digits: int) -> Decimal:
 def _usage(chance: Random) -> Usage:
     most = chance.choice((0, 10, 5_000, 1_000_000))
     counts = {name: chance.randint(0, most) for name in Usage._fields if name.endswith("_tokens")}
-    kept = {name: count for name, count in counts.items() if name in _TOTALS or chance.random() < 0.5}
+    kept: dict[str, Any] = {name: count for name, count in counts.items() if name in _TOTALS or chance.random() < 0.5}
     return Usage(
         **kept,
         images=chance.choice((0, 0, 1, 20)),
