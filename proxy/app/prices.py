@@ -72,7 +72,7 @@ class PriceRefresher:
             age_s = self.clock.now_s() - self.path.stat().st_mtime
         except OSError:
             return True
-        return not 0 <= age_s < every_s
+        return abs(age_s) >= every_s  # far in the future it is as good as never
 
     def _input_price(self, model: str) -> Decimal | None:
         prices = self.catalogue.find(OPENROUTER, model).prices

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -95,7 +96,7 @@ def test_overrides_become_tiers_and_hours_the_dearest_of_the_day() -> None:
             ]
         )
     )["maker/new"]
-    assert (row["input"], row["output"], row["cache_read"]) == ("6", "10", "6")
+    assert (row["input"], row["output"], row["cache_read"]) == ("6", "10", "2.5")
     assert row["tiers"] == [
         {"above": 128_000, "input": "6", "output": "20"},
         {"above": 200_000, "input": "6", "output": "30"},
@@ -200,7 +201,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
     def full(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         write_refreshed(path, {"a/b": {}}, day=DAY)
     assert orjson.loads(path.read_bytes())["models"] == {}
@@ -208,6 +209,24 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
 
 
 GOOD = {"input": "1", "output": "2", "source": SOURCE, "as_of": "2026-11-25"}
+
+
+SPOILT: list[Any] = [
+    [],
+    {},
+    {**GOOD, "input": 1},
+    {**GOOD, "input": "-1"},
+    {**GOOD, "input": "NaN"},
+    {**GOOD, "input": "x"},
+    {**GOOD, "output": "99999999999"},
+    {**GOOD, "context": "8k"},
+    {**GOOD, "capabilities": {"sampling": 3}},
+    {**GOOD, "tiers": [{"input": "1"}]},
+    {**GOOD, "tiers": [{"above": "1", "input": "1"}]},
+    {**GOOD, "tiers": [{"above": 1, "input": "-1"}]},
+    {**GOOD, "tiers": [{"above": 1, "inputs": "1"}]},
+    {**GOOD, "tiers": 3},
+]
 
 
 @pytest.mark.parametrize(
@@ -220,25 +239,7 @@ GOOD = {"input": "1", "output": "2", "source": SOURCE, "as_of": "2026-11-25"}
         b'{"models": {}}',
         b'{"as_of": "yesterday", "models": {}}',
         b'{"as_of": "2026-11-25", "models": []}',
-        *(
-            orjson.dumps({"as_of": "2026-11-25", "models": {"a/b": row}})
-            for row in (
-                [],
-                {},
-                {**GOOD, "input": 1},
-                {**GOOD, "input": "-1"},
-                {**GOOD, "input": "NaN"},
-                {**GOOD, "input": "x"},
-                {**GOOD, "output": "99999999999"},
-                {**GOOD, "context": "8k"},
-                {**GOOD, "capabilities": {"sampling": 3}},
-                {**GOOD, "tiers": [{"input": "1"}]},
-                {**GOOD, "tiers": [{"above": "1", "input": "1"}]},
-                {**GOOD, "tiers": [{"above": 1, "input": "-1"}]},
-                {**GOOD, "tiers": [{"above": 1, "inputs": "1"}]},
-                {**GOOD, "tiers": 3},
-            )
-        ),
+        *(orjson.dumps({"as_of": "2026-11-25", "models": {"a/b": row}}) for row in SPOILT),
     ],
 )
 def test_a_damaged_file_is_told_and_never_half_used(tmp_path: Path, content: bytes) -> None:
