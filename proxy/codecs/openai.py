@@ -167,7 +167,7 @@ def read_usage(reply: JsonObject) -> Usage | None:
     if not usage:
         return None
     counts, service = _Counts(usage).read(), reply.get("service_tier")
-    if service is None or service in USUAL_SERVICES or not _is_name(service):
+    if service is None or not _is_name(service) or service in USUAL_SERVICES:
         return counts
     return counts._replace(service_tier=service)
 
