@@ -58,9 +58,8 @@ def _print_target(target: Target, *, is_first: bool) -> None:
         say("  its price is not known: under a limit in money it is not used, without one its cost is unknown")
         return
     say(f"  from {_say_source(prices)}")
-    for service in prices.service_tiers:
-        if service.prices.source != prices.source:
-            say(f"  {service.name} from {_say_source(service.prices)}")
+    for source, names in _services_by_source(prices).items():
+        say(f"  {', '.join(names)} from {source}")
     rows = list(_rows_of(prices))
     columns = [Column("  USD"), *(Column(title.upper(), is_number=True) for title, _ in rows), Column("PER")]
     print_table(columns, [_line(name, rows) for name in (*PER_TOKEN, *PER_PIECE) if _is_priced(name, rows)])
@@ -71,6 +70,15 @@ def _say_source(prices: Prices) -> str:
         return prices.source
     dated = f", as of {prices.as_of}" if prices.as_of else ""
     return f"{prices.origin}: {prices.source}{dated}"
+
+
+def _services_by_source(prices: Prices) -> dict[str, list[str]]:
+    """Give the services whose prices were found elsewhere than the usual ones."""
+    found: dict[str, list[str]] = {}
+    for service in prices.service_tiers:
+        if service.prices.source != prices.source:
+            found.setdefault(_say_source(service.prices), []).append(service.name)
+    return found
 
 
 def _rows_of(prices: Prices) -> Iterator[tuple[str, Prices]]:

@@ -38,7 +38,7 @@ def test_all_of_a_price_is_shown_with_its_source_and_date(shop: Shell) -> None:
     lines = [line.split() for line in first.splitlines()]
     assert lines[0][0] == "openai/gpt-5.4"
     assert "from catalogue: https://developers.openai.com/api/docs/pricing, as of 2026-11-20" in first
-    assert "flex from correction: https://" in first
+    assert "flex, priority from correction: https://" in first
     assert ["output", "15", "22.5", "7.5", "11.25", "30", "1M", "tokens"] in lines
     assert ["search", "0.01", "0.01", "0.01", "0.01", "0.01", "search"] in lines
     assert second.startswith("openrouter/openai/gpt-4o (not ready: OPENROUTER_API_KEY is not set)\n")

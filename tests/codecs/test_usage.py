@@ -125,13 +125,16 @@ def test_each_vendor_s_counts_are_made_inclusive(reported: dict[str, Any], expec
     assert OpenAICodec(is_openrouter=False).read_usage({"usage": reported}) == expected
 
 
+ODD_NAMES: list[Any] = [None, 3, True, [], {}, ["flex"], "", "two words", "x" * 33, "<b>"]
+
+
 @pytest.mark.parametrize(
     ("service", "kept"),
     [
         ("priority", "priority"),
         ("flex", "flex"),
         *((usual, None) for usual in ("default", "auto", "standard", "on_demand")),
-        *((odd, None) for odd in (None, 3, True, [], {}, ["flex"], "", "two words", "x" * 33, "<b>")),
+        *((odd, None) for odd in ODD_NAMES),
     ],
 )
 def test_the_service_that_was_given_is_kept(service: object, kept: str | None) -> None:

@@ -175,7 +175,7 @@ def test_pictures_put_out_are_held_at_their_price() -> None:
 
 @pytest.mark.parametrize(("in_tier", "images"), [(False, 3), (True, 3)])
 def test_pictures_charged_by_the_piece_are_counted(in_tier: bool, images: int) -> None:
-    """Each has its fee besides its tokens, wherever in the price that stands; nobody else's prompt is looked through."""
+    """Each has its fee besides its tokens, wherever in the price that stands; no other prompt is looked through."""
     row = replace(prices(), image=Decimal("0.002"))
     priced = replace(prices(), tiers=(PriceTier(50, row),)) if in_tier else row
     picture = {"type": "image_url", "image_url": {"url": "https://x.example/a.png"}}
