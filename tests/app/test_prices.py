@@ -201,6 +201,7 @@ async def test_a_server_fetches_while_it_serves(tmp_path: Path, monkeypatch: pyt
         writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n" + json.dumps(LISTING).encode())
         await writer.drain()
         writer.close()
+        await writer.wait_closed()
 
     listing = await asyncio.start_server(answer, "127.0.0.1", 0)
     base_url = f"http://127.0.0.1:{listing.sockets[0].getsockname()[1]}/api/v1"

@@ -29,10 +29,12 @@ async def serving(answer: Answer) -> AsyncIterator[tuple[str, list[bytes]]]:
         try:
             await answer(writer)
             await writer.drain()
+            writer.close()
+            await writer.wait_closed()
         except ConnectionError:
             pass
         finally:
-            writer.close()
+            writer.transport.abort()
 
     server = await asyncio.start_server(handle, "127.0.0.1", 0)
     try:
@@ -42,6 +44,7 @@ async def serving(answer: Answer) -> AsyncIterator[tuple[str, list[bytes]]]:
         for call in calls:
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
+        await asyncio.sleep(0.01)  # a transport is closed by the loop's next round
 
 
 def saying(*pieces: bytes) -> Answer:
