@@ -8,12 +8,24 @@ form of each member alone; what members say about each other (names, cycles, pri
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic import ConfigDict, Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import core_schema
 
 from proxy.files import values
+from proxy.files.limit_options import (
+    PATTERNS_MAX,
+    POOL_MAX,
+    EachOptions,
+    HolderOptions,
+    MoneyOptions,
+    PaceOptions,
+    Rates,
+    UpstreamKeyOptions,
+)
+from proxy.files.options import Options
+from proxy.files.prices import PriceOptions, PricesOptions
 from proxy.routing.table import Dialect
 
 ATTEMPTS_MAX = 10
@@ -30,62 +42,6 @@ FAILURES = (
 )
 Transforms = list[Literal["middle-out"]]
 STRATEGIES = ("two_tier", "ensemble", "hedge", "cheapest", "fastest", "weighted", "when", "strategy", "custom")
-_LIMITS = ("rate", "parallel")
-
-
-class Options(BaseModel):
-    """A mapping of routes.yaml: unknown members are refused, values are never bent into another type."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-    later: ClassVar[tuple[str, ...]] = ()
-    """Words of a later release, refused by name."""
-    elsewhere: ClassVar[Mapping[str, str]] = {}
-    """Words that mean something in another mapping, and where they belong."""
-
-
-class PartPriceOptions(Options):
-    """What may be priced apart from plain tokens; a part without a price costs what it is part of."""
-
-    cache_read: values.TokenPrice | None = Field(None, description="Prompt tokens read from the provider's cache.")
-    cache_read_audio: values.TokenPrice | None = Field(None, description="Audio read from its cache.")
-    cache_write: values.TokenPrice | None = Field(None, description="Prompt tokens written to its cache.")
-    cache_write_1h: values.TokenPrice | None = Field(None, description="The same, kept for an hour.")
-    audio_input: values.TokenPrice | None = Field(None, description="Audio in the prompt.")
-    audio_output: values.TokenPrice | None = Field(None, description="Audio in the answer.")
-    image_input: values.TokenPrice | None = Field(None, description="Tokens of pictures in the prompt.")
-    image_output: values.TokenPrice | None = Field(None, description="Tokens of pictures in the answer.")
-    request: values.PiecePrice | None = Field(None, description="Charged once a request, besides its tokens.")
-    image: values.PiecePrice | None = Field(None, description="Each picture in the prompt, besides its tokens.")
-    search: values.PiecePrice | None = Field(None, description="Each web search the provider reports.")
-
-
-class LongPriceOptions(PartPriceOptions):
-    """Prices of a long prompt; what is not named keeps its price."""
-
-    input: values.TokenPrice | None = Field(None, description="Prompt tokens.")
-    output: values.TokenPrice | None = Field(None, description="Answer tokens.")
-
-
-class WholePriceOptions(PartPriceOptions):
-    """A whole row of prices."""
-
-    input: values.TokenPrice = Field(description="Prompt tokens. `$0/M` for a free local model.")
-    output: values.TokenPrice = Field(description="Answer tokens, reasoning included.")
-    above: dict[values.InputLength, LongPriceOptions] | None = Field(
-        None,
-        description="Prices of requests whose prompt is longer than that many tokens, for all of their tokens.",
-        examples=[{"200k": {"input": "$2.50/M", "output": "$15/M"}}],
-    )
-
-
-class PriceOptions(WholePriceOptions):
-    """Prices in US dollars, per million tokens and per piece."""
-
-    service_tiers: dict[values.ServiceName, WholePriceOptions] | None = Field(
-        None,
-        description="Prices of requests that the provider served by another `service_tier` than the usual one.",
-        examples=[{"priority": {"input": "$4.25/M", "output": "$17/M"}}],
-    )
 
 
 class TimeoutOptions(Options):
@@ -99,10 +55,10 @@ class TimeoutOptions(Options):
     total: values.Wait | None = Field(None, description="For the whole request, all attempts together.")
 
 
-class ProviderOptions(Options):
+class ProviderOptions(MoneyOptions, PaceOptions):
     """An upstream account. Known providers need no entry; what is written here overrides what is known."""
 
-    later: ClassVar[tuple[str, ...]] = ("api_keys", *_LIMITS, "weight", "timeouts")
+    later: ClassVar[tuple[str, ...]] = ("weight", "timeouts")
 
     dialect: Dialect | None = Field(
         None,
@@ -116,6 +72,16 @@ class ProviderOptions(Options):
     api_key: values.ProviderKey | None = Field(
         None, description="As ${VAR}; while the variable is not set the provider's targets are skipped."
     )
+    api_keys: Annotated[list[UpstreamKeyOptions], Field(min_length=1, max_length=POOL_MAX)] | None = Field(
+        None,
+        description="Instead of `api_key`: several of them, each used while it has quota left.",
+        examples=[["${FIRST_KEY}", "${SECOND_KEY}"]],
+    )
+    model_rates: Annotated[dict[values.ModelName, Rates], Field(max_length=PATTERNS_MAX)] | None = Field(
+        None,
+        description="Rates of models by a name with one *: all models that match share it.",
+        examples=[{"*:free": "20/min"}],
+    )
     headers: dict[values.HeaderName, values.HeaderValue] | None = Field(
         None, description="Sent on every call; values may hold ${VAR}.", examples=[{"X-Team": "search"}]
     )
@@ -124,7 +90,8 @@ class ProviderOptions(Options):
         None, description="OpenRouter only: your app's name (X-Title).", examples=["Example"]
     )
     on_disconnect: values.OnDisconnect = Field(
-        "cancel", description="What happens upstream when the client leaves: `cancel` ends the call."
+        "cancel",
+        description="When the client leaves: `cancel` ends the call upstream, `drain` reads on for its usage.",
     )
     verify: bool = Field(default=True, description="Check the TLS certificate.")
     price: PriceOptions | None = Field(None, description="Price of every model here; beats the catalogue.")
@@ -157,10 +124,10 @@ class StaticOptions(Options):
     content: values.Content = Field(description="What clients get.", examples=["Please try again later."])
 
 
-class TargetOptions(Options):
+class TargetOptions(PaceOptions):
     """One place to try: a provider's model, another model of this file, or a fixed answer."""
 
-    later: ClassVar[tuple[str, ...]] = (*STRATEGIES, "on", "weight", *_LIMITS)
+    later: ClassVar[tuple[str, ...]] = (*STRATEGIES, "on", "weight")
     elsewhere: ClassVar[Mapping[str, str]] = dict.fromkeys(
         ("direct_backup", "transforms", "prefer", "max_cost", "params"),
         "an option of the model; put it beside `targets`",
@@ -196,10 +163,10 @@ class TargetOptions(Options):
         return {"anyOf": [_TARGET_TEXT, handler.resolve_ref_schema(handler(schema))]}
 
 
-class ModelOptions(Options):
+class ModelOptions(EachOptions):
     """A name clients ask for: targets in the order to try, and options for all of them."""
 
-    later: ClassVar[tuple[str, ...]] = (*STRATEGIES, "on", "weight", "cache", *_LIMITS)
+    later: ClassVar[tuple[str, ...]] = (*STRATEGIES, "on", "weight", "cache")
 
     targets: list[TargetOptions] = Field(
         description="What to try, in this order.", examples=[["openrouter/openai/gpt-4o", "openai/gpt-4o"]]
@@ -248,48 +215,49 @@ class ModelOptions(Options):
         return {"anyOf": [targets["items"], many, own]}
 
 
-class TenantOptions(Options):
-    """A group of keys with defaults of its own."""
+class CallerOptions(HolderOptions):
+    """What a key and a tenant may both say."""
 
-    later: ClassVar[tuple[str, ...]] = (
-        "budget",
-        "provider_keys",
-        *_LIMITS,
-        "models",
-        "max_cost",
-        "timezone",
-        "transforms",
+    models: list[values.ModelText] | None = Field(
+        None,
+        description="Models and globs that may be asked for; all when left out. A key and its tenant must both allow.",
+        examples=[["chat", "gpt-*"]],
     )
-
     default_model: values.ModelText | None = Field(
         None, description="Used when a request names no model.", examples=["chat"]
     )
     params: values.Params | None = Field(
-        None, description="Defaults for request fields; they win over the model's.", examples=[{"max_tokens": 2048}]
+        None,
+        description="Defaults for request fields; a key's win over its tenant's, both over the model's.",
+        examples=[{"max_tokens": 2048}],
+    )
+    max_cost: values.Amount | None = Field(
+        None, description="Ceiling of one request, all attempts together; the lowest that holds counts."
+    )
+    transforms: Transforms | None = Field(
+        None, description="For requests that do not say themselves.", examples=[["middle-out"]]
     )
 
 
-class KeyOptions(Options):
+class TenantOptions(CallerOptions):
+    """A group of keys with defaults and limits of its own."""
+
+    provider_keys: dict[values.ProviderName, values.ProviderKey] | None = Field(
+        None,
+        description="Its own credentials by provider; calls there are on its account alone.",
+        examples=[{"openrouter": "${ACME_OPENROUTER_KEY}"}],
+    )
+
+
+class KeyOptions(CallerOptions):
     """A client's key."""
 
-    later: ClassVar[tuple[str, ...]] = (*_LIMITS, "max_cost", "timezone", "transforms", "provider_keys", "cache")
+    later: ClassVar[tuple[str, ...]] = ("provider_keys", "cache")
 
     name: values.Name = Field(description="Shown in usage and logs; unique.", examples=["mobile"])
     key: values.ClientKey | None = Field(None, description="8 to 256 visible ASCII characters, best as ${VAR}.")
     key_sha256: values.KeySha256 | None = Field(None, description="Instead of `key`: its SHA-256, 64 hex digits.")
     tenant: values.Name | None = Field(None, description="One of `tenants`.", examples=["acme"])
-    budget: values.Allowance | None = Field(
-        None, description="A wall: posted and held cost never pass it. None given, none held."
-    )
-    models: list[values.ModelText] | None = Field(
-        None, description="Models and globs it may ask for; all when left out.", examples=[["chat", "gpt-*"]]
-    )
-    default_model: values.ModelText | None = Field(
-        None, description="Used when a request names no model.", examples=["chat"]
-    )
-    params: values.Params | None = Field(
-        None, description="Defaults for request fields; they win over the tenant's.", examples=[{"max_tokens": 512}]
-    )
 
 
 class RetryOptions(Options):
@@ -307,9 +275,11 @@ class RetryOptions(Options):
 class DefaultOptions(Options):
     """What holds where nothing nearer is said."""
 
-    later: ClassVar[tuple[str, ...]] = (
-        *_LIMITS, "budget", "key_budget", "max_cost", "cache", "timezone", "on_disconnect"
-    )  # fmt: skip
+    later: ClassVar[tuple[str, ...]] = ("key_budget", "max_cost", "cache", "on_disconnect")
+    elsewhere: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("budget", "rate", "parallel", "wait", "timezone", "users", "tags"),
+        "a limit of the whole gateway; put it at the top level of the file, or on a key, tenant, model or provider",
+    )
 
     default_model: values.ModelText | None = Field(
         None, description="Used when a request names no model.", examples=["chat"]
@@ -327,19 +297,11 @@ class DefaultOptions(Options):
     )
 
 
-class PricesOptions(Options):
-    """Where prices come from, besides the catalogue that ships."""
-
-    refresh: values.RefreshPeriod | None = Field(
-        None, description="Fetch OpenRouter's prices so often; nothing is fetched when left out.", examples=["24h"]
-    )
-
-
-class RoutesOptions(Options):
+class RoutesOptions(HolderOptions):
     """A whole routes.yaml."""
 
     model_config = ConfigDict(title="Turnpike routing table")
-    later: ClassVar[tuple[str, ...]] = ("alerts", "cache", "timezone", "transforms", "strategies")
+    later: ClassVar[tuple[str, ...]] = ("alerts", "cache", "transforms", "strategies")
 
     providers: dict[values.ProviderName, ProviderOptions | None] | None = Field(
         None,

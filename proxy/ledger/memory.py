@@ -19,6 +19,7 @@ from proxy.ledger.admission import (
     Grant,
     KeyState,
     PendingAttempt,
+    Reserve,
     count_tokens,
     find_free_id,
     judge_admission,
@@ -46,7 +47,7 @@ from proxy.ledger.records import (
 from proxy.money import UTC_NAME, Period
 from proxy.policy.calendar import Window, find_window
 from proxy.policy.limits import NO_LIMITS, RATE_SLOTS, Balance, Flow, Limits, Rate
-from proxy.policy.scopes import Subject, accounts_of, places_of
+from proxy.policy.scopes import Rule, Subject, accounts_of, places_of, rules_of
 from proxy.usage import CostSource, Usage
 
 
@@ -58,14 +59,22 @@ class _Entry:
     admission: Admission
     owner: int
     is_priced: bool
-    reserved_tokens: int | None
+    reserve: Reserve | None
 
     @property
     def subject(self) -> Subject:
         """Whom it counts for."""
         row = self.row
         return Subject(
-            row.key, row.tenant, row.user, row.tags, row.route, row.provider, row.model, row.upstream_key, row.payer
+            row.key,
+            row.tenant,
+            row.user,
+            row.tags,
+            row.alias or row.route,
+            row.provider,
+            row.model,
+            row.upstream_key,
+            row.payer,
         )
 
     @property
@@ -73,7 +82,7 @@ class _Entry:
         """Its hold, as the shared rules take it."""
         row = self.row
         return PendingAttempt(
-            row.seq, row.attempt, row.at_s, row.hold_nano_usd, self.is_priced, self.reserved_tokens, self.subject
+            row.seq, row.attempt, row.at_s, row.hold_nano_usd, self.is_priced, self.reserve, self.subject
         )
 
     def counts_in(self, scope: str) -> bool:
@@ -112,6 +121,10 @@ class _Books:
         """Give the limits of those places that have some."""
         return {place: self.limits[place] for place in places if place in self.limits}
 
+    def find_rules(self, subject: Subject) -> Sequence[Rule]:
+        """Give every rule that holds for an attempt."""
+        return rules_of(subject, self.find_limits(places_of(subject)))
+
     def find_balance(self, scope: str, window: Window) -> Balance:
         """Sum what a scope's attempts of a window came to."""
         mine = [entry.row for entry in self.entries if window.has(entry.row.at_s) and entry.counts_in(scope)]
@@ -139,13 +152,12 @@ class _Books:
             known = self.rates.get((scope, window_s, slot), (0, 0))
             self.rates[scope, window_s, slot] = (known[0] + requests, known[1] + tokens)
 
-    def correct(self, attempt: PendingAttempt, tokens: int) -> None:
-        """Tell the rates how many tokens an attempt had in truth."""
-        difference = tokens - (attempt.reserved_tokens or 0)
-        scopes = {*accounts_of(attempt.subject), *places_of(attempt.subject)}
-        for (scope, window_s, slot), (requests, known) in list(self.rates.items()):
-            if scope in scopes and slot == int(attempt.at_s * RATE_SLOTS // window_s):
-                self.rates[scope, window_s, slot] = (requests, max(0, known + difference))
+    def correct(self, reserve: Reserve, tokens: int) -> None:
+        """Tell the rates of tokens how many an attempt had in truth."""
+        for place in reserve.slots:
+            requests, known = self.rates.get(place, (0, 0))
+            if place in self.rates:
+                self.rates[place] = (requests, max(0, known + tokens - reserve.tokens))
 
     def find_key_state(self, name: str) -> KeyState | None:
         """Find what an admission must know of its key."""
@@ -433,9 +445,9 @@ class MemoryLedger:
             tags=admission.tags,
             upstream_key=start.upstream_key,
             payer=start.payer,
+            alias=admission.alias or admission.route,
         )
-        reserved = start.tokens if grant.counts_tokens else None
-        entry = _Entry(row, admission, self._owner, start.is_priced, reserved)
+        entry = _Entry(row, admission, self._owner, start.is_priced, grant.reserve(start))
         self._books.entries.append(entry)
         self._books.requests.setdefault(request_id, []).append(entry)
 
@@ -455,8 +467,8 @@ class MemoryLedger:
             is_overrun=end.is_overrun,
             saved_nano_usd=end.saved_nano_usd,
         )
-        if attempt.reserved_tokens is not None:
-            self._books.correct(attempt, count_tokens(end, attempt.reserved_tokens))
+        if attempt.reserve is not None:
+            self._books.correct(attempt.reserve, count_tokens(end, attempt.reserve.tokens))
 
     def _post_in_full(self, attempt: PendingAttempt, error: str) -> None:
         entry = self._books.entries[attempt.seq - 1]
