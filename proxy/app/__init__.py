@@ -8,11 +8,12 @@ for the first time, `trials` thinks one request through or makes it, for the com
 from __future__ import annotations
 
 from proxy.app.alerting import TestResult, send_tests
-from proxy.app.parts import Gateway, Settings, open_gateway, open_ledger, put_in_force
+from proxy.app.parts import OPERATOR_KEY, Gateway, Settings, open_gateway, open_ledger, put_in_force
 from proxy.app.serving import build_app, run
 from proxy.app.trials import explain, test_model
 
 __all__ = [
+    "OPERATOR_KEY",
     "Gateway",
     "Settings",
     "TestResult",

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from proxy.catalogue import load_catalogue
+from proxy.catalogue import REFRESHED_FILE, LiveCatalogue, load_catalogue
 from proxy.clock import Clock, SystemClock
 from proxy.codecs.anthropic import AnthropicCodec
 from proxy.codecs.google import GoogleCodec
@@ -60,8 +60,9 @@ class Gateway:
     telemetry: Telemetry
     pepper: bytes
     clock: Clock
-    known_models: Callable[[str], Iterable[str]]
-    """Ids the catalogue knows of a provider."""
+    catalogue: LiveCatalogue
+    data: Path
+    """The data folder."""
 
 
 class Lines:
@@ -105,7 +106,7 @@ async def open_gateway(settings: Settings, environ: Mapping[str, str] | None = N
     `ConfigError` for a routes.yaml that cannot be used and `LedgerUnavailable` for a data folder that cannot.
     """
     clock = SystemClock()
-    catalogue = load_catalogue()
+    catalogue = load_catalogue(refreshed=settings.data / REFRESHED_FILE, clock=clock)
     environ = os.environ if environ is None else environ
     routes = RoutesFile(settings.config, environ=environ, catalogue=catalogue, clock=clock)
     async with AsyncExitStack() as stack:
@@ -132,7 +133,7 @@ async def open_gateway(settings: Settings, environ: Mapping[str, str] | None = N
         pepper = await asyncio.to_thread(load_pepper, settings.data)
         authenticator = Authenticator(ledger, pepper=pepper, clock=clock)
         gateway = Gateway(
-            service, routes, ledger, authenticator, telemetry, pepper, clock, known_models=catalogue.list_models
+            service, routes, ledger, authenticator, telemetry, pepper, clock, catalogue=catalogue, data=settings.data
         )
         hide_secrets(telemetry, routes.current)
         yield gateway

@@ -24,7 +24,7 @@ DELIVERIES_SHOWN_MAX = 20
 
 def show_alerts(places: Places, *, as_json: bool) -> None:
     """Print the rules of the table, and of the ledger, when there is one, the open incidents and the last messages."""
-    table = read_table(places.config)
+    table = read_table(places)
     incidents, deliveries = _read_ledger(places)
     if as_json:
         print_json(
@@ -53,7 +53,7 @@ def show_alerts(places: Places, *, as_json: bool) -> None:
 
 def try_alerts(places: Places, *, as_json: bool) -> int:
     """Send the tests; 0 when every webhook took its message, 1 when one did not or there is none."""
-    table = read_table(places.config)
+    table = read_table(places)
     results = asyncio.run(send_tests(table, SystemClock()))
     is_good = bool(results) and all(result.answer.is_accepted for result in results)
     if as_json:

@@ -87,12 +87,13 @@ def check(
     file: Annotated[Path | None, typer.Argument(help="The routing table. [default: --config]")] = None,
     *,
     config: Config = None,
+    data: Data = DATA,
     as_json: Json = False,
 ) -> None:
     """Check a routing table: every finding as FILE:LINE:COLUMN, or that it is good."""
     from proxy.cli.tables import check_table
 
-    raise typer.Exit(check_table(file or config, as_json=as_json))
+    raise typer.Exit(check_table(find_places(file or config, data), as_json=as_json))
 
 
 @app.command()
@@ -100,7 +101,15 @@ def models(*, config: Config = None, data: Data = DATA, as_json: Json = False) -
     """List the models clients may ask for, their targets, and which are ready."""
     from proxy.cli.tables import list_models
 
-    list_models(find_places(config, data).config, as_json=as_json)
+    list_models(find_places(config, data), as_json=as_json)
+
+
+@app.command()
+def prices(model: str, *, config: Config = None, data: Data = DATA, as_json: Json = False) -> None:
+    """Show what MODEL, or PROVIDER/MODEL, costs: every component of each target, where from, as of when."""
+    from proxy.cli.prices import show_prices
+
+    raise typer.Exit(show_prices(find_places(config, data), model, as_json=as_json))
 
 
 @app.command()

@@ -17,8 +17,9 @@ from typing import Any, TypeVar
 
 from proxy.files.caching import build_cache
 from proxy.files.document import Node
+from proxy.files.prices import build_prices
 from proxy.files.problems import Problems
-from proxy.files.providers import STATIC, build_prices, build_static
+from proxy.files.providers import STATIC, build_static
 from proxy.files.schema import ModelOptions, StaticOptions, TargetOptions, TimeoutOptions
 from proxy.pricing import Prices
 from proxy.routing.caching import CacheRule

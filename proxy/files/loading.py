@@ -182,6 +182,8 @@ def _freeze(draft: _Draft, catalogue: Catalogue, *, table_id: str, notes: tuple[
         options.models, draft.providers, draft.names, node=_section(root, "models"), problems=problems
     )
     chains = builder.build()
+    refresh_s = options.prices.refresh if options.prices else None
+    renewed = catalogue.renew(is_live=refresh_s is not None)
     setting = Setting(catalogue, draft.providers, defaults)
     routes, globs = build_routes(chains, setting, node=_section(root, "models"), problems=problems)
     tenants = build_tenants(options.tenants or {}, draft.names, node=_section(root, "tenants"), problems=problems)
@@ -213,12 +215,14 @@ def _freeze(draft: _Draft, catalogue: Catalogue, *, table_id: str, notes: tuple[
         walls=frozenset(place for place, one in limits.items() if one.has_hard_budget and place.startswith(_BY_TARGET)),
         notes=(
             *notes,
+            *renewed,
             *_note_not_ready(every),
             *_note_keys(draft.providers, tenants),
             *_note_backups(every, wanting),
             *_note_unreached(every),
             *note_idle(caching, is_said=options.cache is not None),
         ),
+        price_refresh_s=refresh_s,
     )
     check_prices(table, chains, problems)
     return table

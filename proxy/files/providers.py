@@ -12,8 +12,9 @@ from proxy.files.document import Node
 from proxy.files.environment import Credential, Environment
 from proxy.files.known import KnownProvider, build_flags
 from proxy.files.pools import Pool, build_pool, check_pool
+from proxy.files.prices import build_prices
 from proxy.files.problems import Problems
-from proxy.files.schema import PriceOptions, ProviderOptions
+from proxy.files.schema import ProviderOptions
 from proxy.pricing import Prices
 from proxy.routing.caching import PROVIDER as CACHED
 from proxy.routing.table import Dialect, Provider, Simulation
@@ -71,14 +72,6 @@ def build_static(content: str) -> Provider:
         zdr=True,
         data_collection="deny",
     )
-
-
-def build_prices(options: PriceOptions | None) -> Prices | None:
-    """Turn a `price:` into a price row."""
-    if options is None:
-        return None
-    given = {name: value for name in PriceOptions.model_fields if (value := getattr(options, name)) is not None}
-    return Prices(**given)
 
 
 def _merge(name: str, own: ProviderOptions | None, known: Mapping[str, KnownProvider], node: Node) -> _Entry:

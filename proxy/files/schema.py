@@ -26,6 +26,7 @@ from proxy.files.limit_options import (
     UpstreamKeyOptions,
 )
 from proxy.files.options import Options
+from proxy.files.prices import PriceOptions, PricesOptions
 from proxy.routing.table import Dialect
 
 ATTEMPTS_MAX = 10
@@ -42,19 +43,6 @@ FAILURES = (
 )
 Transforms = list[Literal["middle-out"]]
 STRATEGIES = ("two_tier", "ensemble", "hedge", "cheapest", "fastest", "weighted", "when", "strategy", "custom")
-
-
-class PriceOptions(Options):
-    """Prices in US dollars, per million tokens and per request."""
-
-    input: values.TokenPrice = Field(description="Prompt tokens. `$0/M` for a free local model.")
-    output: values.TokenPrice = Field(description="Answer tokens, reasoning included.")
-    cache_read: values.TokenPrice | None = Field(None, description="Prompt tokens read from the provider's cache.")
-    cache_write: values.TokenPrice | None = Field(None, description="Prompt tokens written to its cache.")
-    cache_write_1h: values.TokenPrice | None = Field(None, description="The same, kept for an hour.")
-    audio_input: values.TokenPrice | None = Field(None, description="Audio in the prompt.")
-    audio_output: values.TokenPrice | None = Field(None, description="Audio in the answer.")
-    request: values.RequestPrice | None = Field(None, description="Charged once a request, besides its tokens.")
 
 
 class TimeoutOptions(Options):
@@ -355,6 +343,9 @@ class RoutesOptions(HolderOptions):
         examples=[{"gpt-4o": ["openrouter/openai/gpt-4o", "openai/gpt-4o"], "*": "openrouter/*"}],
     )
     defaults: DefaultOptions | None = Field(None, description="What holds where nothing nearer is said.")
+    prices: PricesOptions | None = Field(
+        None, description="Where prices come from, besides the catalogue that ships.", examples=[{"refresh": "24h"}]
+    )
     tenants: dict[values.Name, TenantOptions | None] | None = Field(
         None, description="Groups of keys by name.", examples=[{"acme": {"default_model": "chat"}}]
     )

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, PlainValidator, ValidationInfo, WithJsonSchema
 
 from proxy.codecs.plainness import check_effort
+from proxy.codecs.wire import USUAL_SERVICES
 from proxy.errors import ClientError
 from proxy.files.environment import Credential, Environment, mentions_variable
 from proxy.files.rules import parse_rule
@@ -39,6 +40,7 @@ MODEL_CHARACTERS_MAX = 256
 URL_CHARACTERS_MAX = 2048
 HEADER_CHARACTERS_MAX = 4096
 CONTENT_CHARACTERS_MAX = 32_768
+REFRESH_S_MIN = 600.0
 KEY_CHARACTERS_MIN = 8
 KEY_CHARACTERS_MAX = 256
 SECRET_CHARACTERS_MIN = 16
@@ -261,6 +263,26 @@ def _refuse_variables(value: Any) -> None:
         _refuse_variables(member)
 
 
+def _parse_length(text: str) -> int:
+    """Read `200k` or `200k tokens`."""
+    return parse_positive_count(text.strip().removesuffix(" tokens"))
+
+
+def _read_service(text: str) -> str:
+    if text in USUAL_SERVICES:
+        raise ValueError(f"`{text}` is the usual service; its prices are `input`, `output` and so on beside this")
+    if not text.isidentifier() or len(text) > NAME_CHARACTERS_MAX:
+        raise ValueError("not a service_tier; write its name as the provider does: flex, priority")
+    return text
+
+
+def _parse_refresh_s(text: str) -> float:
+    seconds = parse_duration_s(text)
+    if seconds < REFRESH_S_MIN:
+        raise ValueError(f"{text!r} is too often; prices change by the day, write at least 10m")
+    return seconds
+
+
 def _schema(pattern: str, *examples: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "pattern": pattern, "examples": list(examples)})
 
@@ -312,7 +334,10 @@ Allowance = Annotated[
 TokenPrice = Annotated[
     Decimal, PlainValidator(_unit(parse_token_price)), _schema(_MONEY + r" ?/ ?1?[mMkK]$", "$1.25/M", "$0/M")
 ]
-RequestPrice = Annotated[Decimal, PlainValidator(_unit(parse_usd)), _schema(_MONEY + "$", "$0.001")]
+PiecePrice = Annotated[Decimal, PlainValidator(_unit(parse_usd)), _schema(_MONEY + "$", "$0.001")]
+InputLength = Annotated[int, PlainValidator(_unit(_parse_length)), _schema(r"^\d+ ?[kKmM]?( tokens)?$", "200k")]
+ServiceName = Annotated[Text, AfterValidator(_read_service)]
+RefreshPeriod = Annotated[float, PlainValidator(_unit(_parse_refresh_s)), _schema(_DURATION, "24h")]
 Params = Annotated[
     dict[str, Any],
     PlainValidator(_read_params),

@@ -110,7 +110,7 @@ UPDATE attempts SET
   status = ?, error = ?, latency_ms = ?, first_token_ms = ?, generation_id = ?,
   input_tokens = ?, output_tokens = ?, cached_tokens = ?, cache_write_tokens = ?, cache_write_1h_tokens = ?,
   audio_input_tokens = ?, reasoning_tokens = ?, audio_output_tokens = ?,
-  reported_nano_usd = ?, is_byok = ?, anomalies = ?, saved_nano_usd = ?
+  reported_nano_usd = ?, is_byok = ?, anomalies = ?, rare_usage = ?, saved_nano_usd = ?
 WHERE seq = ? AND state = 'pending'
 
 -- name: post_in_full
@@ -277,7 +277,7 @@ FROM recent GROUP BY provider ORDER BY provider
 SELECT seq, request_id, number, state, at_s, key_name, tenant, app, route, provider, model, is_stream, status,
   hold_nano_usd, cost_nano_usd, cost_source, latency_ms, first_token_ms, error, generation_id, is_overrun,
   input_tokens, output_tokens, cached_tokens, cache_write_tokens, cache_write_1h_tokens,
-  audio_input_tokens, reasoning_tokens, audio_output_tokens, reported_nano_usd, is_byok, anomalies,
+  audio_input_tokens, reasoning_tokens, audio_output_tokens, reported_nano_usd, is_byok, anomalies, rare_usage,
   user, tags, upstream_key, payer, saved_nano_usd, alias
 FROM attempts WHERE seq > ? AND (? IS NULL OR at_s >= ?) ORDER BY seq LIMIT ?
 
@@ -286,7 +286,7 @@ FROM attempts WHERE seq > ? AND (? IS NULL OR at_s >= ?) ORDER BY seq LIMIT ?
 SELECT seq, request_id, number, state, at_s, key_name, tenant, app, route, provider, model, is_stream, status,
   hold_nano_usd, cost_nano_usd, cost_source, latency_ms, first_token_ms, error, generation_id, is_overrun,
   input_tokens, output_tokens, cached_tokens, cache_write_tokens, cache_write_1h_tokens,
-  audio_input_tokens, reasoning_tokens, audio_output_tokens, reported_nano_usd, is_byok, anomalies,
+  audio_input_tokens, reasoning_tokens, audio_output_tokens, reported_nano_usd, is_byok, anomalies, rare_usage,
   user, tags, upstream_key, payer, saved_nano_usd, alias
 FROM attempts WHERE request_id = ? ORDER BY number
 

@@ -356,6 +356,8 @@ class Table:
     caching: Caching = field(default_factory=Caching)
     notes: tuple[str, ...] = ()
     """What a start says aloud: no routes.yaml, providers not ready."""
+    price_refresh_s: float | None = None
+    """How often OpenRouter's prices are fetched; None: never, and none fetched earlier are used."""
 
 
 class Catalogue:
@@ -368,6 +370,14 @@ class Catalogue:
     def find(self, provider: str, model: str) -> ModelFacts:
         """Give what is known, empty facts when nothing is."""
         return self._facts.get(provider, {}).get(model) or ModelFacts()
+
+    def stamp(self) -> tuple[object, ...]:
+        """Tell one state of the facts from another; these never change."""
+        return ()
+
+    def renew(self, *, is_live: bool) -> tuple[str, ...]:
+        """Take up what is new since the last time, and tell what the operator should know; here there is nothing."""
+        return ()
 
     def list_models(self, provider: str) -> Iterable[str]:
         """Give the ids known of a provider."""
