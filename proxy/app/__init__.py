@@ -1,7 +1,8 @@
 """The composition root (floor 6): the only package that names concrete backends and joins them into a gateway.
 
-`parts` opens what a gateway is made of, `serving` mounts the edge on it and serves, `newcomers` greets who starts it
-for the first time, `trials` thinks one request through or makes it, for the command line.
+`parts` opens what a gateway is made of, `serving` mounts the edge on it and serves, `chores` lists the jobs beside it,
+`newcomers` greets who starts it for the first time, `trials` thinks one request through or makes it, for the command
+line.
 """
 
 from __future__ import annotations

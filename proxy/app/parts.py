@@ -61,6 +61,8 @@ class Gateway:
     clock: Clock
     known_models: Callable[[str], Iterable[str]]
     """Ids the catalogue knows of a provider."""
+    data: Path
+    """The data folder."""
 
 
 class Lines:
@@ -128,7 +130,15 @@ async def open_gateway(settings: Settings, environ: Mapping[str, str] | None = N
         pepper = await asyncio.to_thread(load_pepper, settings.data)
         authenticator = Authenticator(ledger, pepper=pepper, clock=clock)
         gateway = Gateway(
-            service, routes, ledger, authenticator, telemetry, pepper, clock, known_models=catalogue.list_models
+            service,
+            routes,
+            ledger,
+            authenticator,
+            telemetry,
+            pepper,
+            clock,
+            known_models=catalogue.list_models,
+            data=settings.data,
         )
         hide_secrets(telemetry, routes.current)
         yield gateway

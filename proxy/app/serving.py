@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
 from proxy import __version__
+from proxy.app.chores import list_jobs
 from proxy.app.newcomers import introduce, mint_first_key
 from proxy.app.parts import Gateway, Settings, open_gateway, put_in_force, put_in_force_at_last
 from proxy.edge.chat import ChatEndpoint
@@ -18,7 +19,8 @@ from proxy.edge.routes import build_routes, handle_failure
 from proxy.edge.server import Asgi, address_of, listen, serve
 from proxy.edge.services import Services
 from proxy.files import RoutesFile
-from proxy.jobs import sweep
+from proxy.jobs import keep
+from proxy.ledger.folder import find_jobs_lock
 from proxy.routing.table import Table
 from proxy.tokens import warm
 
@@ -112,16 +114,14 @@ async def _jobs(gateway: Gateway) -> AsyncIterator[None]:
         else:
             gateway.telemetry.warn("routes_refused", problems=str(routes.problem))
 
-    def on_resolved(attempts: int) -> None:
-        gateway.telemetry.warn(
-            "holds_resolved", attempts=attempts, remedy="a process died; its holds are booked in full"
-        )
+    def on_failure(job: str, error: Exception) -> None:
+        gateway.telemetry.fail("job_failed", error, job=job)
 
     async with asyncio.TaskGroup() as group:
         tasks = (
             group.create_task(warm_up(gateway.routes.current)),
             group.create_task(gateway.routes.watch(on_change)),
-            group.create_task(sweep(gateway.ledger, clock=gateway.clock, on_resolved=on_resolved)),
+            group.create_task(keep(list_jobs(gateway), lock=find_jobs_lock(gateway.data), on_failure=on_failure)),
         )
         yield
         for task in tasks:
