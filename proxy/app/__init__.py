@@ -1,6 +1,7 @@
 """The composition root (floor 6): the only package that names concrete backends and joins them into a gateway.
 
-`parts` opens what a gateway is made of, `serving` mounts the edge on it and serves, `chores` lists the jobs beside it,
+`parts` opens what a gateway is made of, `serving` mounts the edge on it and serves, `workers` does so in several
+processes, `chores` lists the jobs beside it,
 `newcomers` greets who starts it for the first time, `trials` thinks one request through or makes it, for the command
 line.
 """
@@ -8,7 +9,7 @@ line.
 from __future__ import annotations
 
 from proxy.app.parts import Gateway, Settings, open_gateway, open_ledger, put_in_force
-from proxy.app.serving import build_app, run
+from proxy.app.serving import build_app, run, run_workers
 from proxy.app.trials import explain, test_model
 
 __all__ = [
@@ -20,5 +21,6 @@ __all__ = [
     "open_ledger",
     "put_in_force",
     "run",
+    "run_workers",
     "test_model",
 ]

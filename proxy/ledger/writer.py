@@ -17,6 +17,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
+from typing import Protocol
 
 from proxy.clock import Clock
 from proxy.errors import LedgerUnavailable
@@ -35,11 +36,32 @@ CLOSE_S_MAX = 10.0
 """How long closing waits for the thread."""
 
 
+class Observer(Protocol):
+    """Is told how long things take; `telemetry.Meters` is one."""
+
+    def queue_changed(self, waiting: int, kept: int) -> None:
+        """Hear how many calls and settlements are under way."""
+
+    def turn_came(self, waited_s: float) -> None:
+        """Hear, in the writer's thread, how long it waited for other processes."""
+
+    def became_durable(self, waited_s: float) -> None:
+        """Hear how long a call took from being asked to being durable."""
+
+
 class Writer:
     """Runs calls in the order in which they come, each durable before its caller is told."""
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], turnstile: Turnstile, clock: Clock) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], sqlite3.Connection],
+        turnstile: Turnstile,
+        clock: Clock,
+        observer: Observer | None = None,
+    ) -> None:
         """Start the thread; `connect` opens the store and may raise sqlite3.Error or OSError."""
+        self._clock = clock
+        self._observer = observer
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[AnyCall | None] = SimpleQueue()
         self._waiting: dict[AnyCall, float] = {}
@@ -48,7 +70,8 @@ class Writer:
         self._watch: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._ended: asyncio.Future[None] = self._loop.create_future()
-        self._committer = Committer(connect, turnstile, clock)
+        on_turn = observer.turn_came if observer is not None else None
+        self._committer = Committer(connect, turnstile, clock, on_turn)
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
 
@@ -106,6 +129,9 @@ class Writer:
 
     def _put(self, call: AnyCall, queued: dict[AnyCall, float]) -> None:
         queued[call] = self._loop.time()
+        if self._observer is not None:
+            call.asked_s = self._clock.monotonic_s()
+            self._observer.queue_changed(len(self._waiting), len(self._kept))
         self._keep_watch()
         self._queue.put(call)
 
@@ -141,10 +167,12 @@ class Writer:
             self._abandon(call)
         call.future.set_exception(LedgerUnavailable(message, retry_after_s=RETRY_AFTER_S))
 
-    def _deliver(self, calls: list[AnyCall]) -> None:
-        """Tell every caller of a batch."""
+    def _deliver(self, calls: list[AnyCall], durable_s: float | None = None) -> None:
+        """Tell every caller of a batch, and the observer when it became durable."""
         for call in calls:
             (self._kept if call.is_kept else self._waiting).pop(call, None)
+            if self._observer is not None and durable_s is not None and call.error is None:
+                self._observer.became_durable(durable_s - call.asked_s)
             future = call.future
             if future is None or future.done():
                 continue
@@ -152,6 +180,8 @@ class Writer:
                 future.set_result(call.outcome)
             else:
                 future.set_exception(call.error)
+        if self._observer is not None:
+            self._observer.queue_changed(len(self._waiting), len(self._kept))
 
     def _end(self) -> None:
         """The thread is over: nobody is left waiting, even if it was a bug that ended it."""
@@ -196,4 +226,4 @@ class Writer:
         if calls:
             # A loop that is gone has nobody left to tell.
             with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._deliver, calls)
+                self._loop.call_soon_threadsafe(self._deliver, calls, self._clock.monotonic_s())

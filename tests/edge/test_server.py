@@ -23,7 +23,7 @@ async def running(app: Any, **options: Any) -> AsyncIterator[tuple[asyncio.Task[
     ready = asyncio.Event()
     listener = listen("127.0.0.1", 0)
     port = listener.getsockname()[1]
-    task = asyncio.ensure_future(serve(app, listener=listener, on_ready=ready.set, **options))
+    task = asyncio.ensure_future(serve(app, listeners=[listener], on_ready=ready.set, **options))
     async with asyncio.timeout(5):
         await ready.wait()
     try:
@@ -182,5 +182,5 @@ async def test_a_signal_during_the_start_ends_it_without_a_ready_line(monkeypatc
 
     monkeypatch.setattr(uvicorn.Server, "startup", startup)
     with listen("127.0.0.1", 0) as listener:
-        await asyncio.wait_for(serve(EchoApp(), listener=listener, on_ready=lambda: ready.append("ready")), 3)
+        await asyncio.wait_for(serve(EchoApp(), listeners=[listener], on_ready=lambda: ready.append("ready")), 3)
     assert ready == []

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy import telemetry
 from proxy.telemetry import FinishedRequest, Telemetry
+from proxy.telemetry import log as telemetry
 from proxy.usage import CostSource
 
 RECORD = FinishedRequest(
