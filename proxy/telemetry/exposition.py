@@ -130,8 +130,9 @@ def _add_up(board: Board) -> Sums:
     sums: defaultdict[tuple[str, ...], list[int]] = defaultdict(lambda: [0] * SERIES_CELLS)
     for page in board.pages:
         for key, first in page.series():
-            name = tuple(orjson.loads(key))
-            sums[name] = [ours + page.cells[first + at] for at, ours in enumerate(sums[name])]
+            if page.cells[first]:  # those that stand ready for a full page are not shown before they are needed
+                name = tuple(orjson.loads(key))
+                sums[name] = [ours + page.cells[first + at] for at, ours in enumerate(sums[name])]
     return sums
 
 
