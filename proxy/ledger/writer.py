@@ -46,7 +46,7 @@ class Observer(Protocol):
         """Hear, in the writer's thread, how long it waited for other processes."""
 
     def became_durable(self, waited_s: float) -> None:
-        """Hear how long a call took from being asked to being durable."""
+        """Hear how long the first call of a batch took from being asked to being answered, as a rule durable."""
 
 
 class Writer:
@@ -171,8 +171,6 @@ class Writer:
         """Tell every caller of a batch, and the observer when it became durable."""
         for call in calls:
             (self._kept if call.is_kept else self._waiting).pop(call, None)
-            if self._observer is not None and durable_s is not None and call.error is None:
-                self._observer.became_durable(durable_s - call.asked_s)
             future = call.future
             if future is None or future.done():
                 continue
@@ -182,6 +180,9 @@ class Writer:
                 future.set_exception(call.error)
         if self._observer is not None:
             self._observer.queue_changed(len(self._waiting), len(self._kept))
+            if durable_s is not None:
+                # The first has waited longest; one look for each batch, because this runs for every request.
+                self._observer.became_durable(durable_s - calls[0].asked_s)
 
     def _end(self) -> None:
         """The thread is over: nobody is left waiting, even if it was a bug that ended it."""

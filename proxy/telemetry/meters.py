@@ -65,7 +65,7 @@ class Meters:
         self._names = names
         self._free: dict[str, set[object]] = {"route": set(), "model": set()}
         self._requests: dict[tuple[str | None, str | None, str | None, int], int] = {}
-        self._small: dict[tuple[str, ...], int] = {}
+        self._attempts: dict[tuple[str, str], int] = {}
         self._overflow = {key[0]: page.open_series(orjson.dumps(key)) for key in _OVERFLOW}
 
     def serving_begun(self) -> None:
@@ -106,12 +106,17 @@ class Meters:
 
     def request_refused(self, status: int, code: str) -> None:
         """Count a request that was answered before it could cost anything."""
-        self._count(("refused", str(status), code))
+        self._cells[self._open(("refused", str(status), code))] += 1
 
     def attempt_ended(self, target: str, outcome: str) -> None:
         """Count one upstream call of `provider/model` by what came of it: `ok`, or the kind of failure."""
-        provider, _, model = target.partition("/")
-        self._count(("attempt", *self._target(provider, model), outcome))
+        first = self._attempts.get((target, outcome))
+        if first is None:
+            provider, _, model = target.partition("/")
+            first = self._open(("attempt", *self._target(provider, model), outcome))
+            if len(self._attempts) < CACHED_MAX:
+                self._attempts[target, outcome] = first
+        self._cells[first] += 1
 
     def queue_changed(self, waiting: int, kept: int) -> None:
         """Note how many calls wait for the ledger, and how many settlements besides."""
@@ -128,7 +133,7 @@ class Meters:
         self._cells[Vital.TURN_MAX_US] = max(self._cells[Vital.TURN_MAX_US], waited_us)
 
     def became_durable(self, waited_s: float) -> None:
-        """Note how long one call of the ledger took from asking to durable."""
+        """Note how long the first call of one of the ledger's transactions took from asking to durable."""
         waited_us = round(waited_s * 1_000_000)
         self._observe(Vital.WAITS, WAIT_US, waited_us)
         self._cells[Vital.WAIT_MAX_US] = max(self._cells[Vital.WAIT_MAX_US], waited_us)
@@ -136,12 +141,6 @@ class Meters:
     def _observe(self, first: int, bounds: tuple[int, ...], value: int) -> None:
         self._cells[first + bisect_left(bounds, value)] += 1
         self._cells[first + len(bounds) + 1] += value
-
-    def _count(self, key: tuple[str, ...]) -> None:
-        first = self._small.get(key)
-        if first is None:
-            first = self._small[key] = self._open(key)
-        self._cells[first] += 1
 
     def _open_request(self, labels: tuple[str | None, str | None, str | None, int]) -> int:
         route, provider, model, status = labels

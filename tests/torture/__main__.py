@@ -1,4 +1,4 @@
-"""`python -m tests.torture [RUN ...] [--json] [--seed N] [--rounds N]`: runs them one after another and prints one table.
+"""`python -m tests.torture [RUN ...] [--json] [--seed N] [--rounds N]`: runs them one by one and prints one table.
 
 It ends with 1 when a promise was broken, with 2 when it was asked wrongly.
 """
