@@ -134,31 +134,38 @@ class Workers:
     def _fill(self) -> Seat | None:
         """Fork for every place that is due; gives a seat in the child, None in the parent."""
         for place in self._places:
-            if place.pid is None and not self._ordered and place.due_s <= time.monotonic():
+            if place.pid is not None or self._ordered or place.due_s > time.monotonic():
+                continue
+            try:
                 seat = self._fork(place)
-                if seat is not None:
-                    return seat
+            except OSError as error:
+                if not self._is_started:
+                    raise
+                # No memory, no process or no file left for another one: the others go on.
+                self._leave_empty(place, error.strerror or "cannot be started")
+                continue
+            if seat is not None:
+                return seat
         return None
 
     def _fork(self, place: _Place) -> Seat | None:
         if place.listener is None:
             place.listener = listen_beside(self.anchor)
-        ours, theirs = socket.socketpair()
+        place.orders, theirs = socket.socketpair()
+        place.orders.settimeout(0)
         sys.stdout.flush()
         sys.stderr.flush()
         # Blocked over the fork: a signal between it and the child's own handling would run the parent's in the child.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, (*_SIGNALS, signal.SIGCHLD))
-        pid = os.fork()
-        if pid == 0:
-            ours.close()
-            seat = Seat((place.listener, *self.shared), self.board, place.number - 1, theirs)
-            self._forget_parent(place)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._forget_parent(place)
+                return Seat((place.listener, *self.shared), self.board, place.number - 1, theirs)
+        finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            return seat
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
-        ours.settimeout(0)
-        place.pid, place.orders, place.began_s = pid, ours, time.monotonic()
+        place.pid, place.began_s = pid, time.monotonic()
         return None
 
     def _forget_parent(self, ours: _Place) -> None:
@@ -217,7 +224,6 @@ class Workers:
                 self._bury(place, os.waitstatus_to_exitcode(status))
 
     def _bury(self, place: _Place, code: int) -> None:
-        now_s = time.monotonic()
         place.page.leave()
         place.pid = None
         if place.orders is not None:
@@ -228,12 +234,16 @@ class Workers:
         if self._ordered:
             return
         if not self._is_started:
-            self._verdict = (
-                self._verdict or KILLED
-            )  # one that ends by itself, before anybody said so, has not done well
+            # Nobody told it to end, so it has not done well, whatever it says.
+            self._verdict = self._verdict or KILLED
             self._tell(END_AT_ONCE, END_AT_ONCE_S_MAX)
             return
         place.page.cells[Vital.DEATHS] += 1
+        self._leave_empty(place, f"signal {-code}" if code < 0 else f"exit code {code}")
+
+    def _leave_empty(self, place: _Place, cause: str) -> None:
+        """Decide when a place is filled again."""
+        now_s = time.monotonic()
         place.deaths = place.deaths + 1 if now_s - place.began_s < STEADY_S else 1
         empty_s = RESTART_S[min(place.deaths, len(RESTART_S)) - 1]
         place.due_s = now_s + empty_s
@@ -241,7 +251,7 @@ class Workers:
             # Left open it would go on taking its share of the connections, and nobody would answer them.
             place.listener.close()
             place.listener = None
-        self.on_death(place.number, f"signal {-code}" if code < 0 else f"exit code {code}", empty_s)
+        self.on_death(place.number, cause, empty_s)
 
     # --- ending ---------------------------------------------------------------------------------------------------
 
