@@ -19,8 +19,12 @@ _EXACT = Context(prec=400, traps=[Inexact, InvalidOperation])
 """Wide enough for any amount a float or our own grammar can spell: the default 28 digits would round before we do."""
 
 
+UTC_NAME = "UTC"
+"""The time zone where nobody names one."""
+
+
 class Period(StrEnum):
-    """How long a budget lasts before it starts anew; calendar periods in UTC, weeks from Monday."""
+    """How long a budget lasts before it starts anew: calendar periods, weeks from Monday."""
 
     HOUR = "hour"
     DAY = "day"
@@ -35,6 +39,12 @@ class Budget:
 
     limit_nano_usd: int
     period: Period
+    timezone: str = UTC_NAME
+    """Whose calendar the period follows, a name of the time zone database."""
+    is_soft: bool = False
+    """It refuses nobody: it alerts, and sends requests to `when_spent`."""
+    when_spent: str | None = None
+    """The model that requests go to once there is no room; None refuses them."""
 
 
 def parse_usd(text: str) -> Decimal:

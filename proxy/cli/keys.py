@@ -18,6 +18,7 @@ from proxy.files import parse_duration_s
 from proxy.ledger.folder import digest_key, load_pepper
 from proxy.ledger.records import BudgetState, KeyRecord, Ledger
 from proxy.money import Budget, Period, format_usd, parse_budget
+from proxy.policy.limits import NO_LIMITS, Limits
 
 NAME_CHARS_MAX = 64
 PATTERN_CHARS_MAX = 200
@@ -48,7 +49,7 @@ def create_key(places: Places, wishes: KeyWishes, *, as_json: bool) -> None:
         print_json({"name": record.name, "key": key, **_limits(record)})
         return
     say(key)
-    budget = f"budget {show_budget(record.budget)}" if record.budget else "no budget"
+    budget = f"budget {show_budgets(record)}" if record.limits.budgets else "no budget"
     models = f"models {', '.join(record.models)}" if record.models is not None else "all models"
     ends = f"until {iso_time(record.expires_at_s)}" if record.expires_at_s is not None else "without end"
     complain(f"key {record.name!r}: {budget}, {models}, {ends}; it is shown this once")
@@ -96,6 +97,11 @@ def show_budget(budget: Budget) -> str:
     return amount if budget.period is Period.TOTAL else f"{amount}/{budget.period.value}"
 
 
+def show_budgets(key: KeyRecord) -> str:
+    """Write all budgets of a key's own."""
+    return ", ".join(show_budget(budget) for budget in key.limits.budgets)
+
+
 def _read_wishes(wishes: KeyWishes, now_s: float) -> KeyRecord:
     name = wishes.name
     if not 0 < len(name) <= NAME_CHARS_MAX or not name.isprintable() or name != name.strip():
@@ -113,7 +119,7 @@ def _read_wishes(wishes: KeyWishes, now_s: float) -> KeyRecord:
     return KeyRecord(
         name=name,
         digest="",
-        budget=budget,
+        limits=NO_LIMITS if budget is None else Limits(budgets=(budget,)),
         models=_read_models(wishes.models),
         created_at_s=now_s,
         expires_at_s=expires_at_s,
@@ -140,7 +146,7 @@ def _state(key: KeyRecord, now_s: float) -> str:
 
 def _limits(key: KeyRecord) -> dict[str, Any]:
     return {
-        "budget": show_budget(key.budget) if key.budget is not None else None,
+        "budget": show_budgets(key) if key.limits.budgets else None,
         "models": list(key.models) if key.models is not None else None,
         "expires_at": iso_time(key.expires_at_s),
     }
@@ -175,7 +181,7 @@ def _key_row(key: KeyRecord, budgets: Sequence[BudgetState], now_s: float) -> li
         _state(key, now_s),
         "routes file" if key.is_declared else "minted",
         key.tenant or "-",
-        show_budget(key.budget) if key.budget is not None else "-",
+        show_budgets(key) if key.limits.budgets else "-",
         "-" if left is None else "$" + _short(max(0, left)),
         ", ".join(key.models) if key.models is not None else "all",
         iso_time(key.expires_at_s) or "-",

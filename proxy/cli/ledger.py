@@ -17,7 +17,7 @@ from proxy.ledger.backup import back_up
 from proxy.ledger.folder import find_owners
 from proxy.ledger.verification import FINDINGS_MAX, Finding, Verification, verify
 from proxy.money import format_usd
-from proxy.policy.limits import Window
+from proxy.policy.calendar import Window
 
 NICENESS = 10
 """How far a command that may work for seconds stands back behind servers that want the processor."""

@@ -18,7 +18,7 @@ from proxy.edge.services import Services
 from proxy.errors import ClientError
 from proxy.ledger.records import BudgetState, KeyRecord, UsageQuery, UsageSum
 from proxy.money import AMOUNT_NANO_USD_MAX, Period, format_usd
-from proxy.policy.limits import find_window
+from proxy.policy.calendar import find_window
 
 STATS_SPAN_S = 86_400
 """What `stats` looks back on unless told `since`."""

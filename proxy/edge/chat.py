@@ -21,6 +21,7 @@ from proxy.codecs.wire import JsonObject, Surface
 from proxy.edge.auth import Authenticator, holds_key
 from proxy.edge.body import ClientLeft, RawHeaders, parse_body, read_body
 from proxy.edge.errors import Headers, error_reply, error_status, send_reply, surface_of
+from proxy.edge.labels import LABELS, read_app, read_tags
 from proxy.edge.protocol import CUT, WHEN_LEFT
 from proxy.errors import ClientError, RequestError, Unauthenticated
 from proxy.gateway import FORWARDED, VALUE_CHARS_MAX, Answer, Asked, Exchange, KeyChanged, Service
@@ -36,8 +37,7 @@ CLIENT_LEFT_STATUS = 499
 BEGUN = "turnpike.begun"
 """Set in the scope once the reply's head is out: from then on an error can only cut the connection."""
 
-_TITLES = frozenset({b"x-title", b"x-openrouter-title"})
-_TELLING = FORWARDED | _TITLES
+_TELLING = FORWARDED | LABELS
 """Headers that are looked at only when one of them is there."""
 _NOTHING: Mapping[str, str] = {}
 _IDS = random.Random()
@@ -104,9 +104,10 @@ class ChatEndpoint:
                 principal=principal,
                 table=table,
                 request_id=request_id,
-                app=_app_of(headers) if is_telling else None,
+                app=read_app(headers) if is_telling else None,
                 received_s=received_s,
                 forwarded=_forwarded(headers) if is_telling else _NOTHING,
+                tags=read_tags(headers) if is_telling else (),
             )
             try:
                 record = await _Turn(Exchange(asked, self._service), asked.surface, send, scope).run()
@@ -229,12 +230,3 @@ def _forwarded(headers: RawHeaders) -> dict[str, str]:
         if name in FORWARDED and len(value) <= VALUE_CHARS_MAX and not holds_key(headers, value)
     }
     return {name: value for name, value in found.items() if value.isascii() and value.isprintable()} if found else found
-
-
-def _app_of(headers: RawHeaders) -> str | None:
-    """Give the app's name as OpenRouter's clients send it, printable and short."""
-    for name, value in headers:
-        if name in _TITLES and not holds_key(headers, value):
-            text = value.decode("latin-1")[:100]
-            return "".join(char for char in text if char.isprintable()).strip() or None
-    return None

@@ -20,7 +20,7 @@ from proxy.errors import ClientError, NotFound
 from proxy.gateway.attempt import CLIENT_LEFT
 from proxy.ledger.records import AttemptRow, AttemptState, UsageQuery, UsageSum
 from proxy.money import Period
-from proxy.policy.limits import find_window
+from proxy.policy.calendar import find_window
 
 ACTIVITY_DAYS = 30
 """`activity` goes back so many whole days; today is not over and not among them."""

@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
 
-from proxy.errors import PolicyRefusal, PriceUnknown, RequestError, Unauthenticated
-from proxy.ledger.records import Admitted, KeyGone, Refused
-from proxy.money import format_usd
+from proxy.errors import PolicyRefusal, PriceUnknown, RateLimited, Unauthenticated
+from proxy.gateway.refusals import Spent, over_budget, over_ceiling, over_rate, unpriced
+from proxy.ledger.records import Admitted, KeyGone, Limited, Outcome, Refused, Unpriced
+from proxy.policy.scopes import is_upstream
+from proxy.routing.eligibility import Skipped
 from proxy.routing.holds import hold_of, least_of, size
-from proxy.routing.plan import Plan
+from proxy.routing.plan import Candidate, Plan
+from proxy.routing.principal import matches
 from proxy.tokens import bound_input, input_bound
 
 ADMISSION_TRIES_MAX = 3
 """How often a clamped request asks again while others change what is left."""
 
-HELD_RETRY_AFTER_S = 1.0
-"""What a client is asked to wait when only holds stand in its way: they end with the requests that have them."""
-
-Ask = Callable[[Plan], Awaitable[Admitted | Refused | KeyGone]]
+Ask = Callable[[Plan], Awaitable[Outcome]]
 
 
 class KeyChanged(Unauthenticated):
@@ -36,11 +35,37 @@ class KeyChanged(Unauthenticated):
 async def admit(plan: Plan, ask: Ask, *, input_bounds: Sequence[int]) -> tuple[Plan, Admitted]:
     """Get the plan admitted; gives it as admitted, with its caps and worst cases.
 
-    `ask` puts a sized plan to the ledger; `input_bounds` are those of `bound_cheaply`. Raises `PolicyRefusal`,
-    `PriceUnknown` or `KeyChanged`.
+    `ask` puts a sized plan to the ledger; `input_bounds` are those of `bound_cheaply`. Targets whose own limits have no
+    room are left out as long as there are others. Raises `PolicyRefusal`, `Spent`, `RateLimited`, `PriceUnknown` or
+    `KeyChanged`.
     """
+    bounds = cap_bounds(plan, input_bounds)
+    while True:
+        try:
+            return await _admit(plan, ask, bounds)
+        except (PolicyRefusal, RateLimited) as error:
+            scope = error.metadata.get("scope", "")
+            kept = [index for index, one in enumerate(plan.candidates) if not counts_in(one, scope)]
+            if not kept or len(kept) == len(plan.candidates):
+                raise
+            gone = [Skipped(one.target, error.message) for one in plan.candidates if counts_in(one, scope)]
+        candidates = tuple(plan.candidates[index] for index in kept)
+        plan = plan._replace(candidates=candidates, skipped=(*plan.skipped, *gone))
+        bounds = [bounds[index] for index in kept]
+
+
+def counts_in(candidate: Candidate, scope: str) -> bool:
+    """Tell whether calls of a candidate count in the scope of a provider, a target or a credential."""
+    if not is_upstream(scope):
+        return False
+    kind, _, name = scope.partition(":")
+    target = candidate.target
+    return matches(name, target.name) if kind == "target" else name.partition("/")[0] == target.provider.name
+
+
+async def _admit(plan: Plan, ask: Ask, bounds: Sequence[int]) -> tuple[Plan, Admitted]:
     room = plan.max_cost_nano_usd
-    sized = size(plan, cap_bounds(plan, input_bounds), room_nano_usd=None)
+    sized = size(plan, bounds, room_nano_usd=None)
     _refuse_unpriced(sized)
     refused: Refused | None = None
     if room is None or hold_of(sized) <= room:
@@ -62,39 +87,13 @@ async def admit(plan: Plan, ask: Ask, *, input_bounds: Sequence[int]) -> tuple[P
     raise refusal(least_of(size(sized, tight, room_nano_usd=None)), plan.max_cost_nano_usd, refused)
 
 
-def refusal(needed_nano_usd: int, ceiling_left_nano_usd: int | None, refused: Refused | None) -> RequestError:
+def refusal(needed_nano_usd: int, ceiling_left_nano_usd: int | None, refused: Refused | None) -> PolicyRefusal:
     """Put a refusal into words and figures: the budget's when one refused, else that of the request's own ceiling."""
     if refused is None:
-        left = format_usd(ceiling_left_nano_usd or 0)
-        return PolicyRefusal(
-            f"The request could cost ${format_usd(needed_nano_usd)}, its ceiling leaves ${left}. "
-            "Shorten the prompt or lower max_tokens.",
-            code="max_cost_exceeded",
-            metadata={"needed": format_usd(needed_nano_usd), "left": left, "resets_at": None},
-        )
-    anew_s = refused.resets_at_s
-    resets_at = None if anew_s is None else f"{datetime.fromtimestamp(anew_s, UTC):%Y-%m-%dT%H:%M:%SZ}"
-    remedy = f"It starts anew at {resets_at}." if resets_at else "Ask the operator to raise it."
-    if refused.held_nano_usd:
-        remedy = f"${format_usd(refused.held_nano_usd)} of it is held by requests under way and may come back. {remedy}"
-    is_temporary = refused.left_nano_usd + refused.held_nano_usd >= needed_nano_usd
-    error = PolicyRefusal(
-        f"The request could cost ${format_usd(needed_nano_usd)}, "
-        f"the budget has ${format_usd(refused.left_nano_usd)} left. {remedy}",
-        retry_after_s=HELD_RETRY_AFTER_S if is_temporary else None,
-        code="budget_exceeded",
-        metadata={
-            "needed": format_usd(needed_nano_usd),
-            "left": format_usd(refused.left_nano_usd),
-            "limit": format_usd(refused.limit_nano_usd),
-            "held": format_usd(refused.held_nano_usd),
-            "resets_at": resets_at,
-            "scope": refused.scope,
-        },
-    )
-    if is_temporary:
-        error.should_retry = None
-    return error
+        return over_ceiling(needed_nano_usd, ceiling_left_nano_usd or 0)
+    if refused.when_spent is not None:
+        return Spent(refused)
+    return over_budget(needed_nano_usd, refused)
 
 
 async def _ask(ask: Ask, plan: Plan) -> Admitted | Refused:
@@ -102,6 +101,12 @@ async def _ask(ask: Ask, plan: Plan) -> Admitted | Refused:
     if isinstance(answer, KeyGone):
         msg = "The client key is not valid here; ask the operator of this gateway for one."
         raise KeyChanged(msg)
+    if isinstance(answer, Limited):
+        raise over_rate(answer)
+    if isinstance(answer, Unpriced):
+        raise unpriced(answer)
+    if isinstance(answer, Refused) and answer.is_soft:
+        raise Spent(answer)
     return answer
 
 

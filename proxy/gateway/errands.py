@@ -12,6 +12,9 @@ from proxy.routing.plan import Candidate
 from proxy.routing.principal import Principal
 from proxy.routing.table import Dialect, Table
 
+USER_CHARS_MAX = 256
+Tags = tuple[tuple[str, str], ...]
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -29,6 +32,16 @@ class Asked:
     """Monotonic."""
     forwarded: Mapping[str, str] = field(default_factory=dict)
     """The client's headers that some providers are told too, names in lower case (`forwarding`)."""
+    tags: Tags = ()
+    """Names and values, sorted by name."""
+
+    @property
+    def user(self) -> str | None:
+        """Give the request's `user`, None when there is none the books can hold."""
+        user = self.body.get("user")
+        if not isinstance(user, str) or not 0 < len(user) <= USER_CHARS_MAX or not user.isprintable():
+            return None
+        return user
 
 
 def write_errand(candidate: Candidate, asked: Asked, codec: Codec, *, created_s: int) -> Errand:

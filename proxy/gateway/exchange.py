@@ -8,21 +8,26 @@ costs nobody time, because the work goes on shielded.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from proxy.codecs.surface import Cost, View, show_reply
 from proxy.codecs.wire import Codec, JsonObject
-from proxy.errors import Failure, LedgerUnavailable, UpstreamError
-from proxy.gateway.admission import admit, refusal
+from proxy.errors import Failure, LedgerUnavailable, RequestError, UpstreamError
+from proxy.gateway.admission import admit, counts_in, refusal
 from proxy.gateway.attempt import CLIENT_LEFT, Attempt, failure_of
 from proxy.gateway.errands import Asked, write_errand
 from proxy.gateway.fitting import fit_plan
 from proxy.gateway.forwarding import wants_metadata
-from proxy.gateway.headers import cost_headers, reply_headers, tried_headers
+from proxy.gateway.headers import cost_headers, header_text, quota_headers, reply_headers, tried_headers
 from proxy.gateway.outflow import Outflow
+from proxy.gateway.refusals import Spent, limit_failure, over_rate
 from proxy.gateway.service import Service
-from proxy.ledger.records import Admission, Admitted, Advance, AttemptEnd, KeyGone, Refused, Settlement
+from proxy.ledger.records import Admission, Admitted, Advance, AttemptEnd, Limited, Refused, Settlement
+from proxy.ledger.records import Outcome as LedgerOutcome
+from proxy.policy.limits import Quota
 from proxy.routing.holds import hold_of
 from proxy.routing.metadata import describe_routing
 from proxy.routing.plan import Plan
@@ -31,6 +36,9 @@ from proxy.routing.steps import GiveUp, Outcome, attempts_of, error_of, next_ste
 from proxy.routing.table import Dialect, Provider
 from proxy.telemetry import FinishedRequest
 from proxy.usage import CostSource
+
+BYTES_PER_TOKEN = 4
+"""Of a request's body, for rates of tokens: an estimate that the true count soon replaces."""
 
 
 class Answer(NamedTuple):
@@ -61,6 +69,10 @@ class Exchange:
         """No hold of this request is pending: not yet, or no more."""
         self._spent_nano_usd: int | None = 0
         """What attempts that have ended cost together; None once one of them is unknown."""
+        self._quotas: tuple[Quota, ...] = ()
+        """How the rates stand that hold for this request."""
+        self._spent_scope: str | None = None
+        """The budget whose `when_spent` sent the request to another model."""
         self._upstream_s = 0.0
         self._overhead_us: int | None = None
         """What was not the upstreams' of the time to the reply's head; None before that."""
@@ -104,12 +116,12 @@ class Exchange:
 
         Raises `RequestError` when none does, and `KeyChanged` when the client key must be looked up again.
         """
-        plan = self._service.planner.plan(self._asked.body, self._asked.principal, self._asked.table)
-        plan, bounds = await fit_plan(plan, body_bytes=self._asked.body_bytes, codec_of=self._codec_of)
-        require_candidate(plan, principal=self._asked.principal, table=self._asked.table)
-        self._plan, admitted = await admit(plan, self._ask_ledger, input_bounds=bounds)
-        self.request_id = admitted.request_id
-        attempt = await self._run_chain(self._plan)
+        try:
+            plan = await self._get_admitted()
+        except Spent as spent:
+            self._redirect(spent)
+            plan = await self._get_admitted()
+        attempt = await self._run_chain(plan)
         if self._asked.body.get("stream") is True:
             return Answer(self._headers(attempt), None)
         cost = await self._settle(attempt)
@@ -137,6 +149,23 @@ class Exchange:
             return outflow.break_off(cost, failure, seed=attempt.relay.seed)
         return outflow.finish(await self._settle(attempt))
 
+    async def _get_admitted(self) -> Plan:
+        asked = self._asked
+        plan = self._service.planner.plan(asked.body, asked.principal, asked.table)
+        plan, bounds = await fit_plan(plan, body_bytes=asked.body_bytes, codec_of=self._codec_of)
+        require_candidate(plan, principal=asked.principal, table=asked.table)
+        self._plan, admitted = await admit(plan, self._ask_in_turn, input_bounds=bounds)
+        self.request_id = admitted.request_id
+        self._quotas = admitted.quotas
+        return self._plan
+
+    def _redirect(self, spent: Spent) -> None:
+        """Go to the model a spent budget names: the operator's word, so the key need not have it on its list."""
+        body = {name: value for name, value in self._asked.body.items() if name != "models"}
+        principal = replace(self._asked.principal, models=None)
+        self._asked = replace(self._asked, body={**body, "model": spent.instead}, principal=principal)
+        self._spent_scope = spent.scope
+
     # --- the chain ------------------------------------------------------------------------------------------------
 
     async def _run_chain(self, plan: Plan) -> Attempt:
@@ -151,6 +180,8 @@ class Exchange:
             if step.delay_s:
                 await asyncio.sleep(step.delay_s)
             attempt = await self._begin(plan, step.index)
+            if attempt is None:
+                continue
             try:
                 await self._call(attempt)
             except UpstreamError as error:
@@ -158,32 +189,43 @@ class Exchange:
             else:
                 return attempt
 
-    async def _begin(self, plan: Plan, index: int) -> Attempt:
-        """Hold the attempt's money: the first one's is held by the admission, a later one's as the one before ends."""
+    async def _begin(self, plan: Plan, index: int) -> Attempt | None:
+        """Hold the attempt's money: the first one's is held by the admission, a later one's as the one before ends.
+
+        None: a limit of the target's own has no room, which is noted as its failure; another may do.
+        """
         previous = self._opened()
         if not self._outcomes:
             return previous
         attempt = self._make_attempt(plan, index, previous.number + 1)
-        answer: Admitted | Refused | KeyGone | None = None
+        answer: LedgerOutcome | None = None
         left_nano_usd = self._ceiling_left_nano_usd(plan)
         if left_nano_usd is None or attempt.hold_nano_usd <= left_nano_usd:
             answer = await self._advance(previous, attempt)
         if isinstance(answer, Admitted):
             self._attempt, self._previous = attempt, None
             return attempt
+        if isinstance(answer, Limited | Refused) and counts_in(attempt.candidate, answer.scope):
+            self._outcomes = (*self._outcomes, Outcome(index, limit_failure(answer), 0))
+            return None
         await self._settle(previous)
-        if isinstance(answer, KeyGone):
+        if isinstance(answer, Refused) or answer is None:
+            error: RequestError = refusal(attempt.hold_nano_usd, left_nano_usd, answer)
+        elif isinstance(answer, Limited):
+            error = over_rate(answer)
+        else:
             raise error_of(plan, self._outcomes)
-        error = refusal(attempt.hold_nano_usd, left_nano_usd, answer)
         error.metadata = {**error.metadata, "attempts": attempts_of(plan, self._outcomes)}
         raise error
 
-    async def _advance(self, previous: Attempt, attempt: Attempt) -> Admitted | Refused | KeyGone:
+    async def _advance(self, previous: Attempt, attempt: Attempt) -> LedgerOutcome:
         ended = previous.end
         assert ended is not None, "an attempt is concluded before the next begins"
         # Until the ledger has answered either attempt may be the pending one: leaving now settles both.
         self._attempt, self._previous = attempt, previous
-        step = Advance(self.request_id, ended=ended, begins=attempt.start(), at_s=self._clock.now_s())
+        assert self._plan is not None, "an attempt has a plan"
+        begins = attempt.start()._replace(tokens=self._estimate_tokens(self._plan))
+        step = Advance(self.request_id, ended=ended, begins=begins, at_s=self._clock.now_s())
         answer = await self._service.ledger.advance(step)
         self._attempt, self._previous = previous, None
         return answer
@@ -219,7 +261,14 @@ class Exchange:
 
     # --- the books ------------------------------------------------------------------------------------------------
 
-    async def _ask_ledger(self, plan: Plan) -> Admitted | Refused | KeyGone:
+    async def _ask_in_turn(self, plan: Plan) -> LedgerOutcome:
+        """Put a sized plan to the ledger, waiting where a limit lets a request wait."""
+        answer = await self._service.queue.ask(self._asked.principal.name, partial(self._ask_ledger, plan))
+        if isinstance(answer, Limited) and answer.measure is not None:
+            self._quotas = (Quota(answer.measure, answer.limit, 0, answer.retry_after_s),)
+        return answer
+
+    async def _ask_ledger(self, plan: Plan) -> LedgerOutcome:
         """Put a sized plan to the ledger, as the admission of this request."""
         asked = self._asked
         attempt = self._make_attempt(plan, 0, 1)
@@ -232,7 +281,11 @@ class Exchange:
             app=asked.app,
             is_stream=asked.body.get("stream") is True,
             at_s=self._clock.now_s(),
-            attempts=(attempt.start(),),
+            attempts=(attempt.start()._replace(tokens=self._estimate_tokens(plan)),),
+            user=asked.user,
+            tags=asked.tags,
+            alias=plan.route.name,
+            is_redirected=self._spent_scope is not None,
         )
         answer = await self._service.ledger.admit(admission)
         if isinstance(answer, Admitted):
@@ -306,15 +359,21 @@ class Exchange:
 
     def failure_headers(self) -> dict[str, str]:
         """Give the headers of an error reply: what was tried in vain, and what that cost; none before a first try."""
+        quotas = quota_headers(self._quotas)
         if self._plan is None or self._attempt is None:
-            return {}
-        return tried_headers(self._plan.alias, self.attempts, self._spent_nano_usd)
+            return quotas
+        return quotas | tried_headers(self._plan.alias, self.attempts, self._spent_nano_usd)
 
     def _headers(self, attempt: Attempt) -> dict[str, str]:
         assert self._plan is not None, "an attempt has a plan"
         overhead_s = self._clock.monotonic_s() - self._asked.received_s - self._upstream_s
         self._overhead_us = max(0, round(overhead_s * 1_000_000))
-        return reply_headers(self.request_id, self._plan.alias, attempt, overhead_s=overhead_s)
+        headers = reply_headers(self.request_id, self._plan.alias, attempt, overhead_s=overhead_s)
+        if self._quotas:
+            headers |= quota_headers(self._quotas)
+        if self._spent_scope is not None:
+            headers["x-turnpike-spent"] = header_text(self._spent_scope)
+        return headers
 
     def _view(self, attempt: Attempt) -> View:
         body = self._asked.body
@@ -346,6 +405,10 @@ class Exchange:
         hold_nano_usd = hold_of(plan) if number == 1 else candidate.worst_case_nano_usd
         errand = write_errand(candidate, self._asked, line.codec, created_s=int(self._clock.now_s()))
         return Attempt(number, index, candidate, line=line, errand=errand, hold_nano_usd=hold_nano_usd)
+
+    def _estimate_tokens(self, plan: Plan) -> int:
+        """Estimate what rates of tokens are charged with until the true count is known."""
+        return self._asked.body_bytes // BYTES_PER_TOKEN + (plan.asked_output_tokens or 0)
 
     def _codec_of(self, provider: Provider) -> Codec:
         return self._service.line(provider).codec

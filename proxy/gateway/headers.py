@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from urllib.parse import quote
 
 from proxy.codecs.surface import Cost
 from proxy.gateway.attempt import Attempt
 from proxy.money import format_usd
+from proxy.policy.limits import Quota
 
 
 def reply_headers(request_id: str, alias: str, attempt: Attempt, *, overhead_s: float) -> dict[str, str]:
@@ -43,6 +45,17 @@ def tried_headers(alias: str, attempts: int, spent_nano_usd: int | None) -> dict
     headers = {"x-turnpike-route": header_text(alias), "x-turnpike-attempts": str(attempts)}
     if spent_nano_usd is not None:
         headers["x-turnpike-cost"] = format_usd(spent_nano_usd)
+    return headers
+
+
+def quota_headers(quotas: Iterable[Quota]) -> dict[str, str]:
+    """Say how the rates stand that hold for this request, in the names OpenAI uses."""
+    headers: dict[str, str] = {}
+    for quota in quotas:
+        word = quota.measure.value
+        headers[f"x-ratelimit-limit-{word}"] = str(quota.limit)
+        headers[f"x-ratelimit-remaining-{word}"] = str(quota.remaining)
+        headers[f"x-ratelimit-reset-{word}"] = f"{quota.resets_in_s:.3f}s"
     return headers
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from proxy.clock import Clock
 from proxy.gateway.attempt import Line
 from proxy.gateway.planning import Planner
+from proxy.gateway.queue import Queue
 from proxy.health import Health
 from proxy.ledger.records import Ledger
 from proxy.routing.resolve import Facts
@@ -30,6 +31,7 @@ class Service:
     jitter: Callable[[], float]
     """A random number from 0 to 1."""
     planner: Planner = field(init=False)
+    queue: Queue = field(default_factory=Queue)
     _shielded: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:

@@ -3,11 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from dataclasses import replace
+from typing import NamedTuple, Protocol
 
-from proxy.ledger.records import Admission, Admitted, Advance, AttemptEnd, AttemptState, KeyGone, Refused
-from proxy.money import Budget
-from proxy.policy.limits import Balance, Window, find_shortfall, find_window
+from proxy.ledger.records import (
+    Admission,
+    Advance,
+    AttemptEnd,
+    AttemptStart,
+    AttemptState,
+    KeyGone,
+    Limited,
+    Refused,
+    Unpriced,
+)
+from proxy.policy.calendar import Window, find_window
+from proxy.policy.limits import (
+    Balance,
+    Flow,
+    Limits,
+    Measure,
+    Quota,
+    Rate,
+    Shortfall,
+    find_shortfall,
+    find_wait_s,
+    tell_quota,
+)
+from proxy.policy.scopes import Rule, Subject, accounts_of, is_upstream, places_of
 
 ERROR_OWNER_DIED = "owner_died"
 """`error` of an attempt whose process died while it was pending."""
@@ -15,11 +38,30 @@ ERROR_UNSETTLED = "unsettled"
 """`error` of an attempt that was still pending when its request was settled without naming it."""
 ERROR_ABANDONED = "client_left"
 """`error` of an attempt that never began, because its caller had left before it was told that it may."""
+PARALLEL_RETRY_AFTER_S = 1.0
+"""What a client is asked to wait for another of its requests to end."""
+
+Refusal = Refused | Limited | Unpriced | KeyGone
 
 
-Outcome = Admitted | Refused | KeyGone
-FindBalance = Callable[[str, Window], Balance]
-"""Gives the balance of a key's window, as it stands in the same transaction."""
+class Standing(Protocol):
+    """How things stand in the transaction that decides."""
+
+    def find_rules(self, subject: Subject) -> Sequence[Rule]:
+        """Give every rule that holds for an attempt."""
+        ...
+
+    def find_balance(self, scope: str, window: Window) -> Balance:
+        """Give the balance of a scope's window."""
+        ...
+
+    def find_flow(self, scope: str, rate: Rate, at_s: float) -> Flow:
+        """Give what a scope has let through in a rate's window that ends now."""
+        ...
+
+    def count_open(self, scope: str) -> int:
+        """Count a scope's attempts under way."""
+        ...
 
 
 class KeyState(NamedTuple):
@@ -28,7 +70,6 @@ class KeyState(NamedTuple):
     is_enabled: bool
     expires_at_s: float | None
     revision: int
-    budget: Budget | None
 
 
 class PendingAttempt(NamedTuple):
@@ -36,50 +77,139 @@ class PendingAttempt(NamedTuple):
 
     seq: int
     number: int
-    key_name: str
     at_s: float
     hold_nano_usd: int
     is_priced: bool
+    reserve: Reserve | None
+    subject: Subject
 
 
-def name_scope(key_name: str) -> str:
-    """Name a key's budget as balances and refusals do."""
-    return f"key:{key_name}"
+class Reserve(NamedTuple):
+    """What rates of tokens were charged with for an attempt, until its true count is known."""
+
+    tokens: int
+    slots: tuple[tuple[str, int, int], ...]
+    """Scope, window in seconds and slot."""
 
 
-def judge_admission(admission: Admission, key: KeyState | None, find_balance: FindBalance) -> Refused | KeyGone | None:
-    """Tell why a request may not come in, None when it may."""
+class Charge(NamedTuple):
+    """What a rate's piece of time is to be charged with."""
+
+    scope: str
+    window_s: int
+    slot: int
+    requests: int
+    tokens: int
+
+
+class Grant(NamedTuple):
+    """What comes with being let in."""
+
+    charges: tuple[Charge, ...] = ()
+    quotas: tuple[Quota, ...] = ()
+    slots: tuple[tuple[str, int, int], ...] = ()
+    """Of the rates of tokens, to which the attempts' true counts are to be told."""
+
+    def reserve(self, start: AttemptStart) -> Reserve | None:
+        """Give what an attempt's end has to correct, None when nothing."""
+        return Reserve(start.tokens, self.slots) if self.slots else None
+
+
+NO_CHARGE = Grant()
+
+
+class _Demand(NamedTuple):
+    """What an admission asks of one rule."""
+
+    scope: str
+    limits: Limits
+    hold_nano_usd: int
+    tokens: int
+    requests: int
+    attempts: int
+
+
+class _Ending(NamedTuple):
+    """The attempt that ends as another begins: what it gives back."""
+
+    attempt: PendingAttempt
+    posted_nano_usd: int
+    scopes: frozenset[str]
+
+
+def subject_of(admission: Admission, start: AttemptStart) -> Subject:
+    """Give one attempt of an admission as limits see it."""
+    return Subject(
+        admission.key_name,
+        admission.tenant,
+        admission.user,
+        admission.tags,
+        admission.alias or admission.route,
+        start.provider,
+        start.model,
+        start.upstream_key,
+        start.payer,
+        start.patterns,
+    )
+
+
+def next_subject(subject: Subject, start: AttemptStart) -> Subject:
+    """Give a request's next attempt as limits see it."""
+    return subject._replace(
+        provider=start.provider,
+        model=start.model,
+        upstream_key=start.upstream_key,
+        payer=start.payer,
+        patterns=start.patterns,
+    )
+
+
+def judge_admission(admission: Admission, key: KeyState | None, standing: Standing) -> Refusal | Grant:
+    """Tell why a request may not come in, or what comes with it."""
     if key is None or not _is_usable(key, admission.at_s):
         return KeyGone(is_stale=False)
     if key.revision != admission.key_revision:
         return KeyGone(is_stale=True)
-    if key.budget is None:
-        return None
-    window = find_window(key.budget.period, admission.at_s)
-    balance = find_balance(admission.key_name, window)
-    return _judge_budget(
-        admission.key_name, key.budget, window=window, balance=balance, needed_nano_usd=find_held_nano_usd(admission)
-    )
+    demands = _gather(admission, standing)
+    if not demands:
+        return NO_CHARGE
+    refusal = _judge_pricing(demands, admission.attempts) or _judge_open(demands, standing)
+    if refusal is not None:
+        return refusal
+    grant = _judge_rates(demands, standing, admission.at_s)
+    if isinstance(grant, Limited):
+        return grant
+    is_redirected = admission.is_redirected
+    return _judge_budgets(demands, standing, admission.at_s, is_redirected=is_redirected) or grant
 
 
-def judge_step(
-    step: Advance, ended: PendingAttempt, key: KeyState | None, find_balance: FindBalance
-) -> Refused | KeyGone | None:
-    """Tell why a request's next attempt may not begin, None when it may: as if the one before it had ended.
+def judge_step(step: Advance, ended: PendingAttempt, key: KeyState | None, standing: Standing) -> Refusal | Grant:
+    """Tell why a request's next attempt may not begin, or what comes with it: as if the one before it had ended.
 
     The revision is not asked: the request was let in under its key, and whatever changed since holds from the next on.
+    Nor is a rate that counts requests, which this one has passed; only those of upstream calls are.
     """
     if key is None or not _is_usable(key, step.at_s):
         return KeyGone(is_stale=False)
-    if key.budget is None:
-        return None
-    window = find_window(key.budget.period, step.at_s)
-    balance = find_balance(ended.key_name, window)
-    if window.has(ended.at_s):
-        balance = balance.plus(find_posted_nano_usd(step.ended), -ended.hold_nano_usd)
-    return _judge_budget(
-        ended.key_name, key.budget, window=window, balance=balance, needed_nano_usd=step.begins.hold_nano_usd
+    begins = step.begins
+    subject = next_subject(ended.subject, begins)
+    rules = standing.find_rules(subject)
+    if not rules:
+        return NO_CHARGE
+    demands = [
+        _Demand(scope, limits, begins.hold_nano_usd, begins.tokens, int(is_upstream(scope)), 1)
+        for scope, limits in rules
+    ]
+    ending = _Ending(
+        ended, find_posted_nano_usd(step.ended), frozenset([*places_of(ended.subject), *accounts_of(ended.subject)])
     )
+    refusal = _judge_pricing(demands, (begins,)) or _judge_open(demands, standing, ending)
+    if refusal is not None:
+        return refusal
+    grant = _judge_rates(demands, standing, step.at_s)
+    if isinstance(grant, Limited):
+        return grant
+    return _judge_budgets(demands, standing, step.at_s, is_redirected=True, ending=ending) or grant
 
 
 def find_free_id(wished: str, is_taken: Callable[[str], bool]) -> str:
@@ -116,26 +246,137 @@ def find_posted_nano_usd(end: AttemptEnd) -> int:
     return (end.cost_nano_usd or 0) if end.state is AttemptState.POSTED else 0
 
 
-def find_held_nano_usd(admission: Admission) -> int:
-    """Tell what an admission holds in all."""
-    return sum([start.hold_nano_usd for start in admission.attempts])
+def count_tokens(end: AttemptEnd, reserved_tokens: int) -> int:
+    """Tell how many tokens an attempt used in truth: what was reserved when nobody counted them."""
+    if end.state is AttemptState.VOIDED:
+        return 0
+    return end.usage.input_tokens + end.usage.output_tokens or reserved_tokens
 
 
 def _is_usable(key: KeyState, at_s: float) -> bool:
     return key.is_enabled and (key.expires_at_s is None or at_s < key.expires_at_s)
 
 
-def _judge_budget(
-    key_name: str, budget: Budget, *, window: Window, balance: Balance, needed_nano_usd: int
-) -> Refused | None:
-    shortfall = find_shortfall(budget, window, balance, needed_nano_usd=needed_nano_usd)
-    if shortfall is None:
+def _gather(admission: Admission, standing: Standing) -> list[_Demand]:
+    """Give what is asked of every rule; a rule that holds for several attempts is asked for them together."""
+    if len(admission.attempts) == 1:
+        start = admission.attempts[0]
+        rules = standing.find_rules(subject_of(admission, start))
+        hold, tokens = start.hold_nano_usd, start.tokens
+        return [_Demand(scope, limits, hold, tokens, 1, 1) for scope, limits in rules] if rules else []
+    demands: dict[tuple[str, int], _Demand] = {}
+    for start in admission.attempts:
+        for scope, limits in standing.find_rules(subject_of(admission, start)):
+            place = (scope, id(limits))
+            known = demands.get(place) or _Demand(scope, limits, 0, 0, 0, 0)
+            demands[place] = known._replace(
+                hold_nano_usd=known.hold_nano_usd + start.hold_nano_usd,
+                tokens=known.tokens + start.tokens,
+                requests=known.requests + 1 if is_upstream(scope) else 1,
+                attempts=known.attempts + 1,
+            )
+    return list(demands.values())
+
+
+def _judge_pricing(demands: Iterable[_Demand], starts: Sequence[AttemptStart]) -> Unpriced | None:
+    """A wall without a price would be none; most often the plan has left such targets out before."""
+    if all([start.is_priced for start in starts]):  # noqa: C419  # a list is quicker
         return None
+    for demand in demands:
+        if any(not budget.is_soft for budget in demand.limits.budgets):
+            return Unpriced(demand.scope)
+    return None
+
+
+def _judge_open(demands: Iterable[_Demand], standing: Standing, ending: _Ending | None = None) -> Limited | None:
+    for demand in demands:
+        parallel = demand.limits.parallel
+        if parallel is None:
+            continue
+        ended = int(ending is not None and demand.scope in ending.scopes)
+        if standing.count_open(demand.scope) - ended + demand.attempts > parallel:
+            wait_s = demand.limits.wait_s
+            return Limited(demand.scope, None, parallel, None, PARALLEL_RETRY_AFTER_S, wait_s)
+    return None
+
+
+def _judge_rates(demands: Iterable[_Demand], standing: Standing, at_s: float) -> Limited | Grant:
+    """Ask every rate; the one that makes wait longest refuses."""
+    refused: list[Limited] = []
+    flows: dict[tuple[str, int], Flow] = {}
+    charges: dict[tuple[str, int], Charge] = {}
+    quotas: dict[Measure, Quota] = {}
+    slots: list[tuple[str, int, int]] = []
+    for demand in demands:
+        scope, tokens = demand.scope, demand.tokens
+        for rate in demand.limits.rates:
+            place, slot = (scope, rate.window_s), rate.slot_of(at_s)
+            flow = flows.get(place)
+            if flow is None:
+                flow = flows[place] = standing.find_flow(scope, rate, at_s)
+            charges[place] = Charge(scope, rate.window_s, slot, demand.requests, tokens)
+            if rate.measure is Measure.TOKENS:
+                slots.append((scope, rate.window_s, slot))
+            if not demand.requests:
+                continue
+            wait_s = find_wait_s(rate, flow, at_s, tokens=tokens)
+            if wait_s is None:
+                _keep_tightest(quotas, tell_quota(rate, flow, at_s, tokens=tokens))
+            else:
+                limits = demand.limits
+                refused.append(Limited(scope, rate.measure, rate.limit, rate.window_s, wait_s, limits.wait_s))
+    if refused:
+        return max(refused, key=lambda one: one.retry_after_s)
+    return Grant(tuple(charges.values()), tuple(quotas.values()), tuple(slots)) if charges else NO_CHARGE
+
+
+def _keep_tightest(quotas: dict[Measure, Quota], quota: Quota) -> None:
+    known = quotas.get(quota.measure)
+    if known is None or quota.remaining < known.remaining:
+        quotas[quota.measure] = quota
+
+
+def _judge_budgets(
+    demands: Iterable[_Demand],
+    standing: Standing,
+    at_s: float,
+    *,
+    is_redirected: bool,
+    ending: _Ending | None = None,
+) -> Refused | None:
+    """Ask every budget; of the walls without room the one with the least left refuses."""
+    walls: list[Refused] = []
+    soft: Refused | None = None
+    for demand in demands:
+        for budget in demand.limits.budgets:
+            if budget.is_soft and (budget.when_spent is None or is_redirected):
+                continue
+            window = find_window(budget.period, at_s, budget.timezone)
+            balance = standing.find_balance(demand.scope, window)
+            if ending is not None and demand.scope in ending.scopes and window.has(ending.attempt.at_s):
+                balance = balance.plus(ending.posted_nano_usd, -ending.attempt.hold_nano_usd)
+            shortfall = find_shortfall(budget, window, balance, needed_nano_usd=demand.hold_nano_usd)
+            if shortfall is None:
+                continue
+            refused = _refuse(demand.scope, shortfall, when_spent=None if is_redirected else budget.when_spent)
+            if budget.is_soft:
+                soft = soft or replace(refused, is_soft=True)
+            else:
+                walls.append(refused)
+    if not walls:
+        return soft
+    tightest = min(walls, key=lambda one: one.left_nano_usd)
+    instead = next((one.when_spent for one in walls if one.when_spent is not None), None)
+    return replace(tightest, when_spent=instead) if instead != tightest.when_spent else tightest
+
+
+def _refuse(scope: str, shortfall: Shortfall, *, when_spent: str | None) -> Refused:
     return Refused(
-        scope=name_scope(key_name),
+        scope=scope,
         needed_nano_usd=shortfall.needed_nano_usd,
         left_nano_usd=shortfall.left_nano_usd,
         limit_nano_usd=shortfall.limit_nano_usd,
         held_nano_usd=shortfall.held_nano_usd,
         resets_at_s=shortfall.resets_at_s,
+        when_spent=when_spent,
     )

@@ -6,55 +6,50 @@ they are decided upon. A call that raises leaves nothing behind: the writer roll
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from sqlite3 import Cursor
 
 from proxy.ledger import rows
+from proxy.ledger.accounts import Accounts
 from proxy.ledger.admission import (
     ERROR_ABANDONED,
     ERROR_OWNER_DIED,
     ERROR_UNSETTLED,
+    Grant,
     KeyState,
-    Outcome,
     PendingAttempt,
     find_free_id,
-    find_held_nano_usd,
-    find_posted_nano_usd,
     judge_admission,
     judge_step,
-    name_scope,
+    next_subject,
     pair_ends,
+    subject_of,
 )
 from proxy.ledger.records import (
     Admission,
     Admitted,
     Advance,
-    AttemptEnd,
     AttemptStart,
     KeyRecord,
+    Outcome,
     Settlement,
 )
+from proxy.ledger.rules import write_limits
 from proxy.ledger.sql import STATEMENTS
-from proxy.policy.limits import Balance, Window
+from proxy.ledger.standing import Rules, SqliteStanding, charge_rates
+from proxy.policy.limits import NO_LIMITS, RATE_SLOTS, Limits
 
 RESOLVED_PER_CALL_MAX = 500
 """How many attempts of a dead owner one transaction ends, so that requests are not kept waiting behind them."""
-FOREVER_S = 253_402_300_800
-"""The end of a window that has none: the year 10000, so that every window can be compared with a moment."""
 
 _FIND_KEY_STATE = STATEMENTS["find_key_state"]
-_FIND_BALANCE = STATEMENTS["find_balance"]
-_OPEN_BALANCE = STATEMENTS["open_balance"]
-_MOVE_BALANCES = STATEMENTS["move_balances"]
 _IS_REQUEST_TAKEN = STATEMENTS["is_request_taken"]
 _BEGIN_ATTEMPT = STATEMENTS["begin_attempt"]
 _CLEAR_LAST_ATTEMPT = STATEMENTS["clear_last_attempt"]
 _BEGIN_NEXT_ATTEMPT = STATEMENTS["begin_next_attempt"]
 _FIND_PENDING = STATEMENTS["find_pending"]
-_END_ATTEMPT = STATEMENTS["end_attempt"]
-_POST_IN_FULL = STATEMENTS["post_in_full"]
 _VOID_ATTEMPT = STATEMENTS["void_attempt"]
 _FIND_PENDING_OF_OWNER = STATEMENTS["find_pending_of_owner"]
 
@@ -64,44 +59,48 @@ class Books:
 
     def __init__(self, owner_id: str) -> None:
         self._owner_id = owner_id
+        self._rules = Rules()
+        self._accounts = Accounts()
 
     def admit(self, cursor: Cursor, admission: Admission) -> Outcome:
-        """Check the key and its budget, then write the holds under an id that is free."""
-        key = _read_key_state(cursor, admission.key_name)
-        refusal = judge_admission(admission, key, partial(_open_balance, cursor))
-        if refusal is not None:
-            return refusal
+        """Check the key and every limit that holds, then write the holds under an id that is free."""
+        key, version = _read_key_state(cursor, admission.key_name)
+        standing = SqliteStanding(cursor, self._rules, version)
+        grant = judge_admission(admission, key, standing)
+        if not isinstance(grant, Grant):
+            return grant
         request_id = admission.request_id
-        if not self._begin(cursor, request_id, admission):
+        if not self._begin(cursor, request_id, admission, grant=grant):
             request_id = find_free_id(request_id, partial(_is_taken, cursor))
-            self._begin(cursor, request_id, admission)
-        _move(cursor, admission.key_name, admission.at_s, posted=0, held=find_held_nano_usd(admission))
-        return Admitted(request_id)
+            self._begin(cursor, request_id, admission, grant=grant)
+        charge_rates(cursor, grant.charges)
+        return Admitted(request_id, grant.quotas)
 
     def advance(self, cursor: Cursor, step: Advance) -> Outcome:
-        """Post what the ended attempt cost and hold the next one under the same limit; refused, nothing changes."""
+        """Post what the ended attempt cost and hold the next one under the same limits; refused, nothing changes."""
         pending = {attempt.number: attempt for attempt in _read_pending(cursor, step.request_id)}
         ended = pending.get(step.ended.number)
         if ended is None:
             raise ValueError(f"attempt {step.ended.number} of {step.request_id} is not pending")
-        key = _read_key_state(cursor, ended.key_name)
-        refusal = judge_step(step, ended, key, partial(_open_balance, cursor))
-        if refusal is not None:
-            return refusal
+        key, version = _read_key_state(cursor, ended.subject.key_name)
+        standing = SqliteStanding(cursor, self._rules, version)
+        grant = judge_step(step, ended, key, standing)
+        if not isinstance(grant, Grant):
+            return grant
         cursor.execute(_CLEAR_LAST_ATTEMPT, (step.request_id,))
-        self._begin_next(cursor, step, after_seq=ended.seq)
-        _move(cursor, ended.key_name, step.at_s, posted=0, held=step.begins.hold_nano_usd)
-        _end(cursor, ended, step.ended, step.at_s)
-        return Admitted(step.request_id)
+        self._begin_next(cursor, step, ended, grant=grant)
+        self._accounts.end(cursor, ended, step.ended, step.at_s)
+        charge_rates(cursor, grant.charges)
+        return Admitted(step.request_id, grant.quotas)
 
     def settle(self, cursor: Cursor, settlement: Settlement) -> bool:
         """End every pending attempt of the request; False when none is pending."""
         pending = _read_pending(cursor, settlement.request_id)
         for attempt, end in pair_ends(pending, settlement.ended):
             if end is None:
-                _post_in_full(cursor, attempt, at_s=settlement.at_s, error=ERROR_UNSETTLED)
+                self._accounts.post_in_full(cursor, attempt, at_s=settlement.at_s, error=ERROR_UNSETTLED)
             else:
-                _end(cursor, attempt, end, settlement.at_s)
+                self._accounts.end(cursor, attempt, end, settlement.at_s)
         return bool(pending)
 
     def void(self, cursor: Cursor, begun: tuple[str, Sequence[AttemptStart], float]) -> None:
@@ -111,24 +110,27 @@ class Books:
         for attempt in _read_pending(cursor, request_id):
             if attempt.number in numbers:
                 cursor.execute(_VOID_ATTEMPT, (at_s, ERROR_ABANDONED, attempt.seq))
-                _move(cursor, attempt.key_name, attempt.at_s, posted=0, held=-attempt.hold_nano_usd)
+                self._accounts.release(cursor, attempt, posted=0, tokens=0)
 
     def resolve(self, cursor: Cursor, dead: tuple[str, float]) -> int:
         """Post in full what a dead owner left, at most `RESOLVED_PER_CALL_MAX` attempts; gives how many."""
         owner_id, now_s = dead
         found = cursor.execute(_FIND_PENDING_OF_OWNER, (owner_id, RESOLVED_PER_CALL_MAX)).fetchall()
-        for attempt in map(PendingAttempt._make, found):
-            _post_in_full(cursor, attempt, at_s=now_s, error=ERROR_OWNER_DIED)
+        for attempt in map(rows.read_pending, found):
+            self._accounts.post_in_full(cursor, attempt, at_s=now_s, error=ERROR_OWNER_DIED)
         return len(found)
 
     def create_key(self, cursor: Cursor, key: KeyRecord) -> bool:
         """Add a key unless its name is taken."""
-        return cursor.execute(STATEMENTS["insert_key"], rows.write_key(key)).rowcount == 1
+        is_new = cursor.execute(STATEMENTS["insert_key"], rows.write_key(key)).rowcount == 1
+        if is_new:
+            _put_limits(cursor, f"key:{key.name}", key.limits, is_declared=key.is_declared)
+        return is_new
 
     def revoke_key(self, cursor: Cursor, name: str) -> bool:
         """Disable a key, again if need be; False when there is none of that name."""
         cursor.execute(STATEMENTS["disable_key"], (name,))
-        return _read_key_state(cursor, name) is not None
+        return _read_key_state(cursor, name)[0] is not None
 
     def declare_keys(self, cursor: Cursor, keys: Iterable[KeyRecord]) -> None:
         """Make the declared keys exactly these; a key that did not change keeps its revision."""
@@ -138,14 +140,47 @@ class Books:
             found = cursor.execute(STATEMENTS["find_key_by_name"], (key.name,)).fetchone()
             if found is None:
                 cursor.execute(STATEMENTS["insert_key"], rows.write_key(key))
-                continue
-            known = rows.read_key(found)
-            if known != replace(key, created_at_s=known.created_at_s, revision=known.revision):
+            else:
+                known = rows.read_key(found)
+                kept = replace(key, created_at_s=known.created_at_s, revision=known.revision)
+                if known == kept:
+                    continue
                 cursor.execute(STATEMENTS["replace_key"], rows.write_key_change(key))
+            _put_limits(cursor, f"key:{key.name}", key.limits, is_declared=True)
         for name in sorted(missing):
             cursor.execute(STATEMENTS["disable_key"], (name,))
 
-    def _begin(self, cursor: Cursor, request_id: str, admission: Admission) -> bool:
+    def declare_limits(self, cursor: Cursor, declared: Mapping[str, Limits]) -> None:
+        """Make the declared limits of all places but keys exactly these."""
+        known = {
+            place: rules
+            for place, rules, is_declared in cursor.execute(STATEMENTS["list_limits"]).fetchall()
+            if is_declared and not place.startswith("key:")
+        }
+        wanted = {place: write_limits(limits) for place, limits in declared.items() if limits != NO_LIMITS}
+        if known == wanted:
+            return
+        for place in known.keys() - wanted.keys():
+            cursor.execute(STATEMENTS["drop_limits"], (place,))
+        for place in wanted:
+            _put_limits(cursor, place, declared[place], is_declared=True)
+        cursor.execute(STATEMENTS["renew_all_keys"])
+
+    def set_limits(self, cursor: Cursor, change: tuple[str, Limits]) -> None:
+        """Change what holds for one place, and make plans made under it stale."""
+        place, limits = change
+        _put_limits(cursor, place, limits, is_declared=False)
+        kind, _, name = place.partition(":")
+        if kind == "key":
+            cursor.execute(STATEMENTS["renew_key"], (name,))
+        else:
+            cursor.execute(STATEMENTS["renew_all_keys"])
+
+    def prune_rates(self, cursor: Cursor, now_s: float) -> int:
+        """Forget pieces of time that no window holds any more."""
+        return cursor.execute(STATEMENTS["prune_rates"], (now_s, RATE_SLOTS, RATE_SLOTS)).rowcount
+
+    def _begin(self, cursor: Cursor, request_id: str, admission: Admission, *, grant: Grant) -> bool:
         """Write the holds; False when the id is taken, which the first of them finds out without a look-up more."""
         first, last = admission.attempts[0], admission.attempts[-1]
         assert first.number == 1, "a request's attempts count from 1, so its id is taken exactly when it has a first"
@@ -163,43 +198,28 @@ class Books:
                     admission.app,
                     admission.route,
                     int(admission.is_stream),
-                    start.provider,
-                    start.model,
-                    start.hold_nano_usd,
-                    int(start.is_priced),
+                    *rows.write_start(start, reserve=grant.reserve(start)),
+                    admission.user,
+                    rows.write_tags(admission.tags),
+                    admission.alias or admission.route,
                 ),
             )
             if start is first and cursor.rowcount == 0:
                 return False
+            self._accounts.hold(cursor, subject_of(admission, start), admission.at_s, start.hold_nano_usd)
         return True
 
-    def _begin_next(self, cursor: Cursor, step: Advance, *, after_seq: int) -> None:
+    def _begin_next(self, cursor: Cursor, step: Advance, ended: PendingAttempt, *, grant: Grant) -> None:
         start = step.begins
-        parameters = (start.number, self._owner_id, step.at_s, start.provider, start.model, start.hold_nano_usd)
-        cursor.execute(_BEGIN_NEXT_ATTEMPT, (*parameters, int(start.is_priced), after_seq))
+        written = rows.write_start(start, reserve=grant.reserve(start))
+        cursor.execute(_BEGIN_NEXT_ATTEMPT, (start.number, self._owner_id, step.at_s, *written, ended.seq))
+        self._accounts.hold(cursor, next_subject(ended.subject, start), step.at_s, start.hold_nano_usd)
 
 
-def _read_key_state(cursor: Cursor, name: str) -> KeyState | None:
+def _read_key_state(cursor: Cursor, name: str) -> tuple[KeyState | None, int]:
+    """Read a key's state, and the version of the limits it is judged with."""
     found = cursor.execute(_FIND_KEY_STATE, (name,)).fetchone()
-    if found is None:
-        return None
-    is_enabled, expires_at_s, revision, limit_nano_usd, period = found
-    return KeyState(bool(is_enabled), expires_at_s, revision, rows.read_budget(limit_nano_usd, period))
-
-
-def _open_balance(cursor: Cursor, key_name: str, window: Window) -> Balance:
-    """Read a window's balance, made of the attempts that count in it when nobody has asked for it yet."""
-    scope, ends_s = name_scope(key_name), window.ends_s or FOREVER_S
-    place = (scope, ends_s, window.starts_s)
-    found = cursor.execute(_FIND_BALANCE, place).fetchone()
-    if found is None:
-        cursor.execute(_OPEN_BALANCE, (*place, key_name, window.starts_s, ends_s))
-        found = cursor.execute(_FIND_BALANCE, place).fetchone()
-    return Balance(*found)
-
-
-def _move(cursor: Cursor, key_name: str, at_s: float, *, posted: int, held: int) -> None:
-    cursor.execute(_MOVE_BALANCES, (posted, held, name_scope(key_name), at_s, at_s))
+    return (None, 0) if found is None else (KeyState._make(found[:3]), found[3])
 
 
 def _is_taken(cursor: Cursor, request_id: str) -> bool:
@@ -207,19 +227,15 @@ def _is_taken(cursor: Cursor, request_id: str) -> bool:
 
 
 def _read_pending(cursor: Cursor, request_id: str) -> list[PendingAttempt]:
-    return [PendingAttempt._make(row) for row in cursor.execute(_FIND_PENDING, (request_id,)).fetchall()]
+    return [rows.read_pending(row) for row in cursor.execute(_FIND_PENDING, (request_id,)).fetchall()]
 
 
-def _end(cursor: Cursor, attempt: PendingAttempt, end: AttemptEnd, at_s: float) -> None:
-    cursor.execute(_END_ATTEMPT, rows.write_end(end, at_s, attempt.seq))
-    posted = find_posted_nano_usd(end)
-    _move(cursor, attempt.key_name, attempt.at_s, posted=posted, held=-attempt.hold_nano_usd)
-
-
-def _post_in_full(cursor: Cursor, attempt: PendingAttempt, *, at_s: float, error: str) -> None:
-    cursor.execute(_POST_IN_FULL, (at_s, error, attempt.seq))
-    posted = attempt.hold_nano_usd if attempt.is_priced else 0
-    _move(cursor, attempt.key_name, attempt.at_s, posted=posted, held=-attempt.hold_nano_usd)
+def _put_limits(cursor: Cursor, place: str, limits: Limits, *, is_declared: bool) -> None:
+    if limits == NO_LIMITS:
+        cursor.execute(STATEMENTS["drop_limits"], (place,))
+    else:
+        row = (place, write_limits(limits), int(limits.has_hard_budget), int(is_declared))
+        cursor.execute(STATEMENTS["put_limits"], row)
 
 
 def _list_keys(cursor: Cursor) -> list[KeyRecord]:

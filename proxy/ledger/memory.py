@@ -6,7 +6,7 @@ owner's number here: `share` gives another owner of the same books, `die` ends o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from proxy.clock import Clock
@@ -15,15 +15,18 @@ from proxy.ledger import tallies
 from proxy.ledger.admission import (
     ERROR_OWNER_DIED,
     ERROR_UNSETTLED,
+    Charge,
+    Grant,
     KeyState,
-    Outcome,
     PendingAttempt,
+    Reserve,
+    count_tokens,
     find_free_id,
     judge_admission,
     judge_step,
-    name_scope,
     pair_ends,
 )
+from proxy.ledger.budgeting import KeptBalance, list_open, match_personal
 from proxy.ledger.records import (
     GENERATIONS_SEARCHED_MAX,
     Admission,
@@ -35,12 +38,16 @@ from proxy.ledger.records import (
     AttemptState,
     BudgetState,
     KeyRecord,
+    Outcome,
     ProviderStats,
     Settlement,
     UsageQuery,
     UsageSum,
 )
-from proxy.policy.limits import Balance, Window, find_window
+from proxy.money import UTC_NAME, Period
+from proxy.policy.calendar import Window, find_window
+from proxy.policy.limits import NO_LIMITS, RATE_SLOTS, Balance, Flow, Limits, Rate
+from proxy.policy.scopes import Rule, Subject, accounts_of, places_of, rules_of
 from proxy.usage import CostSource, Usage
 
 
@@ -52,12 +59,35 @@ class _Entry:
     admission: Admission
     owner: int
     is_priced: bool
+    reserve: Reserve | None
+
+    @property
+    def subject(self) -> Subject:
+        """Whom it counts for."""
+        row = self.row
+        return Subject(
+            row.key,
+            row.tenant,
+            row.user,
+            row.tags,
+            row.alias or row.route,
+            row.provider,
+            row.model,
+            row.upstream_key,
+            row.payer,
+        )
 
     @property
     def pending(self) -> PendingAttempt:
         """Its hold, as the shared rules take it."""
         row = self.row
-        return PendingAttempt(row.seq, row.attempt, row.key, row.at_s, row.hold_nano_usd, self.is_priced)
+        return PendingAttempt(
+            row.seq, row.attempt, row.at_s, row.hold_nano_usd, self.is_priced, self.reserve, self.subject
+        )
+
+    def counts_in(self, scope: str) -> bool:
+        """Tell whether it counts in a scope."""
+        return scope in accounts_of(self.subject) or scope in places_of(self.subject)
 
 
 @dataclass(slots=True)
@@ -67,6 +97,11 @@ class _Books:
     keys: dict[str, KeyRecord] = field(default_factory=dict)
     entries: list[_Entry] = field(default_factory=list)
     """Entry n has seq n + 1."""
+    limits: dict[str, Limits] = field(default_factory=dict)
+    declared: set[str] = field(default_factory=set)
+    """Places whose limits were declared."""
+    rates: dict[tuple[str, int, int], tuple[int, int]] = field(default_factory=dict)
+    """Requests and tokens by scope, window and slot."""
     requests: dict[str, list[_Entry]] = field(default_factory=dict)
     living: set[int] = field(default_factory=set)
     owners: int = 0
@@ -82,16 +117,74 @@ class _Books:
         self.living.add(self.owners)
         return self.owners
 
-    def find_balance(self, key_name: str, window: Window) -> Balance:
-        """Sum what a key's attempts of a window came to."""
-        mine = [row for row in self.rows if row.key == key_name and window.has(row.at_s)]
+    def find_limits(self, places: Sequence[str]) -> Mapping[str, Limits]:
+        """Give the limits of those places that have some."""
+        return {place: self.limits[place] for place in places if place in self.limits}
+
+    def find_rules(self, subject: Subject) -> Sequence[Rule]:
+        """Give every rule that holds for an attempt."""
+        return rules_of(subject, self.find_limits(places_of(subject)))
+
+    def find_balance(self, scope: str, window: Window) -> Balance:
+        """Sum what a scope's attempts of a window came to."""
+        mine = [entry.row for entry in self.entries if window.has(entry.row.at_s) and entry.counts_in(scope)]
         posted = sum(row.cost_nano_usd or 0 for row in mine if row.state is AttemptState.POSTED)
         return Balance(posted, sum(row.hold_nano_usd for row in mine if row.state is AttemptState.PENDING))
+
+    def find_flow(self, scope: str, rate: Rate, at_s: float) -> Flow:
+        """Sum what a rate has let through."""
+        since = rate.slot_of(at_s) - RATE_SLOTS
+        slots = {
+            slot: counts
+            for (place, window_s, slot), counts in self.rates.items()
+            if place == scope and window_s == rate.window_s and slot >= since
+        }
+        requests, tokens = (sum(counts[part] for counts in slots.values()) for part in (0, 1))
+        return Flow(requests, tokens, min(slots, default=None))
+
+    def count_open(self, scope: str) -> int:
+        """Count a scope's attempts under way."""
+        return sum(entry.row.state is AttemptState.PENDING and entry.counts_in(scope) for entry in self.entries)
+
+    def charge(self, charges: Sequence[Charge]) -> None:
+        """Count what was let in."""
+        for scope, window_s, slot, requests, tokens in charges:
+            known = self.rates.get((scope, window_s, slot), (0, 0))
+            self.rates[scope, window_s, slot] = (known[0] + requests, known[1] + tokens)
+
+    def correct(self, reserve: Reserve, tokens: int) -> None:
+        """Tell the rates of tokens how many an attempt had in truth."""
+        for place in reserve.slots:
+            requests, known = self.rates.get(place, (0, 0))
+            if place in self.rates:
+                self.rates[place] = (requests, max(0, known + tokens - reserve.tokens))
 
     def find_key_state(self, name: str) -> KeyState | None:
         """Find what an admission must know of its key."""
         key = self.keys.get(name)
-        return None if key is None else KeyState(key.is_enabled, key.expires_at_s, key.revision, key.budget)
+        return None if key is None else KeyState(key.is_enabled, key.expires_at_s, key.revision)
+
+    def tell_walls(self, key: KeyRecord) -> KeyRecord:
+        """Say of a key whether some hard budget may hold for it."""
+        places = [f"key:{key.name}", "global", *([] if key.tenant is None else [f"tenant:{key.tenant}"])]
+        return replace(
+            key,
+            limits=self.limits.get(f"key:{key.name}", NO_LIMITS),
+            is_walled=any(limits.has_hard_budget for limits in self.find_limits(places).values()),
+        )
+
+    def put_limits(self, place: str, limits: Limits) -> None:
+        """Let limits hold for a place, or none."""
+        if limits == NO_LIMITS:
+            self.limits.pop(place, None)
+        else:
+            self.limits[place] = limits
+
+    def renew(self, *names: str) -> None:
+        """Make plans stale that were made under these keys."""
+        for name in names:
+            if name in self.keys:
+                self.keys[name] = replace(self.keys[name], revision=self.keys[name].revision + 1)
 
     def disable(self, name: str) -> None:
         """Disable a key, once."""
@@ -125,16 +218,17 @@ class MemoryLedger:
         self._is_closed = True
 
     async def admit(self, admission: Admission) -> Outcome:
-        """Check the key and its budgets and write the holds, all or nothing."""
+        """Check the key and every limit that holds and write the holds, all or nothing."""
         self._check_open()
         key = self._books.find_key_state(admission.key_name)
-        refusal = judge_admission(admission, key, self._books.find_balance)
-        if refusal is not None:
-            return refusal
+        grant = judge_admission(admission, key, self._books)
+        if not isinstance(grant, Grant):
+            return grant
         request_id = find_free_id(admission.request_id, self._books.requests.__contains__)
         for start in admission.attempts:
-            self._begin(request_id, start, admission, at_s=admission.at_s)
-        return Admitted(request_id)
+            self._begin(request_id, start, admission, at_s=admission.at_s, grant=grant)
+        self._books.charge(grant.charges)
+        return Admitted(request_id, grant.quotas)
 
     async def advance(self, step: Advance) -> Outcome:
         """End one attempt and hold the next, all or nothing: refused, the ended attempt is still pending."""
@@ -143,14 +237,15 @@ class MemoryLedger:
         ended = pending.get(step.ended.number)
         if ended is None:
             raise ValueError(f"attempt {step.ended.number} of {step.request_id} is not pending")
-        key = self._books.find_key_state(ended.key_name)
-        refusal = judge_step(step, ended, key, self._books.find_balance)
-        if refusal is not None:
-            return refusal
+        key = self._books.find_key_state(ended.subject.key_name)
+        grant = judge_step(step, ended, key, self._books)
+        if not isinstance(grant, Grant):
+            return grant
         self._end(ended, step.ended)
         admission = self._books.entries[ended.seq - 1].admission
-        self._begin(step.request_id, step.begins, admission, at_s=step.at_s)
-        return Admitted(step.request_id)
+        self._begin(step.request_id, step.begins, admission, at_s=step.at_s, grant=grant)
+        self._books.charge(grant.charges)
+        return Admitted(step.request_id, grant.quotas)
 
     async def settle(self, settlement: Settlement) -> bool:
         """End the request's attempts; False when they had ended before (nothing is written twice)."""
@@ -167,12 +262,17 @@ class MemoryLedger:
         """Find a key by its digest, disabled and expired ones too; an enabled one before others."""
         self._check_open()
         found = [key for key in self._books.keys.values() if key.digest == digest]
-        return min(found, key=lambda key: (not key.is_enabled, key.name), default=None)
+        first = min(found, key=lambda key: (not key.is_enabled, key.name), default=None)
+        return None if first is None else self._books.tell_walls(first)
 
     async def create_key(self, key: KeyRecord) -> bool:
         """Add a minted key; False when the name is taken."""
         self._check_open()
-        return self._books.keys.setdefault(key.name, key) is key
+        if key.name in self._books.keys:
+            return False
+        self._books.keys[key.name] = key
+        self._books.put_limits(f"key:{key.name}", key.limits)
+        return True
 
     async def revoke_key(self, name: str) -> bool:
         """Disable a key from the next admission on; False when there is none."""
@@ -190,34 +290,80 @@ class MemoryLedger:
                 self._books.disable(name)
         for key in (replace(wanted, is_declared=True) for wanted in keys):
             former = self._books.keys.get(key.name)
+            self._books.put_limits(f"key:{key.name}", key.limits)
             if former is None:
                 self._books.keys[key.name] = key
             elif former != (same := replace(key, created_at_s=former.created_at_s, revision=former.revision)):
                 self._books.keys[key.name] = replace(same, revision=former.revision + 1)
 
+    async def declare_limits(self, limits: Mapping[str, Limits]) -> None:
+        """Make the declared limits of all places but keys exactly these; a change makes every key's plans stale."""
+        self._check_open()
+        books, wanted = self._books, {place: one for place, one in limits.items() if one != NO_LIMITS}
+        if {place: books.limits[place] for place in books.declared if place in books.limits} == wanted:
+            return
+        for place in books.declared - wanted.keys():
+            books.put_limits(place, NO_LIMITS)
+        books.declared = set(wanted)
+        for place, one in wanted.items():
+            books.put_limits(place, one)
+        books.renew(*books.keys)
+
+    async def set_limits(self, place: str, limits: Limits) -> None:
+        """Change the limits of one place from the next admission on."""
+        self._check_open()
+        self._books.declared.discard(place)
+        self._books.put_limits(place, limits)
+        kind, _, name = place.partition(":")
+        if kind == "key":
+            known = self._books.keys.get(name)
+            if known is not None:
+                self._books.keys[name] = replace(known, limits=limits)
+            self._books.renew(name)
+        else:
+            self._books.renew(*self._books.keys)
+
+    async def find_limits(self, place: str) -> Limits:
+        """Tell what holds for a place, `NO_LIMITS` when nothing does."""
+        self._check_open()
+        return self._books.limits.get(place, NO_LIMITS)
+
+    async def prune_rates(self, now_s: float) -> int:
+        """Forget the pieces of rates' windows that have passed; gives how many."""
+        self._check_open()
+        rates = self._books.rates
+        passed = [place for place in rates if place[2] < int(now_s * RATE_SLOTS // place[1]) - RATE_SLOTS]
+        for place in passed:
+            del rates[place]
+        return len(passed)
+
     async def list_keys(self) -> Sequence[KeyRecord]:
         """List all keys by name."""
         self._check_open()
-        return sorted(self._books.keys.values(), key=lambda key: key.name)
+        keys = sorted(self._books.keys.values(), key=lambda key: key.name)
+        return [self._books.tell_walls(key) for key in keys]
 
     async def budgets(self, key_name: str, now_s: float) -> Sequence[BudgetState]:
-        """Tell how each budget of a key stands."""
+        """Tell how each budget of a key and of its tenant stands."""
         self._check_open()
         key = self._books.keys.get(key_name)
-        if key is None or key.budget is None:
+        if key is None:
             return []
-        window = find_window(key.budget.period, now_s)
-        balance = self._books.find_balance(key_name, window)
-        return [
-            BudgetState(
-                scope=name_scope(key_name),
-                period=key.budget.period.value,
-                limit_nano_usd=key.budget.limit_nano_usd,
-                posted_nano_usd=balance.posted_nano_usd,
-                held_nano_usd=balance.held_nano_usd,
-                resets_at_s=window.ends_s,
-            )
-        ]
+        places = self._books.find_limits([f"key:{key_name}", f"tenant:{key.tenant}"])
+        return [one.state(self._books.find_balance(one.scope, one.window)) for one in list_open(places, now_s)]
+
+    async def list_budgets(self, now_s: float) -> Sequence[BudgetState]:
+        """Tell how every budget stands; those of users and tags as far as somebody has come."""
+        self._check_open()
+        books = self._books
+        places = dict(sorted(books.limits.items()))
+        opened = list_open(places, now_s)
+        scopes = sorted({scope for entry in books.entries for scope in accounts_of(entry.subject)})
+        windows = {find_window(period, now_s, zone) for period in Period for zone in _zones(places)}
+        kept = [KeptBalance(scope, window, books.find_balance(scope, window)) for scope in scopes for window in windows]
+        tenants = {key.name: key.tenant for key in books.keys.values()}
+        states = [one.state(books.find_balance(one.scope, one.window)) for one in opened]
+        return [*states, *match_personal(places, kept, tenants=tenants, now_s=now_s)]
 
     async def sum_usage(self, query: UsageQuery) -> Sequence[UsageSum]:
         """Sum attempts by the query's dimensions; ValueError names an unknown one."""
@@ -271,7 +417,7 @@ class MemoryLedger:
         if self._is_closed:
             raise LedgerUnavailable("the ledger is closed; this process is about to end")
 
-    def _begin(self, request_id: str, start: AttemptStart, admission: Admission, *, at_s: float) -> None:
+    def _begin(self, request_id: str, start: AttemptStart, admission: Admission, *, at_s: float, grant: Grant) -> None:
         row = AttemptRow(
             seq=len(self._books.entries) + 1,
             request_id=request_id,
@@ -295,8 +441,13 @@ class MemoryLedger:
             error=None,
             generation_id=None,
             is_overrun=False,
+            user=admission.user,
+            tags=admission.tags,
+            upstream_key=start.upstream_key,
+            payer=start.payer,
+            alias=admission.alias or admission.route,
         )
-        entry = _Entry(row, admission, self._owner, start.is_priced)
+        entry = _Entry(row, admission, self._owner, start.is_priced, grant.reserve(start))
         self._books.entries.append(entry)
         self._books.requests.setdefault(request_id, []).append(entry)
 
@@ -314,7 +465,10 @@ class MemoryLedger:
             error=end.error,
             generation_id=end.generation_id,
             is_overrun=end.is_overrun,
+            saved_nano_usd=end.saved_nano_usd,
         )
+        if attempt.reserve is not None:
+            self._books.correct(attempt.reserve, count_tokens(end, attempt.reserve.tokens))
 
     def _post_in_full(self, attempt: PendingAttempt, error: str) -> None:
         entry = self._books.entries[attempt.seq - 1]
@@ -325,3 +479,11 @@ class MemoryLedger:
             cost_source=CostSource.HELD if attempt.is_priced else CostSource.UNKNOWN,
             error=error,
         )
+
+
+def _zones(places: Mapping[str, Limits]) -> set[str]:
+    """Give every time zone that some budget is in."""
+    inner = [*places.values()]
+    for limits in places.values():
+        inner += [*(() if limits.users is None else (limits.users,)), *(of_tag for _, of_tag in limits.tags)]
+    return {UTC_NAME, *(budget.timezone for limits in inner for budget in limits.budgets)}

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
-from proxy.money import Budget
+from proxy.policy.limits import NO_LIMITS, Limits, Measure, Quota
+from proxy.policy.scopes import PAYER_GATEWAY
 from proxy.usage import CostSource, Usage
 
 GENERATIONS_SEARCHED_MAX = 50_000
@@ -36,7 +37,7 @@ class KeyRecord:
     digest: str
     """HMAC-SHA-256(pepper, hex SHA-256(key)), hex."""
     tenant: str | None = None
-    budget: Budget | None = None
+    limits: Limits = NO_LIMITS
     models: tuple[str, ...] | None = None
     default_model: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -47,6 +48,8 @@ class KeyRecord:
     expires_at_s: float | None = None
     revision: int = 1
     """Raised by every change: an admission made under another revision is refused as stale."""
+    is_walled: bool = field(default=False, compare=False)
+    """Some hard budget may hold for its requests, wherever it is written; filled in by the ledger."""
 
 
 class AttemptStart(NamedTuple):
@@ -59,6 +62,13 @@ class AttemptStart(NamedTuple):
     hold_nano_usd: int
     is_priced: bool = True
     """False: no price is known, the hold is 0. If its process dies, its cost is booked as unknown, not as that 0."""
+    upstream_key: str | None = None
+    """Which credential of the provider's pool."""
+    payer: str = PAYER_GATEWAY
+    tokens: int = 0
+    """What rates of tokens are charged with until the true count is known."""
+    patterns: tuple[str, ...] = ()
+    """Of the provider's models, those with a limit of their own that this one is among."""
 
 
 class Admission(NamedTuple):
@@ -76,6 +86,13 @@ class Admission(NamedTuple):
     is_stream: bool
     at_s: float
     attempts: tuple[AttemptStart, ...]
+    user: str | None = None
+    tags: tuple[tuple[str, str], ...] = ()
+    """Names and values, sorted by name."""
+    alias: str | None = None
+    """The key of `models` behind `route`, where that is another name: a glob, or one with a suffix."""
+    is_redirected: bool = False
+    """A spent budget has sent it here: soft budgets hold it up no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +100,8 @@ class Admitted:
     """Let in: the holds are durable under this id."""
 
     request_id: str
+    quotas: tuple[Quota, ...] = ()
+    """How the rates stand that hold for it, the tightest of each measure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +109,40 @@ class Refused:
     """A budget has no room for what was asked; nothing was written."""
 
     scope: str
-    """`key:NAME`."""
+    """`key:NAME`, `global` and so on: the one with the least left."""
     needed_nano_usd: int
     left_nano_usd: int
-    """Limit less posted less held, never below 0."""
+    """Limit less posted less held, never below 0; no budget that holds has less."""
     limit_nano_usd: int
     held_nano_usd: int
     resets_at_s: float | None
     """Start of the next period, None for `total`."""
+    when_spent: str | None = None
+    """The model to go to instead."""
+    is_soft: bool = False
+    """Only `when_spent` is asked for: no wall is in the way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limited:
+    """A rate or a parallel limit is used up for now; nothing was written."""
+
+    scope: str
+    measure: Measure | None
+    """None: requests under way at once."""
+    limit: int
+    window_s: int | None
+    """None for requests at once."""
+    retry_after_s: float
+    wait_s: float = 0.0
+    """How long the limit lets a request queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unpriced:
+    """A hard budget holds and the price of what was asked is not known; nothing was written."""
+
+    scope: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +174,8 @@ class AttemptEnd(NamedTuple):
     """The upstream's own id of the reply."""
     is_overrun: bool = False
     """It cost more than was held; the truth is booked."""
+    saved_nano_usd: int | None = None
+    """What an answer out of the response cache would have cost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +206,7 @@ class BudgetState:
     posted_nano_usd: int
     held_nano_usd: int
     resets_at_s: float | None
+    is_soft: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +236,12 @@ class AttemptRow:
     error: str | None
     generation_id: str | None
     is_overrun: bool
+    user: str | None = None
+    tags: tuple[tuple[str, str], ...] = ()
+    upstream_key: str | None = None
+    payer: str = PAYER_GATEWAY
+    saved_nano_usd: int | None = None
+    alias: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,17 +290,21 @@ class ProviderStats:
     first_token_ms_p50: int | None
 
 
+Outcome = Admitted | Refused | Limited | Unpriced | KeyGone
+"""What the ledger says to a request that asks for something."""
+
+
 class Ledger(Protocol):
     """The books. Every write has been made durable when its await returns; reads see every finished write.
 
     Raises `LedgerUnavailable` when the store cannot be used.
     """
 
-    async def admit(self, admission: Admission) -> Admitted | Refused | KeyGone:
-        """Check the key and its budgets and write the holds, all or nothing."""
+    async def admit(self, admission: Admission) -> Outcome:
+        """Check the key and every limit that holds and write the holds, all or nothing."""
         ...
 
-    async def advance(self, step: Advance) -> Admitted | Refused | KeyGone:
+    async def advance(self, step: Advance) -> Outcome:
         """End one attempt and hold the next, all or nothing: refused, the ended attempt is still pending."""
         ...
 
@@ -270,12 +328,32 @@ class Ledger(Protocol):
         """Make the declared keys exactly these: upsert by name, disable declared ones that are missing."""
         ...
 
+    async def declare_limits(self, limits: Mapping[str, Limits]) -> None:
+        """Make the declared limits of all places but keys exactly these; a changed one makes every key's plan stale."""
+        ...
+
+    async def set_limits(self, place: str, limits: Limits) -> None:
+        """Change the limits of one place from the next admission on; `NO_LIMITS` takes them away."""
+        ...
+
+    async def find_limits(self, place: str) -> Limits:
+        """Tell what holds for a place, `NO_LIMITS` when nothing does."""
+        ...
+
+    async def prune_rates(self, now_s: float) -> int:
+        """Forget the pieces of rates' windows that have passed; gives how many."""
+        ...
+
     async def list_keys(self) -> Sequence[KeyRecord]:
         """List all keys by name."""
         ...
 
     async def budgets(self, key_name: str, now_s: float) -> Sequence[BudgetState]:
-        """Tell how each budget of a key stands."""
+        """Tell how each budget of a key and of its tenant stands."""
+        ...
+
+    async def list_budgets(self, now_s: float) -> Sequence[BudgetState]:
+        """Tell how every budget stands; those of users and tags as far as their windows are kept."""
         ...
 
     async def sum_usage(self, query: UsageQuery) -> Sequence[UsageSum]:

@@ -15,8 +15,7 @@ import aiosqlite
 
 from proxy.errors import LedgerUnavailable
 from proxy.ledger import rows
-from proxy.ledger.admission import name_scope
-from proxy.ledger.books import FOREVER_S
+from proxy.ledger.budgeting import KeptBalance, OpenBudget, list_open, match_personal
 from proxy.ledger.records import (
     GENERATIONS_SEARCHED_MAX,
     AttemptRow,
@@ -26,9 +25,12 @@ from proxy.ledger.records import (
     UsageQuery,
     UsageSum,
 )
+from proxy.ledger.rules import read_limits
 from proxy.ledger.schema import connect, explain
 from proxy.ledger.sql import STATEMENTS
-from proxy.policy.limits import Window, find_window
+from proxy.ledger.standing import FOREVER_S, condition_of
+from proxy.policy.calendar import Window
+from proxy.policy.limits import NO_LIMITS, Balance, Limits
 
 _ITERATION_ROWS = 64
 
@@ -66,16 +68,32 @@ class Reports:
         """List all keys by name."""
         return [rows.read_key(row) for row in await self._ask(self._look_ups, "list_keys", ())]
 
+    async def find_limits(self, place: str) -> Limits:
+        """Tell what holds for a place."""
+        return (await self._list_limits()).get(place, NO_LIMITS)
+
     async def budgets(self, key_name: str, now_s: float) -> list[BudgetState]:
-        """Tell how a key's budget stands, empty without one."""
+        """Tell how the budgets of a key and of its tenant stand."""
         found = await self._ask(self._look_ups, "find_key_by_name", (key_name,))
-        budget = rows.read_key(found[0]).budget if found else None
-        if budget is None:
+        if not found:
             return []
-        window = find_window(budget.period, now_s)
-        posted, held = await self._find_balance(key_name, window)
-        limit = budget.limit_nano_usd
-        return [BudgetState(name_scope(key_name), budget.period.value, limit, posted, held, window.ends_s)]
+        key, limits = rows.read_key(found[0]), await self._list_limits()
+        places = (f"key:{key_name}", f"tenant:{key.tenant}")
+        mine = {place: limits[place] for place in places if place in limits}
+        return [await self._stand(budget) for budget in list_open(mine, now_s)]
+
+    async def list_budgets(self, now_s: float) -> list[BudgetState]:
+        """Tell how every budget stands; those of users and tags as far as their windows are kept."""
+        places = await self._list_limits()
+        states = [await self._stand(budget) for budget in list_open(places, now_s)]
+        tenants = {key.name: key.tenant for key in await self.list_keys()}
+        kept = [
+            KeptBalance(scope, Window(starts_s, None if ends_s == FOREVER_S else ends_s), Balance(posted, held))
+            for scope, starts_s, ends_s, posted, held in await self._ask(
+                self._sums, "list_kept_balances", (now_s, now_s)
+            )
+        ]
+        return [*states, *match_personal(places, kept, tenants=tenants, now_s=now_s)]
 
     async def find_request(self, request_id: str) -> list[AttemptRow]:
         """Give one request's attempts in order."""
@@ -111,13 +129,20 @@ class Reports:
         found = await self._ask(self._sums, "export_attempts", (after_seq, since_s, since_s, rows_max))
         return [rows.read_attempt(row) for row in found]
 
-    async def _find_balance(self, key_name: str, window: Window) -> tuple[int, int]:
+    async def _list_limits(self) -> dict[str, Limits]:
+        found = await self._ask(self._look_ups, "list_limits", ())
+        return {place: read_limits(rules) for place, rules, _is_declared in found}
+
+    async def _stand(self, budget: OpenBudget) -> BudgetState:
+        """Read a budget's balance, or sum it when nobody has kept it yet."""
+        window = budget.window
         ends_s = window.ends_s or FOREVER_S
-        kept = await self._ask(self._look_ups, "find_balance", (name_scope(key_name), ends_s, window.starts_s))
+        kept = await self._ask(self._look_ups, "find_balance", (budget.scope, ends_s, window.starts_s))
         if not kept:
-            kept = await self._ask(self._look_ups, "sum_window", (key_name, window.starts_s, ends_s))
-        posted, held = kept[0]
-        return posted, held
+            condition, values = condition_of(budget.scope)
+            statement = STATEMENTS["sum_window"].format(condition=condition)
+            kept = await self._run(self._look_ups, statement, (window.starts_s, ends_s, *values))
+        return budget.state(Balance(*kept[0]))
 
     async def _ask(self, connection: aiosqlite.Connection, name: str, parameters: Parameters) -> list[Any]:
         return await self._run(connection, STATEMENTS[name], parameters)

@@ -6,11 +6,15 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from proxy.ledger.records import AttemptEnd, AttemptRow, AttemptState, KeyRecord, UsageSum
-from proxy.money import Budget, Period
+from proxy.ledger.admission import PendingAttempt, Reserve
+from proxy.ledger.records import AttemptEnd, AttemptRow, AttemptStart, AttemptState, KeyRecord, UsageSum
+from proxy.ledger.rules import read_limits
+from proxy.policy.limits import NO_LIMITS
+from proxy.policy.scopes import Subject
 from proxy.usage import CostSource, Usage
 
 Row = Sequence[Any]
+Tags = tuple[tuple[str, str], ...]
 _SOURCES = (CostSource.REPORTED, CostSource.COMPUTED, CostSource.ESTIMATED, CostSource.HELD)
 
 
@@ -42,6 +46,7 @@ def write_end(end: AttemptEnd, at_s: float, seq: int) -> Row:
         usage.cost_nano_usd,
         int(usage.is_byok),
         json.dumps(usage.anomalies) if usage.anomalies else None,
+        end.saved_nano_usd,
         seq,
     )
 
@@ -50,6 +55,7 @@ def read_attempt(row: Row) -> AttemptRow:
     """Read a row of `export_attempts` or `find_request`."""
     (*head, is_stream, status, hold, cost, source, latency, first_token, error, generation_id, is_overrun) = row[:21]
     seq, request_id, number, state, at_s, key, tenant, app, route, provider, model = head
+    user, tags, upstream_key, payer, saved_nano_usd, alias = row[-6:]
     return AttemptRow(
         seq=seq,
         request_id=request_id,
@@ -64,7 +70,7 @@ def read_attempt(row: Row) -> AttemptRow:
         model=model,
         is_stream=bool(is_stream),
         status=status,
-        usage=_read_usage(row[21:]),
+        usage=_read_usage(row[21:-6]),
         hold_nano_usd=hold,
         cost_nano_usd=cost,
         cost_source=None if source is None else CostSource(source),
@@ -73,7 +79,43 @@ def read_attempt(row: Row) -> AttemptRow:
         error=error,
         generation_id=generation_id,
         is_overrun=bool(is_overrun),
+        user=user,
+        tags=read_tags(tags),
+        upstream_key=upstream_key,
+        payer=payer,
+        saved_nano_usd=saved_nano_usd,
+        alias=alias,
     )
+
+
+def write_start(start: AttemptStart, *, reserve: Reserve | None) -> Row:
+    """Give the parameters of `begin_attempt` that differ between a request's attempts, from the provider on."""
+    charged = None if reserve is None else json.dumps(reserve)
+    priced = int(start.is_priced)
+    return (start.provider, start.model, start.hold_nano_usd, priced, start.upstream_key, start.payer, charged)
+
+
+def write_tags(tags: Tags) -> str | None:
+    """Write tags as the text of their column."""
+    return json.dumps(tags) if tags else None
+
+
+def read_tags(text: str | None) -> Tags:
+    """Read the column of tags."""
+    return tuple((name, value) for name, value in json.loads(text)) if text else ()
+
+
+def read_pending(row: Row) -> PendingAttempt:
+    """Read a row of `find_pending` or `find_pending_of_owner`."""
+    seq, number, at_s, hold_nano_usd, is_priced, charged, key_name, tenant, user, tags, *rest = row
+    subject = Subject(key_name, tenant, user, read_tags(tags), *rest)
+    reserve = None if charged is None else _read_reserve(charged)
+    return PendingAttempt(seq, number, at_s, hold_nano_usd, is_priced, reserve, subject)
+
+
+def _read_reserve(text: str) -> Reserve:
+    tokens, slots = json.loads(text)
+    return Reserve(tokens, tuple((scope, window_s, slot) for scope, window_s, slot in slots))
 
 
 def _read_usage(row: Row) -> Usage:
@@ -96,13 +138,10 @@ def _read_usage(row: Row) -> Usage:
 
 def write_key(key: KeyRecord) -> Row:
     """Give the parameters of `insert_key`."""
-    budget = key.budget
     return (
         key.name,
         key.digest,
         key.tenant,
-        budget and budget.limit_nano_usd,
-        budget and budget.period.value,
         None if key.models is None else json.dumps(key.models),
         key.default_model,
         json.dumps(dict(key.params), sort_keys=True),
@@ -122,13 +161,13 @@ def write_key_change(key: KeyRecord) -> Row:
 
 def read_key(row: Row) -> KeyRecord:
     """Read a row of `find_key_by_digest`, `find_key_by_name` or `list_keys`."""
-    name, digest, tenant, limit_nano_usd, period, models, default_model, params, *rest = row
-    is_declared, is_enabled, created_at_s, expires_at_s, revision = rest
+    name, digest, tenant, rules, models, default_model, params, *rest = row
+    is_declared, is_enabled, created_at_s, expires_at_s, revision, is_walled = rest
     return KeyRecord(
         name=name,
         digest=digest,
         tenant=tenant,
-        budget=read_budget(limit_nano_usd, period),
+        limits=NO_LIMITS if rules is None else read_limits(rules),
         models=None if models is None else tuple(json.loads(models)),
         default_model=default_model,
         params=json.loads(params),
@@ -137,12 +176,8 @@ def read_key(row: Row) -> KeyRecord:
         created_at_s=created_at_s,
         expires_at_s=expires_at_s,
         revision=revision,
+        is_walled=bool(is_walled),
     )
-
-
-def read_budget(limit_nano_usd: int | None, period: str | None) -> Budget | None:
-    """Read a budget's two columns; both are there or neither."""
-    return None if limit_nano_usd is None or period is None else Budget(limit_nano_usd, Period(period))
 
 
 def read_sum(row: Row, dimensions: int) -> UsageSum:

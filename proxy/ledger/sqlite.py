@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Self
 
 from proxy.clock import Clock
-from proxy.ledger.admission import Outcome
 from proxy.ledger.books import RESOLVED_PER_CALL_MAX, Books
 from proxy.ledger.committer import Call
 from proxy.ledger.folder import find_owners, make_data_folder
@@ -29,6 +28,7 @@ from proxy.ledger.records import (
     AttemptRow,
     BudgetState,
     KeyRecord,
+    Outcome,
     ProviderStats,
     Settlement,
     UsageQuery,
@@ -37,6 +37,7 @@ from proxy.ledger.records import (
 from proxy.ledger.reports import Reports
 from proxy.ledger.schema import connect, explain, find_file, prepare
 from proxy.ledger.writer import Observer, Writer
+from proxy.policy.limits import Limits
 
 
 class SqliteLedger:
@@ -102,13 +103,33 @@ class SqliteLedger:
         """Make the declared keys exactly these: upsert by name, disable declared ones that are missing."""
         await self._writer.call(self._books.declare_keys, keys)
 
+    async def declare_limits(self, limits: Mapping[str, Limits]) -> None:
+        """Make the declared limits of all places but keys exactly these; a change makes every key's plans stale."""
+        await self._writer.call(self._books.declare_limits, limits)
+
+    async def set_limits(self, place: str, limits: Limits) -> None:
+        """Change the limits of one place from the next admission on."""
+        await self._writer.call(self._books.set_limits, (place, limits))
+
+    async def find_limits(self, place: str) -> Limits:
+        """Tell what holds for a place, `NO_LIMITS` when nothing does."""
+        return await self._reports.find_limits(place)
+
+    async def prune_rates(self, now_s: float) -> int:
+        """Forget the pieces of rates' windows that have passed; gives how many."""
+        return await self._writer.call(self._books.prune_rates, now_s)
+
     async def list_keys(self) -> Sequence[KeyRecord]:
         """List all keys by name."""
         return await self._reports.list_keys()
 
     async def budgets(self, key_name: str, now_s: float) -> Sequence[BudgetState]:
-        """Tell how each budget of a key stands."""
+        """Tell how each budget of a key and of its tenant stands."""
         return await self._reports.budgets(key_name, now_s)
+
+    async def list_budgets(self, now_s: float) -> Sequence[BudgetState]:
+        """Tell how every budget stands; those of users and tags as far as their windows are kept."""
+        return await self._reports.list_budgets(now_s)
 
     async def sum_usage(self, query: UsageQuery) -> Sequence[UsageSum]:
         """Sum attempts by the query's dimensions; ValueError names an unknown one."""

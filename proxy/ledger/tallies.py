@@ -20,6 +20,8 @@ _DIMENSIONS: Mapping[str, Callable[[AttemptRow], str | None]] = {
     "key": lambda row: row.key,
     "tenant": lambda row: row.tenant,
     "app": lambda row: row.app,
+    "user": lambda row: row.user,
+    "payer": lambda row: row.payer,
     "route": lambda row: row.route,
     "provider": lambda row: row.provider,
     "model": lambda row: row.model,

@@ -21,21 +21,35 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from proxy.ledger.admission import name_scope
-from proxy.ledger.books import FOREVER_S
+from proxy.ledger.budgeting import PERSONAL
 from proxy.ledger.owners import seize_dead
 from proxy.ledger.records import AttemptState
 from proxy.ledger.schema import explain
 from proxy.ledger.snapshot import open_snapshot
 from proxy.ledger.sql import load_migrations, parse_blocks
-from proxy.money import Period
-from proxy.policy.limits import Balance, Window, find_window
+from proxy.ledger.standing import FOREVER_S, condition_of
+from proxy.policy.calendar import QUARTER_S, Window
+from proxy.policy.limits import Balance
+from proxy.policy.scopes import GLOBAL, parse_scope
 
 FINDINGS_MAX = 100
 """Findings of one kind that are told; what is beyond is only mentioned."""
 STATEMENTS = parse_blocks(resources.files("proxy.ledger").joinpath("verification.sql").read_text("utf-8"))
 
-_SCOPE_PREFIX = name_scope("")
+_WINDOW_S_MAX = 31 * 86_400 + 7_200
+"""The longest month, and the time by which a clock that is put back in it makes it longer."""
+_LENGTHS_S = ((3_600, 3_600), (22 * 3_600, 26 * 3_600), (166 * 3_600, 170 * 3_600), (670 * 3_600, _WINDOW_S_MAX))
+"""Shortest and longest hour, day, week and month; a clock may be put forward or back by up to two hours."""
+_DIMENSIONS = MappingProxyType(
+    {
+        "key": ("key_name", "1"),
+        "tenant": ("tenant", "tenant IS NOT NULL"),
+        "model": ("alias", "alias IS NOT NULL"),
+        "provider": ("provider", "payer = 'gateway'"),
+        GLOBAL: ("''", "payer = 'gateway'"),
+    }
+)
+"""Kinds with few scopes: what names one, and whose attempts count."""
 _HEADING = "***"
 """Begins the line in which SQLite says which database its verdicts are about."""
 _PRIMARY_CODE = 0xFF
@@ -190,25 +204,45 @@ def _find_false_windows(connection: sqlite3.Connection) -> Iterator[Finding]:
     """Scopes that nobody counts in, and windows that no period has."""
     for scope, starts_s, ends_s in connection.execute(STATEMENTS["list_balances"]):
         window = _read_window(starts_s, ends_s)
-        if not scope.startswith(_SCOPE_PREFIX):
-            yield Finding(Check.SCOPE, f"{_SCOPE_PREFIX}NAME", scope, scope=scope, window=window)
+        if _kind_of(scope) is None:
+            yield Finding(Check.SCOPE, "key:NAME, global and so on", scope, scope=scope, window=window)
         if not _is_of_calendar(window):
             found = f"{starts_s} to {ends_s} (seconds since the epoch)"
             yield Finding(Check.WINDOW, "an hour, day, week, month or all time", found, scope=scope, window=window)
 
 
 def _find_false_balances(connection: sqlite3.Connection) -> Iterator[Finding]:
-    """Balances that are not what their key's attempts come to, those of keys without attempts at the end."""
-    kept = {scope for scope, _, _ in connection.execute(STATEMENTS["list_balances"])}
-    scopes = {scope for scope in kept if scope.startswith(_SCOPE_PREFIX)}
-    quarters = connection.execute(STATEMENTS["sum_quarters"])
-    for key_name, of_key in groupby(quarters, key=itemgetter(0)):
-        scope = name_scope(key_name)
-        if scope in scopes:
-            scopes.remove(scope)
-            yield from _compare_balances(connection, scope, _Sums(of_key))
-    for scope in sorted(scopes):
+    """Balances that are not what their scope's attempts come to."""
+    scopes: dict[str, list[str]] = {}
+    for scope in dict.fromkeys(scope for scope, _, _ in connection.execute(STATEMENTS["list_balances"])):
+        scopes.setdefault(_kind_of(scope) or "", []).append(scope)
+    for kind, of_kind in scopes.items():
+        if kind in _DIMENSIONS:
+            yield from _compare_kind(connection, kind, of_kind)
+        elif kind:
+            yield from _compare_singly(connection, of_kind)
+
+
+def _compare_kind(connection: sqlite3.Connection, kind: str, scopes: Iterable[str]) -> Iterator[Finding]:
+    """Compare all scopes of a kind in one walk over the attempts."""
+    left = dict.fromkeys(scopes)
+    dimension, condition = _DIMENSIONS[kind]
+    quarters = connection.execute(STATEMENTS["sum_quarters"].format(dimension=dimension, condition=condition))
+    for name, of_scope in groupby(quarters, key=itemgetter(0)):
+        scope = GLOBAL if kind == GLOBAL else f"{kind}:{name}"
+        if scope in left:
+            del left[scope]
+            yield from _compare_balances(connection, scope, _Sums(of_scope))
+    for scope in left:
         yield from _compare_balances(connection, scope, _Sums(()))
+
+
+def _compare_singly(connection: sqlite3.Connection, scopes: Iterable[str]) -> Iterator[Finding]:
+    """Compare scopes of which there may be very many, each with few attempts: an index finds those."""
+    for scope in scopes:
+        condition, values = condition_of(scope)
+        statement = STATEMENTS["sum_quarters_of_scope"].format(condition=condition)
+        yield from _compare_balances(connection, scope, _Sums(connection.execute(statement, values)))
 
 
 def _compare_balances(connection: sqlite3.Connection, scope: str, sums: _Sums) -> Iterator[Finding]:
@@ -219,6 +253,15 @@ def _compare_balances(connection: sqlite3.Connection, scope: str, sums: _Sums) -
         if expected != found and _is_of_calendar(window):
             texts = _show_balance(expected), _show_balance(found)
             yield Finding(Check.BALANCE, *texts, scope=scope, window=window)
+
+
+def _kind_of(scope: str) -> str | None:
+    """Tell what kind of scope counts money under this name, None when none does."""
+    try:
+        kind = parse_scope(scope).kind
+    except ValueError:
+        return None
+    return kind if kind in _DIMENSIONS or kind in PERSONAL else None
 
 
 def _find_false_states(connection: sqlite3.Connection) -> Iterator[Finding]:
@@ -273,11 +316,12 @@ def _read_window(starts_s: int, ends_s: int) -> Window:
 
 
 def _is_of_calendar(window: Window) -> bool:
-    """Tell whether some period has this window."""
-    try:
-        return any(find_window(period, window.starts_s) == window for period in Period)
-    except OverflowError:
-        return False
+    """Tell whether some period of some time zone may have this window."""
+    if window.ends_s is None:
+        return window.starts_s == 0
+    length_s = window.ends_s - window.starts_s
+    is_whole = window.starts_s % QUARTER_S == window.ends_s % QUARTER_S == 0
+    return is_whole and any(low <= length_s <= high for low, high in _LENGTHS_S)
 
 
 def _show_balance(balance: Balance) -> str:

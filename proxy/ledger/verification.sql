@@ -27,12 +27,20 @@ SELECT scope, starts_s, ends_s FROM balances ORDER BY scope, ends_s, starts_s
 SELECT starts_s, ends_s, posted_nano_usd, held_nano_usd FROM balances WHERE scope = ? ORDER BY ends_s, starts_s
 
 -- name: sum_quarters
--- What each key's attempts come to by quarters of an hour, of which every window consists. Off the indexes: walking the
--- table once and sorting is cheaper than finding each row from an index, and costs the same however many windows are kept.
-SELECT key_name, CAST(at_s AS INTEGER) / 900 * 900 AS starts_s,
+-- What the attempts of each {dimension} come to by quarters of an hour, of which every window consists. Off the indexes:
+-- walking the table once and sorting is cheaper than finding each row from an index, and costs the same however many
+-- windows are kept.
+SELECT {dimension}, CAST(at_s AS INTEGER) / 900 * 900 AS starts_s,
   coalesce(sum(CASE WHEN state = 'posted' THEN cost_nano_usd END), 0),
   coalesce(sum(CASE WHEN state IN ('pending', 'unresolved') THEN hold_nano_usd END), 0)
-FROM attempts NOT INDEXED GROUP BY key_name, 2 ORDER BY key_name, 2
+FROM attempts NOT INDEXED WHERE {condition} GROUP BY 1, 2 ORDER BY 1, 2
+
+-- name: sum_quarters_of_scope
+-- The same of one scope of which the indexes know the attempts. Parameters: those of {condition}.
+SELECT '', CAST(at_s AS INTEGER) / 900 * 900 AS starts_s,
+  coalesce(sum(CASE WHEN state = 'posted' THEN cost_nano_usd END), 0),
+  coalesce(sum(CASE WHEN state IN ('pending', 'unresolved') THEN hold_nano_usd END), 0)
+FROM attempts WHERE {condition} GROUP BY 2 ORDER BY 2
 
 -- name: find_false_states
 -- Attempts whose columns do not belong to their state: what is open has no end and no cost; what is posted has an end, a

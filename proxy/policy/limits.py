@@ -1,4 +1,4 @@
-"""When a budget has room (floor 1a, pure): calendar windows in UTC, balances, what a refusal says.
+"""When a limit has room (floor 1a, pure): budgets, rates and parallel requests, and what a refusal says.
 
 Every ledger decides with these functions, so two backends cannot disagree about who is let in.
 """
@@ -6,28 +6,62 @@ Every ledger decides with these functions, so two backends cannot disagree about
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import NamedTuple
 
-from proxy.money import Budget, Period
+from proxy.money import Budget
+from proxy.policy.calendar import Window
 
-_HOUR_S = 3_600
-_DAY_S = 86_400
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_EPOCH_WEEKDAY = 3
-"""1970-01-01 was a Thursday; weeks begin on Monday, weekday 0."""
+RATE_SLOTS = 60
+"""Pieces a rate's window is cut into: the window slides on by one piece at a time."""
+
+
+class Measure(StrEnum):
+    """What a rate counts."""
+
+    REQUESTS = "requests"
+    TOKENS = "tokens"
+
+
+class Rate(NamedTuple):
+    """So many requests, or tokens, in any stretch of time this long."""
+
+    measure: Measure
+    limit: int
+    window_s: int
+
+    def slot_of(self, at_s: float) -> int:
+        """Give the piece of time that a moment lies in, counted from the epoch."""
+        return int(at_s * RATE_SLOTS // self.window_s)
+
+    def slot_start_s(self, slot: int) -> float:
+        """Give the moment a piece begins."""
+        return slot * self.window_s / RATE_SLOTS
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """One run of a period: whole seconds since the epoch, UTC."""
+class Limits:
+    """Everything that holds for one place, all of it at once; empty, nothing does."""
 
-    starts_s: int
-    ends_s: int | None
-    """Exclusive, and the start of the next window; None for `total`, which never ends."""
+    budgets: tuple[Budget, ...] = ()
+    rates: tuple[Rate, ...] = ()
+    parallel: int | None = None
+    """Attempts under way."""
+    wait_s: float = 0.0
+    """How long a request may queue for a rate or a parallel limit before it is refused."""
+    users: Limits | None = None
+    """What each `user` of a request gets."""
+    tags: tuple[tuple[str, Limits], ...] = ()
+    """What each value of a tag gets, by the tag's name."""
 
-    def has(self, at_s: float) -> bool:
-        """Tell whether a moment lies in it."""
-        return self.starts_s <= at_s and (self.ends_s is None or at_s < self.ends_s)
+    @property
+    def has_hard_budget(self) -> bool:
+        """Tell whether some budget here is a wall, a user's and a tag's included."""
+        inner = (*(() if self.users is None else (self.users,)), *(limits for _, limits in self.tags))
+        return any(not budget.is_soft for budget in self.budgets) or any(one.has_hard_budget for one in inner)
+
+
+NO_LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +76,15 @@ class Balance:
         return Balance(self.posted_nano_usd + posted_nano_usd, self.held_nano_usd + held_nano_usd)
 
 
+class Flow(NamedTuple):
+    """What a rate's window has let through."""
+
+    requests: int
+    tokens: int
+    oldest_slot: int | None
+    """Its oldest piece that counts anything."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shortfall:
     """Why a budget has no room; all amounts nano-USD."""
@@ -54,20 +97,14 @@ class Shortfall:
     """None: it never does."""
 
 
-def find_window(period: Period, at_s: float) -> Window:
-    """Find the window a moment lies in: hours and days of UTC, weeks from Monday, calendar months."""
-    if period is Period.TOTAL:
-        return Window(0, None)
-    if period is Period.MONTH:
-        return _month(at_s)
-    if period is Period.HOUR:
-        starts_s = int(at_s // _HOUR_S) * _HOUR_S
-        return Window(starts_s, starts_s + _HOUR_S)
-    day = int(at_s // _DAY_S)
-    if period is Period.DAY:
-        return Window(day * _DAY_S, (day + 1) * _DAY_S)
-    monday = day - (day + _EPOCH_WEEKDAY) % 7
-    return Window(monday * _DAY_S, (monday + 7) * _DAY_S)
+class Quota(NamedTuple):
+    """How a rate stands behind an admission: what `x-ratelimit-*` says."""
+
+    measure: Measure
+    limit: int
+    remaining: int
+    resets_in_s: float
+    """Until all of it is there again."""
 
 
 def find_left_nano_usd(limit_nano_usd: int, balance: Balance) -> int:
@@ -76,8 +113,12 @@ def find_left_nano_usd(limit_nano_usd: int, balance: Balance) -> int:
 
 
 def find_shortfall(budget: Budget, window: Window, balance: Balance, *, needed_nano_usd: int) -> Shortfall | None:
-    """Tell why an amount does not fit into a budget's window, None when it does; the last nano may be used."""
-    if balance.posted_nano_usd + balance.held_nano_usd + needed_nano_usd <= budget.limit_nano_usd:
+    """Tell why an amount does not fit into a budget's window, None when it does; the last nano may be used.
+
+    A soft budget is no wall: it has no room only once it is spent.
+    """
+    taken = balance.posted_nano_usd + balance.held_nano_usd
+    if taken < budget.limit_nano_usd if budget.is_soft else taken + needed_nano_usd <= budget.limit_nano_usd:
         return None
     return Shortfall(
         needed_nano_usd=needed_nano_usd,
@@ -88,7 +129,24 @@ def find_shortfall(budget: Budget, window: Window, balance: Balance, *, needed_n
     )
 
 
-def _month(at_s: float) -> Window:
-    first = (_EPOCH + timedelta(days=at_s // _DAY_S)).replace(day=1)
-    following = (first + timedelta(days=31)).replace(day=1)
-    return Window((first - _EPOCH).days * _DAY_S, (following - _EPOCH).days * _DAY_S)
+def find_wait_s(rate: Rate, flow: Flow, at_s: float, *, tokens: int) -> float | None:
+    """Tell how long until one more may come, None when it may now.
+
+    A request with more tokens than the whole rate allows may come when nothing else has: it could never otherwise.
+    """
+    if rate.measure is Measure.REQUESTS:
+        has_room = flow.requests < rate.limit
+    else:
+        has_room = flow.tokens < rate.limit and (flow.tokens + tokens <= rate.limit or not flow.tokens)
+    if has_room:
+        return None
+    oldest = rate.slot_of(at_s) if flow.oldest_slot is None else flow.oldest_slot
+    return max(rate.slot_start_s(oldest + RATE_SLOTS + 1) - at_s, rate.window_s / RATE_SLOTS)
+
+
+def tell_quota(rate: Rate, flow: Flow, at_s: float, *, tokens: int) -> Quota:
+    """Tell how a rate stands once this request has been counted."""
+    is_requests = rate.measure is Measure.REQUESTS
+    used = flow.requests + 1 if is_requests else flow.tokens + tokens
+    newest = rate.slot_start_s(rate.slot_of(at_s) + RATE_SLOTS + 1)
+    return Quota(rate.measure, rate.limit, max(0, rate.limit - used), newest - at_s)

@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from proxy.ledger.records import KeyRecord
 from proxy.money import Budget, Period
+from proxy.policy.limits import Limits
 from tests.behaviours.gateway import Running, running
 from tests.faults import chunks, client
 from tests.faults.replies import ok, plain
@@ -105,14 +106,15 @@ async def _record(stage: Stage, name: str) -> KeyRecord:
 
 
 def _tight(record: KeyRecord) -> KeyRecord:
-    return KeyRecord(record.name, record.digest, budget=Budget(200_000, Period.DAY), is_declared=True)
+    limits = Limits(budgets=(Budget(200_000, Period.DAY),))
+    return KeyRecord(record.name, record.digest, limits=limits, is_declared=True)
 
 
 async def test_a_changed_key_is_planned_anew(stage: Stage) -> None:
     """A budget given to a key while the gateway remembers it without one holds from the next request."""
     assert (await ask(stage, "m", key=FREE)).status == 200
     record = await _record(stage, "free")
-    changed = KeyRecord("free", record.digest, budget=Budget(1, Period.TOTAL), is_declared=True)
+    changed = KeyRecord("free", record.digest, limits=Limits(budgets=(Budget(1, Period.TOTAL),)), is_declared=True)
     await stage.gateway.gateway.ledger.declare_keys([changed])
     assert (await ask(stage, "m", key=FREE)).status == 402
 

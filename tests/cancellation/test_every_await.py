@@ -25,7 +25,8 @@ from proxy.edge.protocol import CUT, WHEN_LEFT
 from proxy.gateway import Exchange
 from proxy.ledger.folder import digest_key
 from proxy.ledger.locks import Turnstile
-from proxy.ledger.records import Admission, Admitted, Advance, AttemptState, KeyGone, Refused, Settlement
+from proxy.ledger.records import Admission, Advance, AttemptState, Settlement
+from proxy.ledger.records import Outcome as LedgerOutcome
 from proxy.ledger.sqlite import SqliteLedger
 from proxy.telemetry import Telemetry
 from proxy.tokens import bound_input, estimate_input
@@ -351,11 +352,11 @@ class GatedLedger(SqliteLedger):
 
     gate = Gate()
 
-    async def admit(self, admission: Admission) -> Admitted | Refused | KeyGone:
+    async def admit(self, admission: Admission) -> LedgerOutcome:
         await self.gate.at("admit")
         return await super().admit(admission)
 
-    async def advance(self, step: Advance) -> Admitted | Refused | KeyGone:
+    async def advance(self, step: Advance) -> LedgerOutcome:
         await self.gate.at("advance")
         return await super().advance(step)
 

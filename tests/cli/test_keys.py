@@ -12,6 +12,7 @@ from proxy.app import open_ledger
 from proxy.ledger.folder import digest_key, load_pepper
 from proxy.ledger.records import KeyRecord
 from proxy.money import Budget, Period
+from proxy.policy.limits import NO_LIMITS
 from tests.cli.conftest import Shell
 
 
@@ -36,7 +37,7 @@ def test_a_key_stands_alone_on_stdout_and_works(shell: Shell) -> None:
     assert "mobile" in result.err
     record = find(shell, result.out.strip())
     assert record is not None
-    assert (record.name, record.budget, record.models, record.expires_at_s) == ("mobile", None, None, None)
+    assert (record.name, record.limits, record.models, record.expires_at_s) == ("mobile", NO_LIMITS, None, None)
     assert stat.S_IMODE(shell.data.stat().st_mode) == 0o700
     assert stat.S_IMODE((shell.data / "pepper").stat().st_mode) == 0o600
     for path in shell.data.rglob("*"):
@@ -51,7 +52,7 @@ def test_a_key_has_the_limits_it_was_given(shell: Shell) -> None:
     assert "$5/day" in result.err
     record = find(shell, result.out.strip())
     assert record is not None
-    assert record.budget == Budget(5_000_000_000, Period.DAY)
+    assert record.limits.budgets == (Budget(5_000_000_000, Period.DAY),)
     assert record.models == ("chat", "or/*")
     assert record.expires_at_s is not None
     assert record.expires_at_s - record.created_at_s == 30 * 86_400

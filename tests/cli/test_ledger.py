@@ -15,8 +15,12 @@ from proxy.app import open_ledger
 from proxy.cli.ledger import NICENESS
 from proxy.ledger import verification
 from proxy.ledger.records import Admission, AttemptStart, KeyRecord, Ledger
+from proxy.ledger.sql import load_migrations
 from proxy.money import Budget, Period
+from proxy.policy.limits import Limits
 from tests.cli.conftest import AT_S, Shell
+
+NEWEST = load_migrations()[-1].version
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +42,7 @@ def leave_open(shell: Shell) -> None:
 
     async def hold() -> None:
         ledger: Ledger = await open_ledger(shell.data)
-        await ledger.create_key(KeyRecord("left", digest="left", budget=Budget(10**10, Period.DAY)))
+        await ledger.create_key(KeyRecord("left", digest="left", limits=Limits(budgets=(Budget(10**10, Period.DAY),))))
         start = AttemptStart(1, "sim", "echo", 10_000_000)
         await ledger.admit(
             Admission(
@@ -56,7 +60,7 @@ def test_good_books_are_one_line(shell: Shell) -> None:
     shell.book(key="other", cost=None)
     result = shell.here("ledger", "verify")
     assert (result.code, result.err) == (0, "")
-    pattern = r".*ledger\.db: good: 2 attempts of 2 requests, 0 balances, schema 1, \d+\.\d s\n"
+    pattern = rf".*ledger\.db: good: 2 attempts of 2 requests, 0 balances, schema {NEWEST}, \d+\.\d s\n"
     assert re.fullmatch(pattern, result.out)
 
 
@@ -70,7 +74,7 @@ def test_good_books_can_be_read_by_a_program(shell: Shell) -> None:
         0,
         {
             "ok": True,
-            "schema": 1,
+            "schema": NEWEST,
             "attempts": 1,
             "requests": 1,
             "balances": 0,

@@ -8,6 +8,7 @@ import io
 import pytest
 
 from proxy.money import Budget, Period
+from proxy.policy.limits import Limits
 from tests.edge.desk import NOW_S, Desk
 
 PREFIXES = ["/v1", "/api/v1"]
@@ -81,7 +82,7 @@ async def test_a_key_sees_what_it_used_per_period(desk: Desk, prefix: str) -> No
 @pytest.mark.parametrize("prefix", PREFIXES)
 async def test_a_key_has_every_field_of_the_schema(desk: Desk, prefix: str) -> None:
     """With a budget and without, and three of ours."""
-    await desk.add_key("poor", budget=Budget(50_000_000, Period.DAY))
+    await desk.add_key("poor", limits=Limits(budgets=(Budget(50_000_000, Period.DAY),)))
     for key in ("sk-tp-mobile", "sk-tp-poor"):
         data = (await desk.get(f"{prefix}/key", key)).json()["data"]
         assert data.keys() == KEY_FIELDS
@@ -96,7 +97,7 @@ async def test_the_old_path_of_key_still_works(desk: Desk) -> None:
 async def test_a_budget_is_shown_as_numbers_and_in_full_as_strings() -> None:
     """What is held counts as used; `budgets` has our exact decimal strings."""
     desk = Desk()
-    await desk.add_key(budget=Budget(50_000_000, Period.DAY), expires_at_s=NOW_S + 60)
+    await desk.add_key(limits=Limits(budgets=(Budget(50_000_000, Period.DAY),)), expires_at_s=NOW_S + 60)
     await desk.book(cost=20_000_000)
     await desk.hold("mobile", provider="sim", at_s=NOW_S)
     await desk.book(cost=99_000_000, ago_s=86_400)
@@ -121,7 +122,7 @@ async def test_a_budget_is_shown_as_numbers_and_in_full_as_strings() -> None:
 async def test_a_budgets_period_has_openrouters_word(period: Period, reset: str | None) -> None:
     """It has none for an hour, and `total` never resets."""
     desk = Desk()
-    await desk.add_key(budget=Budget(50_000_000, period))
+    await desk.add_key(limits=Limits(budgets=(Budget(50_000_000, period),)))
     data = (await desk.get("/v1/key")).json()["data"]
     assert data["limit_reset"] == reset
     assert (data["budgets"][0]["resets_at"] is None) is (period is Period.TOTAL)
@@ -131,7 +132,7 @@ async def test_a_budgets_period_has_openrouters_word(period: Period, reset: str 
 async def test_credits_less_usage_is_what_is_left(prefix: str) -> None:
     """Of the budget's period, whatever was used before it."""
     desk = Desk()
-    await desk.add_key(budget=Budget(50_000_000, Period.DAY))
+    await desk.add_key(limits=Limits(budgets=(Budget(50_000_000, Period.DAY),)))
     await desk.book(cost=20_000_000)
     await desk.book(cost=30_000_000, ago_s=86_400)
     data = (await desk.get(f"{prefix}/credits")).json()["data"]
@@ -148,7 +149,7 @@ async def test_credits_without_a_limit_are_never_null(desk: Desk) -> None:
 async def test_an_overspent_budget_has_nothing_left() -> None:
     """A provider billed more than was held: the truth is booked, the rest is 0."""
     desk = Desk()
-    await desk.add_key(budget=Budget(50_000_000, Period.TOTAL))
+    await desk.add_key(limits=Limits(budgets=(Budget(50_000_000, Period.TOTAL),)))
     await desk.book(cost=70_000_000)
     data = (await desk.get("/v1/key")).json()["data"]
     assert data["limit_remaining"] == 0

@@ -13,7 +13,8 @@ import pytest
 from proxy.clock import SystemClock
 from proxy.edge.chat import PLANS_MAX, new_id, wished_id
 from proxy.errors import LedgerUnavailable
-from proxy.ledger.records import Admission, Admitted, AttemptState, KeyGone, KeyRecord, Refused
+from proxy.ledger.records import Admission, AttemptState, KeyRecord
+from proxy.ledger.records import Outcome as LedgerOutcome
 from proxy.money import format_usd
 from tests.edge.connection import connected
 from tests.edge.site import (
@@ -218,7 +219,7 @@ class Closed(CountingLedger):
         self._check("find_key")
         return await super().find_key(digest)
 
-    async def admit(self, admission: Admission) -> Admitted | Refused | KeyGone:
+    async def admit(self, admission: Admission) -> LedgerOutcome:
         self._check("admit")
         return await super().admit(admission)
 
@@ -248,7 +249,7 @@ class Restless(CountingLedger):
 
     changes = 0
 
-    async def admit(self, admission: Admission) -> Admitted | Refused | KeyGone:
+    async def admit(self, admission: Admission) -> LedgerOutcome:
         if self.changes:
             self.changes -= 1
             (key,) = await self.list_keys()

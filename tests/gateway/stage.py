@@ -25,17 +25,16 @@ from proxy.ledger.admission import PendingAttempt
 from proxy.ledger.memory import MemoryLedger
 from proxy.ledger.records import (
     Admission,
-    Admitted,
     Advance,
     AttemptEnd,
     AttemptRow,
-    KeyGone,
     KeyRecord,
     Ledger,
-    Refused,
     Settlement,
 )
+from proxy.ledger.records import Outcome as LedgerOutcome
 from proxy.money import Budget, Period
+from proxy.policy.limits import Limits
 from proxy.pricing import ModelFacts, Prices
 from proxy.relay import Errand
 from proxy.routing.plan import Candidate
@@ -161,11 +160,11 @@ class CountingLedger(MemoryLedger):
         self.ends: Counter[tuple[str, int]] = Counter()
         self.gate = gate
 
-    async def admit(self, admission: Admission) -> Admitted | Refused | KeyGone:
+    async def admit(self, admission: Admission) -> LedgerOutcome:
         await self.gate.at("admit")
         return await super().admit(admission)
 
-    async def advance(self, step: Advance) -> Admitted | Refused | KeyGone:
+    async def advance(self, step: Advance) -> LedgerOutcome:
         await self.gate.at("advance")
         answer = await super().advance(step)
         await self.gate.at("advanced")
@@ -186,7 +185,7 @@ class CountingLedger(MemoryLedger):
         super()._post_in_full(attempt, error)
 
     def _count(self, attempt: PendingAttempt) -> None:
-        self.ends[attempt.key_name, attempt.seq] += 1
+        self.ends[attempt.subject.key_name, attempt.seq] += 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +252,7 @@ def a_table(*targets: Target | str, retries: int = 1, max_cost_nano_usd: int | N
 
 def a_key(name: str = "app", usd: str = "100") -> KeyRecord:
     """Make a key with a budget."""
-    return KeyRecord(name, digest=name, budget=Budget(int(Decimal(usd) * 10**9), Period.TOTAL))
+    return KeyRecord(name, digest=name, limits=Limits(budgets=(Budget(int(Decimal(usd) * 10**9), Period.TOTAL),)))
 
 
 async def a_stage(

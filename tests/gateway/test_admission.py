@@ -10,13 +10,13 @@ import pytest
 from proxy.errors import PolicyRefusal, PriceUnknown, RequestError, Unauthenticated
 from proxy.gateway.admission import (
     ADMISSION_TRIES_MAX,
-    HELD_RETRY_AFTER_S,
     KeyChanged,
     admit,
     bound_cheaply,
     cap_bounds,
     refusal,
 )
+from proxy.gateway.refusals import HELD_RETRY_AFTER_S
 from proxy.ledger.records import Admitted, KeyGone, Refused
 from proxy.money import format_usd
 from proxy.pricing import ModelFacts

@@ -18,8 +18,10 @@ from proxy.errors import (
 )
 from proxy.gateway import Exchange
 from proxy.gateway.outflow import TAIL_FRAMES_MAX
-from proxy.ledger.records import Admitted, Advance, KeyGone, Refused
+from proxy.ledger.records import Advance
+from proxy.ledger.records import Outcome as LedgerOutcome
 from proxy.money import format_usd
+from proxy.policy.limits import NO_LIMITS
 from proxy.pricing import ModelFacts
 from proxy.routing.principal import Principal
 from proxy.routing.table import Dialect, Timeouts
@@ -197,7 +199,7 @@ async def test_the_cost_told_is_that_of_all_attempts() -> None:
 async def test_one_unknown_cost_makes_the_sum_unknown() -> None:
     """A figure that leaves something out would be a lie."""
     table = a_table(a_target("one/m", facts=ModelFacts()), "two/m")
-    stage = await a_stage(whole(choices=[]), whole(), table=table, key=replace(a_key(), budget=None))
+    stage = await a_stage(whole(choices=[]), whole(), table=table, key=replace(a_key(), limits=NO_LIMITS))
     told = await tell(stage, replace(stage.asked(), principal=Principal("app")))
     assert "x-turnpike-cost" not in told.answer.headers
     assert [row.cost_nano_usd for row in await stage.rows()] == [None, 17_000]
@@ -206,7 +208,7 @@ async def test_one_unknown_cost_makes_the_sum_unknown() -> None:
 async def test_a_cost_that_is_unknown_stays_so_whatever_follows() -> None:
     """A second failure of unknown cost, and no figure is made up for the log."""
     table = a_table(a_target("one/m", facts=ModelFacts()), a_target("two/m", facts=ModelFacts()))
-    stage = await a_stage(whole(choices=[]), table=table, key=replace(a_key(), budget=None))
+    stage = await a_stage(whole(choices=[]), table=table, key=replace(a_key(), limits=NO_LIMITS))
     _, exchange = await refuse(stage, replace(stage.asked(), principal=Principal("app")))
     assert exchange.record(502).cost_nano_usd is None
 
@@ -313,7 +315,7 @@ async def test_a_first_hold_is_enough_for_every_target() -> None:
 class Revoking(CountingLedger):
     """Revokes the key before it lets a next attempt begin."""
 
-    async def advance(self, step: Advance) -> Admitted | Refused | KeyGone:
+    async def advance(self, step: Advance) -> LedgerOutcome:
         await self.revoke_key("app")
         return await super().advance(step)
 

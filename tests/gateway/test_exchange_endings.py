@@ -16,7 +16,8 @@ from proxy.errors import (
     UpstreamFailed,
 )
 from proxy.gateway import Exchange, KeyChanged
-from proxy.ledger.records import Admission, Admitted, Advance, KeyGone, Refused, Settlement
+from proxy.ledger.records import Admission, Advance, Settlement
+from proxy.ledger.records import Outcome as LedgerOutcome
 from proxy.routing.principal import Principal
 from proxy.usage import CostSource
 from tests.faults import chunks
@@ -99,11 +100,11 @@ class Troubled(CountingLedger):
 
     trouble = ""
 
-    async def admit(self, admission: Admission) -> Admitted | Refused | KeyGone:
+    async def admit(self, admission: Admission) -> LedgerOutcome:
         self._fail("admit")
         return await super().admit(admission)
 
-    async def advance(self, step: Advance) -> Admitted | Refused | KeyGone:
+    async def advance(self, step: Advance) -> LedgerOutcome:
         self._fail("advance")
         return await super().advance(step)
 

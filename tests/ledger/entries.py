@@ -15,6 +15,7 @@ from proxy.ledger.records import (
     Settlement,
 )
 from proxy.money import Budget, Period
+from proxy.policy.limits import NO_LIMITS, Limits
 from proxy.usage import CostSource, Usage
 
 NOON_S = 1_795_176_000.0
@@ -25,8 +26,8 @@ DAY_S = 86_400.0
 
 def key(name: str = "app", limit: int | None = 100, period: Period = Period.DAY, **more: object) -> KeyRecord:
     """A client key with a budget of so many nano-USD."""
-    budget = None if limit is None else Budget(limit, period)
-    return KeyRecord(name=name, digest=f"digest of {name}", budget=budget, **more)  # type: ignore[arg-type]  # a test's
+    limits = NO_LIMITS if limit is None else Limits(budgets=(Budget(limit, period),))
+    return KeyRecord(name=name, digest=f"digest of {name}", limits=limits, **more)  # type: ignore[arg-type]  # a test's
 
 
 def start(number: int = 1, hold: int = 10, *, provider: str = "sim", is_priced: bool = True) -> AttemptStart:

@@ -70,7 +70,7 @@ async def test_a_full_disk_refuses_and_recovers(shaky: SqliteLedger, faults: Fau
     refused = [outcome for outcome in outcomes if isinstance(outcome, LedgerUnavailable)]
     assert refused
     assert "full" in refused[0].message
-    waiting = asyncio.create_task(shaky.settle(over("r", posted(1, 5)._replace(generation_id="x" * 5000))))
+    waiting = asyncio.create_task(shaky.settle(over("r", posted(1, 5)._replace(generation_id="x" * 100_000))))
     await asyncio.sleep(0.05)
     assert not waiting.done()
     faults.free()

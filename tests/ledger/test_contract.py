@@ -305,10 +305,10 @@ async def test_an_unknown_cost_is_null_and_never_nothing(ledger: Ledger) -> None
 async def test_what_the_dead_left_is_posted_once_and_in_full(house: House) -> None:
     """Several survivors at once resolve a killed process's holds exactly once, and never their own."""
     dead, first, second = [await house.open() for _ in range(3)]
-    await first.declare_keys([key(limit=1_000)])
+    await first.declare_keys([key(limit=1_000), key("free", limit=None)])
     for number in range(3):
         await dead.admit(ask(f"dead-{number}", 10))
-    await dead.admit(ask("unpriced", attempts=[start(1, 0, is_priced=False)]))
+    await dead.admit(ask("unpriced", key_name="free", attempts=[start(1, 0, is_priced=False)]))
     await dead.settle(over("dead-0", posted(1, 1)))
     await first.admit(ask("first", 100))
     await second.admit(ask("second", 100))

@@ -38,7 +38,7 @@ async def test_a_name_is_given_once(ledger: Ledger) -> None:
     await ledger.revoke_key("mobile")
     assert not await ledger.create_key(replace(key("mobile", 200), digest="another"))
     (found,) = await ledger.list_keys()
-    assert found.budget == Budget(100, Period.DAY)
+    assert found.limits.budgets == (Budget(100, Period.DAY),)
 
 
 async def test_declared_keys_are_what_the_file_says(ledger: Ledger) -> None:
@@ -54,10 +54,10 @@ async def test_declared_keys_are_what_the_file_says(ledger: Ledger) -> None:
 
     await ledger.declare_keys([key("a", limit=7), key("b"), key("minted", limit=8)])
     a, b, c, minted = await ledger.list_keys()
-    assert (a.budget, a.revision) == (Budget(7, Period.DAY), 2)
+    assert (a.limits.budgets, a.revision) == ((Budget(7, Period.DAY),), 2)
     assert (b.is_enabled, b.revision) == (True, 3)
     assert (c.is_enabled, c.revision) == (False, 2)
-    assert (minted.is_declared, minted.budget, minted.revision) == (True, Budget(8, Period.DAY), 2)
+    assert (minted.is_declared, minted.limits.budgets, minted.revision) == (True, (Budget(8, Period.DAY),), 2)
 
     await ledger.declare_keys([])
     await ledger.declare_keys([])

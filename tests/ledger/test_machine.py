@@ -19,6 +19,7 @@ from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, 
 
 from proxy.ledger.records import Admitted, AttemptEnd, AttemptRow, AttemptState, BudgetState, KeyRecord, Ledger
 from proxy.money import Budget, Period
+from proxy.policy.limits import NO_LIMITS, Limits
 from tests.ledger.entries import HOUR_S, NOON_S, ask, key, onward, over, posted, start, voided
 from tests.ledger.houses import House, MemoryHouse, SqliteHouse
 
@@ -33,6 +34,11 @@ budgets = st.one_of(
     st.none(),
     st.builds(Budget, st.integers(min_value=0, max_value=150), st.sampled_from(Period)),
 )
+
+
+def walls(budget: Budget | None) -> Limits:
+    """Limits of one budget, or none."""
+    return NO_LIMITS if budget is None else Limits(budgets=(budget,))
 
 
 def ends(number: int, cost: int | None) -> AttemptEnd:
@@ -92,7 +98,7 @@ class Books(RuleBasedStateMachine):
             return [[await house.open() for _ in range(PROCESSES)] for house in self._houses]
 
         self._open = self._runner.run(open_all())
-        keys = [replace(key("a"), budget=first), replace(key("b"), budget=second)]
+        keys = [replace(key("a"), limits=walls(first)), replace(key("b"), limits=walls(second))]
         self._both(lambda ledger: ledger.declare_keys(keys))
 
     @rule(
@@ -187,7 +193,7 @@ class Books(RuleBasedStateMachine):
         self._folder.cleanup()
 
     def _changed(self, name: str, budget: Budget | None) -> KeyRecord:
-        return replace(self._keys()[name], budget=budget)
+        return replace(self._keys()[name], limits=walls(budget))
 
     def _check_wall(self, name: str) -> None:
         """Whatever was let in, posted and held together are within the limit."""

@@ -18,6 +18,7 @@ from proxy.errors import LedgerUnavailable
 from proxy.ledger import verification
 from proxy.ledger.folder import find_owners
 from proxy.ledger.schema import find_file
+from proxy.ledger.sql import load_migrations
 from proxy.ledger.verification import STATEMENTS, Check, Finding, Orphan, Verification, verify
 from proxy.money import Period
 from tests.ledger.entries import DAY_S, NOON_S, ask, key, onward, over, posted, start, voided
@@ -27,6 +28,7 @@ from tests.torture import crash
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 20
+NEWEST = load_migrations()[-1].version
 TODAY_S = 1_795_132_800
 """Midnight before noon."""
 
@@ -46,13 +48,15 @@ def plant(data_dir: Path, *statements: str) -> None:
 async def write_books(house: SqliteHouse) -> None:
     """Write one attempt of every kind: posted, fallen back from, of unknown cost, above its hold, and open."""
     ledger = await house.open()
-    await ledger.declare_keys([key(limit=1_000), key("other", limit=1_000, period=Period.TOTAL)])
+    await ledger.declare_keys(
+        [key(limit=1_000), key("other", limit=1_000, period=Period.TOTAL), key("free", limit=None)]
+    )
     await ledger.admit(ask("one"))
     await ledger.settle(over("one", posted(1, 5)))
     await ledger.admit(ask("two"))
     await ledger.advance(onward("two", voided(1), start(2, 10)))
     await ledger.settle(over("two", posted(2, 7)))
-    await ledger.admit(ask("unknown", attempts=[start(1, 0, is_priced=False)]))
+    await ledger.admit(ask("unknown", key_name="free", attempts=[start(1, 0, is_priced=False)]))
     await ledger.settle(over("unknown", posted(1, None)))
     await ledger.admit(ask("dear", key_name="other"))
     await ledger.settle(over("dear", posted(1, 11)._replace(is_overrun=True)))
@@ -78,14 +82,14 @@ def data_dir(house: SqliteHouse) -> Path:
 
 def test_books_that_add_up_are_good(data_dir: Path) -> None:
     """Counted, and nothing found; what a living process holds is no orphan."""
-    assert look(data_dir) == Verification(schema=1, attempts=7, requests=6, balances=3)
+    assert look(data_dir) == Verification(schema=NEWEST, attempts=7, requests=6, balances=3)
 
 
 def test_an_empty_ledger_is_good(tmp_path: Path) -> None:
     """Nothing adds up to nothing."""
     fill(tmp_path / "data", 1)
     plant(tmp_path / "data", "DELETE FROM attempts", "DELETE FROM balances")
-    assert look(tmp_path / "data") == Verification(schema=1)
+    assert look(tmp_path / "data") == Verification(schema=NEWEST)
 
 
 def test_many_rows_add_up(tmp_path: Path) -> None:
@@ -136,15 +140,15 @@ LINES = [
         "INSERT INTO balances VALUES ('team:a', 3600, 0, 5, 0)",
         Check.SCOPE,
         ("team:a", 0, 3600),
-        "key:NAME",
+        "key:NAME, global and so on",
         "team:a",
     ),
     Planted(
-        "UPDATE balances SET starts_s = starts_s - 3600 WHERE held_nano_usd > 0",
+        "UPDATE balances SET starts_s = starts_s - 14400 WHERE held_nano_usd > 0",
         Check.WINDOW,
-        ("key:app", TODAY_S - 3600, TODAY_S + 86_400),
+        ("key:app", TODAY_S - 14_400, TODAY_S + 86_400),
         "an hour, day, week, month or all time",
-        f"{TODAY_S - 3600} to {TODAY_S + 86_400} (seconds since the epoch)",
+        f"{TODAY_S - 14_400} to {TODAY_S + 86_400} (seconds since the epoch)",
     ),
     Planted(
         "UPDATE balances SET starts_s = 4000000000000000 WHERE scope = 'key:other'",
@@ -318,7 +322,7 @@ async def test_what_the_dead_left_open_is_told_and_no_mistake(house: SqliteHouse
     assert isinstance(orphan, Orphan)
     living = await house.open()
     assert await living.resolve_dead_owners(NOON_S) == 2
-    assert look(data_dir) == Verification(schema=1, attempts=9, requests=8, balances=3)
+    assert look(data_dir) == Verification(schema=NEWEST, attempts=9, requests=8, balances=3)
 
 
 def told_of_damage(data_dir: Path) -> bool:

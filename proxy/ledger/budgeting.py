@@ -1,0 +1,83 @@
+"""Which budgets there are, by the limits as they are written (floor 2, pure); how they stand the ledgers tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from proxy.ledger.records import BudgetState
+from proxy.money import Budget
+from proxy.policy.calendar import Window, find_window
+from proxy.policy.limits import Balance, Limits
+from proxy.policy.scopes import parse_scope
+
+PERSONAL = frozenset({"user", "tag"})
+"""Kinds of scopes of which there is one for each that has come."""
+
+
+class KeptBalance(NamedTuple):
+    """One window that is kept."""
+
+    scope: str
+    window: Window
+    balance: Balance
+
+
+class OpenBudget(NamedTuple):
+    """One budget in its window of now."""
+
+    scope: str
+    budget: Budget
+    window: Window
+
+    def state(self, balance: Balance) -> BudgetState:
+        """Tell how it stands."""
+        return BudgetState(
+            scope=self.scope,
+            period=self.budget.period.value,
+            limit_nano_usd=self.budget.limit_nano_usd,
+            posted_nano_usd=balance.posted_nano_usd,
+            held_nano_usd=balance.held_nano_usd,
+            resets_at_s=self.window.ends_s,
+            is_soft=self.budget.is_soft,
+        )
+
+
+def list_open(places: Mapping[str, Limits], now_s: float) -> list[OpenBudget]:
+    """List the budgets of places themselves, in the order of the places."""
+    return [
+        OpenBudget(place, budget, find_window(budget.period, now_s, budget.timezone))
+        for place, limits in places.items()
+        for budget in limits.budgets
+    ]
+
+
+def match_personal(
+    places: Mapping[str, Limits], kept: Iterable[KeptBalance], *, tenants: Mapping[str, str | None], now_s: float
+) -> list[BudgetState]:
+    """Tell how the budgets of users and tags stand, as far as they are kept; `tenants` are those of keys by name."""
+    states: dict[tuple[str, Budget], BudgetState] = {}
+    for one in kept:
+        scope = parse_scope(one.scope)
+        if scope.kind not in PERSONAL:
+            continue
+        for limits in _templates(places, scope.kind, scope.name, owner=scope.owner, tenants=tenants):
+            for budget in limits.budgets:
+                if find_window(budget.period, now_s, budget.timezone) == one.window:
+                    states[one.scope, budget] = OpenBudget(one.scope, budget, one.window).state(one.balance)
+    return list(states.values())
+
+
+def _templates(
+    places: Mapping[str, Limits], kind: str, name: str, *, owner: str, tenants: Mapping[str, str | None]
+) -> Iterator[Limits]:
+    """Give what places say of one user or tag of an owner."""
+    keys = [key for key, tenant in tenants.items() if (tenant or key) == owner]
+    for place in ("global", f"tenant:{owner}", *(f"key:{key}" for key in keys)):
+        limits = places.get(place)
+        if limits is None:
+            continue
+        if kind == "user" and limits.users is not None:
+            yield limits.users
+        elif kind == "tag":
+            yield from (of_tag for tag, of_tag in limits.tags if name.startswith(f"{tag}="))
