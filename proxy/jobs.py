@@ -25,6 +25,8 @@ CANDIDACY_S = 1.0
 """Time between two tries to become the keeper, and between the keeper's looks whether it still is."""
 SWEEP_S = 5.0
 """Time between two looks for dead owners: their holds are resolved within 10 s."""
+PRUNE_RATES_S = 60.0
+"""Time between two rounds of forgetting what rates do not look at any more."""
 
 OnFailure = Callable[[str, Exception], None]
 
@@ -48,7 +50,7 @@ async def keep(jobs: Sequence[Job], *, lock: Path, on_failure: OnFailure) -> Non
     """Do the jobs whenever this process is the keeper, for ever; cancel it to stop and to let another take over.
 
     A run that fails is told to `on_failure`, with the job's name, and the job goes on at its next time; it ends neither
-    the others nor this.
+    the others nor this. A ledger that is away is no news of a job's, because every request says so: it is not told.
     """
     while True:
         with _try_hold(lock) as held:
@@ -61,12 +63,19 @@ def sweeping(ledger: Ledger, *, clock: Clock, on_resolved: Callable[[int], None]
     """Make the job that resolves dead owners' holds; `on_resolved` is told how many attempts a run posted, if any."""
 
     async def sweep() -> None:
-        # A ledger that is away is no news of this job's: every request says so.
-        with contextlib.suppress(LedgerUnavailable):
-            if resolved := await ledger.resolve_dead_owners(clock.now_s()):
-                on_resolved(resolved)
+        if resolved := await ledger.resolve_dead_owners(clock.now_s()):
+            on_resolved(resolved)
 
     return Job("sweep", SWEEP_S, sweep)
+
+
+def pruning_rates(ledger: Ledger, *, clock: Clock) -> Job:
+    """Make the job that forgets the pieces of rates' windows that have passed."""
+
+    async def prune() -> None:
+        await ledger.prune_rates(clock.now_s())
+
+    return Job("prune_rates", PRUNE_RATES_S, prune)
 
 
 @contextlib.contextmanager
@@ -98,6 +107,6 @@ async def _repeat(job: Job, on_failure: OnFailure) -> None:
     while True:
         # Gathered, because whatever one job dies of comes back as a value: the server and the others outlive it.
         (outcome,) = await asyncio.gather(job.run(), return_exceptions=True)
-        if isinstance(outcome, Exception):
+        if isinstance(outcome, Exception) and not isinstance(outcome, LedgerUnavailable):
             on_failure(job.name, outcome)
         await asyncio.sleep(job.every_s)

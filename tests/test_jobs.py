@@ -13,7 +13,7 @@ import pytest
 from proxy import jobs
 from proxy.clock import ManualClock
 from proxy.errors import LedgerUnavailable
-from proxy.jobs import CANDIDACY_S, SWEEP_S, Job, keep, sweeping
+from proxy.jobs import CANDIDACY_S, SWEEP_S, Job, keep, pruning_rates, sweeping
 from proxy.ledger.locks import FileLock
 from proxy.ledger.memory import MemoryLedger
 from proxy.ledger.records import Admission, Admitted, AttemptStart, KeyRecord
@@ -157,6 +157,22 @@ async def test_jobs_are_done_again_and_again_and_never_twice_at_once(tmp_path: P
         await job.until(20)
     assert job.at_once_most == 1
     assert job.at_once == 0
+
+
+async def test_the_rates_windows_that_have_passed_are_forgotten(tmp_path: Path) -> None:
+    """At once at a start, for the time it is then."""
+    asked: list[float] = []
+
+    class Rated(MemoryLedger):
+        async def prune_rates(self, now_s: float) -> int:
+            asked.append(now_s)
+            return await super().prune_rates(now_s)
+
+    clock = ManualClock(AT_S)
+    async with kept([pruning_rates(Rated(clock=clock), clock=clock)], tmp_path), in_time():
+        while not asked:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+    assert asked == [AT_S]
 
 
 async def test_when_the_keeper_ends_another_takes_over(tmp_path: Path, hasty: None) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from proxy.app.parts import Gateway
-from proxy.jobs import Job, sweeping
+from proxy.jobs import Job, pruning_rates, sweeping
 
 
 def list_jobs(gateway: Gateway) -> Sequence[Job]:
     """Make the jobs of a gateway."""
-    return (_sweep(gateway),)
+    return (_sweep(gateway), pruning_rates(gateway.ledger, clock=gateway.clock))
 
 
 def _sweep(gateway: Gateway) -> Job:

@@ -188,6 +188,13 @@ async def test_a_budget_is_a_wall_for_all_workers_together(tmp_path: Path) -> No
     expect_kept(await budget.run(tmp_path, Random(), cases=[budget.Case(200, 20, 1, workers=4)]))
 
 
+async def test_a_rate_is_one_for_all_workers(tmp_path: Path) -> None:
+    """80 at once on a key that may ask 20 times a minute: 20 are answered, whoever got them."""
+    async with team(tmp_path, 4, ROUTES.replace(f"key: {KEY}", f"key: {KEY}, rate: 20/min")) as four:
+        answers = await asyncio.gather(*(four.ask() for _ in range(80)))
+        assert sorted(answer.status for answer in answers) == [200] * 20 + [429] * 60
+
+
 # ---------------------------------------------------------------- figures
 
 
