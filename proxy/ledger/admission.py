@@ -76,6 +76,7 @@ class PendingAttempt(NamedTuple):
     """A hold that is open."""
 
     seq: int
+    request_id: str
     number: int
     at_s: float
     hold_nano_usd: int

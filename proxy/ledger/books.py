@@ -28,6 +28,7 @@ from proxy.ledger.admission import (
     pair_ends,
     subject_of,
 )
+from proxy.ledger.correcting import Dead
 from proxy.ledger.records import (
     Admission,
     Admitted,
@@ -40,9 +41,10 @@ from proxy.ledger.records import (
 )
 from proxy.ledger.rules import write_limits
 from proxy.ledger.sql import STATEMENTS
-from proxy.ledger.standing import SqliteStanding, charge_rates, correct_rates, fill_places
+from proxy.ledger.sqlite_resolution import ask_later, leave_open, settle_late
+from proxy.ledger.standing import SqliteStanding, charge_rates, move_balances, release
 from proxy.policy.limits import NO_LIMITS, RATE_SLOTS, Limits
-from proxy.policy.scopes import Subject, accounts_of, places_of, tag_scopes
+from proxy.policy.scopes import Subject, tag_scopes
 
 RESOLVED_PER_CALL_MAX = 500
 """How many attempts of a dead owner one transaction ends, so that requests are not kept waiting behind them."""
@@ -95,14 +97,18 @@ class Books:
         return Admitted(step.request_id, grant.quotas)
 
     def settle(self, cursor: Cursor, settlement: Settlement) -> bool:
-        """End every pending attempt of the request; False when none is pending."""
-        pending = _read_pending(cursor, settlement.request_id)
-        for attempt, end in pair_ends(pending, settlement.ended):
+        """End every pending attempt of the request; False when none is pending, nor any that was given up."""
+        request_id, ended, at_s = settlement
+        pending = _read_pending(cursor, request_id)
+        for attempt, end in pair_ends(pending, ended):
             if end is None:
-                _post_in_full(cursor, attempt, at_s=settlement.at_s, error=ERROR_UNSETTLED)
+                _post_in_full(cursor, attempt, at_s=at_s, error=ERROR_UNSETTLED)
             else:
-                _end(cursor, attempt, end, settlement.at_s)
-        return bool(pending)
+                _end(cursor, attempt, end, at_s)
+        numbers = {attempt.number for attempt in pending}
+        given_up = {end.number: end for end in ended if end.number not in numbers}
+        late = [settle_late(cursor, request_id, end, at_s) for end in given_up.values()]
+        return bool(pending) or any(late)
 
     def void(self, cursor: Cursor, begun: tuple[str, Sequence[AttemptStart], float]) -> None:
         """Void attempts whose caller left before it was told that they may begin; none of them had an upstream."""
@@ -111,14 +117,14 @@ class Books:
         for attempt in _read_pending(cursor, request_id):
             if attempt.number in numbers:
                 cursor.execute(_VOID_ATTEMPT, (at_s, ERROR_ABANDONED, attempt.seq))
-                _release(cursor, attempt, posted=0, tokens=0)
+                release(cursor, attempt, posted=0, tokens=0)
 
-    def resolve(self, cursor: Cursor, dead: tuple[str, float]) -> int:
-        """Post in full what a dead owner left, at most `RESOLVED_PER_CALL_MAX` attempts; gives how many."""
-        owner_id, now_s = dead
-        found = cursor.execute(_FIND_PENDING_OF_OWNER, (owner_id, RESOLVED_PER_CALL_MAX)).fetchall()
+    def resolve(self, cursor: Cursor, dead: Dead) -> int:
+        """Leave nothing of a dead owner pending, at most `RESOLVED_PER_CALL_MAX` attempts at once; gives how many."""
+        found = cursor.execute(_FIND_PENDING_OF_OWNER, (dead.owner_id, RESOLVED_PER_CALL_MAX)).fetchall()
         for attempt in map(rows.read_pending, found):
-            _post_in_full(cursor, attempt, at_s=now_s, error=ERROR_OWNER_DIED)
+            if not leave_open(cursor, attempt, dead):
+                _post_in_full(cursor, attempt, at_s=dead.now_s, error=ERROR_OWNER_DIED)
         return len(found)
 
     def create_key(self, cursor: Cursor, key: KeyRecord) -> bool:
@@ -227,21 +233,7 @@ def _hold(cursor: Cursor, subject: Subject, at_s: float, held: int) -> None:
         seq = cursor.lastrowid
         for scope in tag_scopes(subject):
             cursor.execute(STATEMENTS["tag_attempt"], (scope, at_s, seq))
-    _move(cursor, subject, at_s, posted=0, held=held)
-
-
-def _move(cursor: Cursor, subject: Subject, at_s: float, *, posted: int, held: int) -> None:
-    scopes = accounts_of(subject)
-    cursor.execute(fill_places("move_balances", len(scopes)), (posted, held, at_s, at_s, *scopes))
-
-
-def _release(cursor: Cursor, attempt: PendingAttempt, *, posted: int, tokens: int) -> None:
-    """Give back what an attempt held, and book what it came to."""
-    subject, reserved = attempt.subject, attempt.reserved_tokens
-    _move(cursor, subject, attempt.at_s, posted=posted, held=-attempt.hold_nano_usd)
-    if reserved is not None and tokens != reserved:
-        scopes = list(dict.fromkeys([*accounts_of(subject), *places_of(subject)]))
-        correct_rates(cursor, scopes, attempt.at_s, tokens - reserved)
+    move_balances(cursor, subject, at_s, posted=0, held=held)
 
 
 def _is_taken(cursor: Cursor, request_id: str) -> bool:
@@ -255,13 +247,15 @@ def _read_pending(cursor: Cursor, request_id: str) -> list[PendingAttempt]:
 def _end(cursor: Cursor, attempt: PendingAttempt, end: AttemptEnd, at_s: float) -> None:
     cursor.execute(_END_ATTEMPT, rows.write_end(end, at_s, attempt.seq))
     tokens = 0 if attempt.reserved_tokens is None else count_tokens(end, attempt.reserved_tokens)
-    _release(cursor, attempt, posted=find_posted_nano_usd(end), tokens=tokens)
+    release(cursor, attempt, posted=find_posted_nano_usd(end), tokens=tokens)
+    if end.is_lookup_due and end.generation_id is not None:
+        ask_later(cursor, attempt.seq, at_s)
 
 
 def _post_in_full(cursor: Cursor, attempt: PendingAttempt, *, at_s: float, error: str) -> None:
     cursor.execute(_POST_IN_FULL, (at_s, error, attempt.seq))
     posted = attempt.hold_nano_usd if attempt.is_priced else 0
-    _release(cursor, attempt, posted=posted, tokens=attempt.reserved_tokens or 0)
+    release(cursor, attempt, posted=posted, tokens=attempt.reserved_tokens or 0)
 
 
 def _put_limits(cursor: Cursor, place: str, limits: Limits, *, is_declared: bool) -> None:

@@ -91,7 +91,7 @@ FROM attempts WHERE seq = ?
 
 -- name: find_pending
 -- The open attempts of a request.
-SELECT seq, number, at_s, hold_nano_usd, is_priced, reserved_tokens,
+SELECT seq, request_id, number, at_s, hold_nano_usd, is_priced, reserved_tokens,
   key_name, tenant, user, tags, route, provider, model, upstream_key, payer
 FROM attempts WHERE request_id = ? AND state = 'pending'
 
@@ -119,7 +119,7 @@ UPDATE attempts SET state = 'voided', ended_at_s = ?, cost_nano_usd = 0, error =
 
 -- name: find_pending_of_owner
 -- What a dead process left open, a bounded number at a time.
-SELECT seq, number, at_s, hold_nano_usd, is_priced, reserved_tokens,
+SELECT seq, request_id, number, at_s, hold_nano_usd, is_priced, reserved_tokens,
   key_name, tenant, user, tags, route, provider, model, upstream_key, payer
 FROM attempts WHERE owner = ? AND state = 'pending' LIMIT ?
 
@@ -243,7 +243,8 @@ SELECT {dimensions}
   coalesce(sum(cached_tokens), 0),
   coalesce(sum(reasoning_tokens), 0),
   coalesce(sum(cost_nano_usd), 0),
-  coalesce(sum(CASE WHEN state = 'pending' THEN hold_nano_usd END), 0),
+  coalesce(sum(CASE WHEN state IN ('pending', 'unresolved') THEN hold_nano_usd END), 0),
+  coalesce(sum(is_overrun), 0),
   coalesce(sum(state = 'posted' AND cost_nano_usd IS NULL), 0),
   sum(CASE WHEN cost_source = 'reported' THEN cost_nano_usd END),
   sum(CASE WHEN cost_source = 'computed' THEN cost_nano_usd END),

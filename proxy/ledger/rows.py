@@ -105,10 +105,11 @@ def read_tags(text: str | None) -> Tags:
 
 
 def read_pending(row: Row) -> PendingAttempt:
-    """Read a row of `find_pending` or `find_pending_of_owner`."""
-    seq, number, at_s, hold_nano_usd, is_priced, reserved_tokens, key_name, tenant, user, tags, *rest = row
+    """Read a row of `find_pending` or `find_pending_of_owner`, or the end of one of `find_booked`."""
+    seq, request_id, number, at_s, hold_nano_usd, is_priced, reserved_tokens, key_name, tenant, *rest = row
+    user, tags, *rest = rest
     subject = Subject(key_name, tenant, user, read_tags(tags), *rest)
-    return PendingAttempt(seq, number, at_s, hold_nano_usd, bool(is_priced), reserved_tokens, subject)
+    return PendingAttempt(seq, request_id, number, at_s, hold_nano_usd, bool(is_priced), reserved_tokens, subject)
 
 
 def _read_usage(row: Row) -> Usage:
@@ -176,7 +177,8 @@ def read_key(row: Row) -> KeyRecord:
 def read_sum(row: Row, dimensions: int) -> UsageSum:
     """Read a row of `sum_usage` with that many dimensions before its sums; a dimension without a value is ""."""
     requests, failed, fallbacks, *sums = row[dimensions:]
-    input_tokens, output_tokens, cached, reasoning, cost_nano_usd, held_nano_usd, unknown_cost, *by_source = sums
+    input_tokens, output_tokens, cached, reasoning, cost_nano_usd, held_nano_usd, *rest = sums
+    overruns, unknown_cost, *by_source = rest
     return UsageSum(
         group=tuple("" if value is None else value for value in row[:dimensions]),
         requests=requests,
@@ -188,6 +190,7 @@ def read_sum(row: Row, dimensions: int) -> UsageSum:
         reasoning_tokens=reasoning,
         cost_nano_usd=cost_nano_usd,
         held_nano_usd=held_nano_usd,
+        overruns=overruns,
         unknown_cost=unknown_cost,
         cost_by_source={
             source.value: cost for source, cost in zip(_SOURCES, by_source, strict=True) if cost is not None

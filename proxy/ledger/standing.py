@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from sqlite3 import Cursor
 
-from proxy.ledger.admission import Charge
+from proxy.ledger.admission import Charge, PendingAttempt
 from proxy.ledger.rules import read_limits
 from proxy.ledger.sql import STATEMENTS
 from proxy.policy.calendar import Window
 from proxy.policy.limits import RATE_SLOTS, Balance, Flow, Limits, Rate
-from proxy.policy.scopes import parse_scope
+from proxy.policy.scopes import Subject, accounts_of, parse_scope, places_of
 
 FOREVER_S = 253_402_300_800
 """The end of a window that has none: the year 10000, so that every window can be compared with a moment."""
@@ -72,6 +72,25 @@ def correct_rates(cursor: Cursor, scopes: Sequence[str], at_s: float, difference
     for scope, window_s in windows:
         slot = int(at_s * RATE_SLOTS // window_s)
         cursor.execute(STATEMENTS["correct_rate"], (difference, scope, window_s, slot))
+
+
+def move_balances(cursor: Cursor, subject: Subject, at_s: float, *, posted: int, held: int) -> None:
+    """Move what changed at an attempt's moment into every window that is kept of its scopes."""
+    scopes = accounts_of(subject)
+    cursor.execute(fill_places("move_balances", len(scopes)), (posted, held, at_s, at_s, *scopes))
+
+
+def release(cursor: Cursor, attempt: PendingAttempt, *, posted: int, tokens: int) -> None:
+    """Give back what an attempt held, and book what it came to."""
+    move_balances(cursor, attempt.subject, attempt.at_s, posted=posted, held=-attempt.hold_nano_usd)
+    if attempt.reserved_tokens is not None and tokens != attempt.reserved_tokens:
+        correct_tokens(cursor, attempt, tokens - attempt.reserved_tokens)
+
+
+def correct_tokens(cursor: Cursor, attempt: PendingAttempt, difference: int) -> None:
+    """Tell every rate that holds for an attempt by how many tokens its count was wrong."""
+    scopes = list(dict.fromkeys([*accounts_of(attempt.subject), *places_of(attempt.subject)]))
+    correct_rates(cursor, scopes, attempt.at_s, difference)
 
 
 def condition_of(scope: str) -> tuple[str, tuple[str, ...]]:
