@@ -105,10 +105,10 @@ def _is_worse(told: CostSource | None, booked: CostSource | None) -> bool:
 
 
 def _find_token_difference(booked: Booked, truth: Truth) -> int:
-    reserved = booked.attempt.reserved_tokens
-    if reserved is None:
+    reserve = booked.attempt.reserve
+    if reserve is None:
         return 0
-    known = booked.tokens or (0 if booked.state is AttemptState.VOIDED else reserved)
+    known = booked.tokens or (0 if booked.state is AttemptState.VOIDED else reserve.tokens)
     if truth.cost_source is None:
         return -known
     usage = truth.usage

@@ -19,6 +19,7 @@ from proxy.ledger.admission import (
     Grant,
     KeyState,
     PendingAttempt,
+    Reserve,
     count_tokens,
     find_free_id,
     judge_admission,
@@ -50,7 +51,7 @@ from proxy.ledger.records import (
 from proxy.money import UTC_NAME, Period
 from proxy.policy.calendar import Window, find_window
 from proxy.policy.limits import NO_LIMITS, RATE_SLOTS, Balance, Flow, Limits, Rate
-from proxy.policy.scopes import accounts_of, places_of
+from proxy.policy.scopes import Rule, Subject, accounts_of, places_of, rules_of
 from proxy.usage import CostSource, Usage
 
 
@@ -86,6 +87,10 @@ class _Books:
         """Give the limits of those places that have some."""
         return {place: self.limits[place] for place in places if place in self.limits}
 
+    def find_rules(self, subject: Subject) -> Sequence[Rule]:
+        """Give every rule that holds for an attempt."""
+        return rules_of(subject, self.find_limits(places_of(subject)))
+
     def find_balance(self, scope: str, window: Window) -> Balance:
         """Sum what a scope's attempts of a window came to."""
         mine = [entry.row for entry in self.entries if window.has(entry.row.at_s) and entry.counts_in(scope)]
@@ -113,12 +118,12 @@ class _Books:
             known = self.rates.get((scope, window_s, slot), (0, 0))
             self.rates[scope, window_s, slot] = (known[0] + requests, known[1] + tokens)
 
-    def correct(self, attempt: PendingAttempt, difference: int) -> None:
-        """Tell the rates by how many tokens an attempt's count was wrong."""
-        scopes = {*accounts_of(attempt.subject), *places_of(attempt.subject)}
-        for (scope, window_s, slot), (requests, known) in list(self.rates.items()):
-            if scope in scopes and slot == int(attempt.at_s * RATE_SLOTS // window_s):
-                self.rates[scope, window_s, slot] = (requests, max(0, known + difference))
+    def correct(self, reserve: Reserve, tokens: int) -> None:
+        """Tell the rates of tokens how many an attempt had in truth."""
+        for place in reserve.slots:
+            requests, known = self.rates.get(place, (0, 0))
+            if place in self.rates:
+                self.rates[place] = (requests, max(0, known + tokens - reserve.tokens))
 
     def find_key_state(self, name: str) -> KeyState | None:
         """Find what an admission must know of its key."""
@@ -172,7 +177,7 @@ class MemoryLedger:
             self._owner,
             self._books.late,
             self._books.entries,
-            correct_tokens=self._books.correct,
+            correct_rates=self._books.correct,
             check_open=self._check_open,
         )
 
@@ -418,9 +423,9 @@ class MemoryLedger:
             tags=admission.tags,
             upstream_key=start.upstream_key,
             payer=start.payer,
+            alias=admission.alias or admission.route,
         )
-        reserved = start.tokens if grant.counts_tokens else None
-        entry = Entry(row, admission, self._owner, start.is_priced, reserved)
+        entry = Entry(row, admission, self._owner, start.is_priced, grant.reserve(start))
         self._books.entries.append(entry)
         self._books.requests.setdefault(request_id, []).append(entry)
 
@@ -448,9 +453,8 @@ class MemoryLedger:
         )
         if end.is_lookup_due and end.generation_id is not None:
             self._books.late.ask_later(attempt.seq, at_s)
-        if attempt.reserved_tokens is not None:
-            tokens = count_tokens(end, attempt.reserved_tokens)
-            self._books.correct(attempt, tokens - attempt.reserved_tokens)
+        if attempt.reserve is not None:
+            self._books.correct(attempt.reserve, count_tokens(end, attempt.reserve.tokens))
 
     def _post_in_full(self, attempt: PendingAttempt, error: str) -> None:
         entry = self._books.entries[attempt.seq - 1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from proxy.ledger.admission import PendingAttempt
+from proxy.ledger.admission import PendingAttempt, Reserve
 from proxy.ledger.records import Admission, AttemptRow
 from proxy.policy.scopes import Subject, accounts_of, places_of
 
@@ -17,14 +17,22 @@ class Entry:
     admission: Admission
     owner: int
     is_priced: bool
-    reserved_tokens: int | None
+    reserve: Reserve | None
 
     @property
     def subject(self) -> Subject:
         """Whom it counts for."""
         row = self.row
         return Subject(
-            row.key, row.tenant, row.user, row.tags, row.route, row.provider, row.model, row.upstream_key, row.payer
+            row.key,
+            row.tenant,
+            row.user,
+            row.tags,
+            row.alias or row.route,
+            row.provider,
+            row.model,
+            row.upstream_key,
+            row.payer,
         )
 
     @property
@@ -38,7 +46,7 @@ class Entry:
             row.at_s,
             row.hold_nano_usd,
             self.is_priced,
-            self.reserved_tokens,
+            self.reserve,
             self.subject,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from proxy.ledger.admission import ERROR_OWNER_DIED, PendingAttempt
+from proxy.ledger.admission import ERROR_OWNER_DIED, Reserve
 from proxy.ledger.correcting import Booked, Dead, is_given_up, judge_dead, judge_exhausted, judge_truth
 from proxy.ledger.memory_entries import Entry
 from proxy.ledger.records import AttemptEnd, AttemptState
@@ -52,14 +52,14 @@ class MemoryResolution:
         late: LateBooks,
         entries: Sequence[Entry],
         *,
-        correct_tokens: Callable[[PendingAttempt, int], None],
+        correct_rates: Callable[[Reserve, int], None],
         check_open: Callable[[], None],
     ) -> None:
         """Learn about `entries`, of which entry n has seq n + 1."""
         self._owner = owner
         self._late = late
         self._entries = entries
-        self._correct_tokens = correct_tokens
+        self._correct_rates = correct_rates
         self._check_open = check_open
 
     async def note_progress(self, progress: Sequence[Progress]) -> None:
@@ -134,8 +134,8 @@ class MemoryResolution:
             is_overrun=change.is_overrun,
             usage=truth.usage,
         )
-        if change.tokens:
-            self._correct_tokens(attempt, change.tokens)
+        if attempt.reserve is not None:
+            self._correct_rates(attempt.reserve, attempt.reserve.tokens + change.tokens)
         return Resolved(change.correction)
 
     def _claim(self, seq: int, now_s: float) -> DueLookup:
@@ -166,10 +166,9 @@ class MemoryResolution:
         return True
 
     def _post(self, entry: Entry, cost_nano_usd: int | None, source: CostSource, usage: Usage) -> None:
-        attempt = entry.pending
+        reserve = entry.reserve
         entry.row = replace(
             entry.row, state=AttemptState.POSTED, cost_nano_usd=cost_nano_usd, cost_source=source, usage=usage
         )
-        if attempt.reserved_tokens is not None:
-            tokens = usage.input_tokens + usage.output_tokens or attempt.reserved_tokens
-            self._correct_tokens(attempt, tokens - attempt.reserved_tokens)
+        if reserve is not None:
+            self._correct_rates(reserve, usage.input_tokens + usage.output_tokens or reserve.tokens)

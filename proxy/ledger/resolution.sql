@@ -4,18 +4,13 @@
 -- Its owner died, and its provider can be asked: the hold stays.
 UPDATE attempts SET state = 'unresolved', error = ?, generation_id = ? WHERE seq = ? AND state = 'pending'
 
--- name: post_estimate
--- Nobody can be asked, but it is known how far it had come, or what is known has to do.
+-- name: post_known
+-- What is known has to do.
 -- Parameters: ended_at_s, error, cost, source, generation_id, tokens in and out, seq, the state it is in.
 UPDATE attempts SET
   state = 'posted', ended_at_s = ?, error = ?, cost_nano_usd = ?, cost_source = ?,
   generation_id = coalesce(?, generation_id), input_tokens = ?, output_tokens = ?
 WHERE seq = ? AND state = ?
-
--- name: add_lookup
--- Ask the provider later. Parameters: seq, due_s, estimate, tokens in and out.
-INSERT INTO lookups (attempt_seq, due_s, tries, estimate_nano_usd, input_tokens, output_tokens)
-VALUES (?, ?, 0, ?, ?, ?)
 
 -- name: is_lookup_due
 -- Parameter: now.
@@ -41,8 +36,8 @@ DELETE FROM lookups WHERE attempt_seq = ?
 -- name: find_booked
 -- An attempt as it stands. Parameter: seq.
 SELECT state, cost_nano_usd, cost_source, input_tokens + output_tokens,
-  seq, request_id, number, at_s, hold_nano_usd, is_priced, reserved_tokens,
-  key_name, tenant, user, tags, route, provider, model, upstream_key, payer
+  seq, request_id, number, at_s, hold_nano_usd, is_priced, charged,
+  key_name, tenant, user, tags, alias, provider, model, upstream_key, payer
 FROM attempts WHERE seq = ?
 
 -- name: find_attempt
@@ -61,7 +56,7 @@ INSERT INTO corrections (
 -- name: put_truth
 -- Whatever was booked, this is true. Never what is open: that has a settlement to come.
 UPDATE attempts SET
-  state = ?, ended_at_s = coalesce(ended_at_s, ?), cost_nano_usd = ?, cost_source = ?, is_overrun = ?,
+  state = ?, is_overrun = ?, ended_at_s = coalesce(ended_at_s, ?), cost_nano_usd = ?, cost_source = ?,
   input_tokens = ?, output_tokens = ?, cached_tokens = ?, cache_write_tokens = ?, cache_write_1h_tokens = ?,
   audio_input_tokens = ?, reasoning_tokens = ?, audio_output_tokens = ?,
   reported_nano_usd = ?, is_byok = ?, anomalies = ?

@@ -55,7 +55,7 @@ class SqliteLedger:
         self._books = Books(owner.id)
         self._reports = Reports(path)
         self._writer = Writer(partial(connect, path), turnstile, clock)
-        self.resolution = SqliteResolution(self._writer, self._reports, progress=owner.progress)
+        self.resolution = SqliteResolution(self._writer, self._reports, self._books.late, progress=owner.progress)
 
     @classmethod
     async def open(cls, data_dir: Path, *, clock: Clock) -> Self:
