@@ -123,6 +123,7 @@ async def open_gateway(settings: Settings, environ: Mapping[str, str] | None = N
             facts=catalogue.find,
             line=Lines(http=http, simulated=simulated).find,
             jitter=random.random,
+            on_drained=telemetry.request_drained,
         )
         stack.push_async_callback(service.drain)
         pepper = await asyncio.to_thread(load_pepper, settings.data)

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from proxy import __version__
 from proxy.app.newcomers import introduce, mint_first_key
 from proxy.app.parts import Gateway, Settings, open_gateway, put_in_force, put_in_force_at_last
+from proxy.app.resolving import keep_asking, keep_checkpoints
 from proxy.edge.chat import ChatEndpoint
 from proxy.edge.routes import build_routes, handle_failure
 from proxy.edge.server import Asgi, address_of, listen, serve
@@ -114,7 +115,7 @@ async def _jobs(gateway: Gateway) -> AsyncIterator[None]:
 
     def on_resolved(attempts: int) -> None:
         gateway.telemetry.warn(
-            "holds_resolved", attempts=attempts, remedy="a process died; its holds are booked in full"
+            "holds_resolved", attempts=attempts, remedy="a process died; see its rows: error owner_died"
         )
 
     async with asyncio.TaskGroup() as group:
@@ -122,6 +123,8 @@ async def _jobs(gateway: Gateway) -> AsyncIterator[None]:
             group.create_task(warm_up(gateway.routes.current)),
             group.create_task(gateway.routes.watch(on_change)),
             group.create_task(sweep(gateway.ledger, clock=gateway.clock, on_resolved=on_resolved)),
+            group.create_task(keep_asking(gateway)),
+            group.create_task(keep_checkpoints(gateway)),
         )
         yield
         for task in tasks:

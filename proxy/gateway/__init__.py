@@ -12,9 +12,11 @@ from proxy.gateway.errands import Asked
 from proxy.gateway.exchange import Answer, Exchange
 from proxy.gateway.fitting import fit_plan
 from proxy.gateway.forwarding import FORWARDED, VALUE_CHARS_MAX
+from proxy.gateway.progress import CHECKPOINT_S, take_stock
 from proxy.gateway.service import Service
 
 __all__ = [
+    "CHECKPOINT_S",
     "FORWARDED",
     "VALUE_CHARS_MAX",
     "Answer",
@@ -25,4 +27,5 @@ __all__ = [
     "Service",
     "cap_bounds",
     "fit_plan",
+    "take_stock",
 ]
