@@ -30,24 +30,31 @@ CREATE TABLE lookups (
 
 CREATE INDEX lookups_by_due ON lookups (due_s);
 
--- The books as a journal in double entry. Every entry, the first one of a posted attempt or a correction, has two legs
--- that sum to zero: what we owe upstream, and whose spending it is. Derived, so that nothing is written twice.
+-- The books as a journal in double entry. Every entry, the first one of an attempt or a correction of it, has two legs
+-- that sum to zero: whose spending it is, and whom it is owed to. Derived, so that nothing is written twice.
+CREATE VIEW attempt_postings (seq, at_s, account, amount_nano_usd) AS
+SELECT attempts.seq, ended_at_s,
+  CASE sign WHEN 1 THEN 'key:' || key_name ELSE
+    'upstream:' || provider || CASE payer WHEN 'gateway' THEN '' ELSE '@' || coalesce(tenant, key_name) END
+  END,
+  -- What it was first booked at: its cost, unless that was corrected since.
+  sign * CASE
+    WHEN EXISTS (SELECT 1 FROM corrections WHERE attempt_seq = attempts.seq)
+    THEN (SELECT was_nano_usd FROM corrections WHERE attempt_seq = attempts.seq ORDER BY corrections.seq LIMIT 1)
+    ELSE cost_nano_usd
+  END
+FROM attempts CROSS JOIN (SELECT 1 AS sign UNION ALL SELECT -1) WHERE state = 'posted' OR state = 'voided';
+
+CREATE VIEW correction_postings (seq, attempt_seq, at_s, account, amount_nano_usd) AS
+SELECT corrections.seq, attempt_seq, corrections.at_s,
+  CASE sign WHEN 1 THEN 'key:' || key_name ELSE
+    'upstream:' || provider || CASE payer WHEN 'gateway' THEN '' ELSE '@' || coalesce(tenant, key_name) END
+  END,
+  sign * delta_nano_usd
+FROM corrections CROSS JOIN (SELECT 1 AS sign UNION ALL SELECT -1) JOIN attempts ON attempts.seq = attempt_seq;
+
 CREATE VIEW postings (kind, seq, attempt_seq, at_s, account, amount_nano_usd) AS
-WITH entries AS (
-  SELECT 'attempt' AS kind, attempts.seq AS seq, attempts.seq AS attempt_seq, ended_at_s AS at_s,
-    CASE WHEN first.seq IS NULL THEN cost_nano_usd ELSE first.was_nano_usd END AS amount_nano_usd,
-    key_name, tenant, provider, payer
-  FROM attempts LEFT JOIN corrections AS first ON first.seq = (
-    SELECT min(corrections.seq) FROM corrections WHERE corrections.attempt_seq = attempts.seq
-  )
-  WHERE state = 'posted' OR first.seq IS NOT NULL
-  UNION ALL
-  SELECT 'correction', corrections.seq, attempt_seq, corrections.at_s, delta_nano_usd, key_name, tenant, provider, payer
-  FROM corrections JOIN attempts ON attempts.seq = attempt_seq
-)
-SELECT kind, seq, attempt_seq, at_s,
-  'upstream:' || provider || CASE payer WHEN 'gateway' THEN '' ELSE '@' || coalesce(tenant, key_name) END,
-  -amount_nano_usd
-FROM entries WHERE amount_nano_usd IS NOT NULL
+SELECT 'attempt', seq, seq, at_s, account, amount_nano_usd FROM attempt_postings WHERE amount_nano_usd <> 0
 UNION ALL
-SELECT kind, seq, attempt_seq, at_s, 'key:' || key_name, amount_nano_usd FROM entries WHERE amount_nano_usd IS NOT NULL;
+SELECT 'correction', seq, attempt_seq, at_s, account, amount_nano_usd FROM correction_postings
+WHERE amount_nano_usd <> 0;
