@@ -258,15 +258,16 @@ class Books(RuleBasedStateMachine):
         assert first == second
         self._verify()
 
-    @rule(process=processes, cost=costs, is_heard=st.booleans(), is_repeated=st.booleans())
-    def look_up(self, process: int, cost: int | None, *, is_heard: bool, is_repeated: bool) -> None:
-        """Ask providers what is due; they tell, twice perhaps, or do not."""
+    @rule(process=processes, cost=costs, is_repeated=st.booleans())
+    def look_up(self, process: int, cost: int | None, *, is_repeated: bool) -> None:
+        """Ask providers what is due a second later; they tell, twice perhaps, or do not."""
+        self._now_s += LOOKUP_AFTER_S[0]
 
         async def work_off(ledger: Ledger) -> list[object]:
             told: list[object] = []
             for lookup in await ledger.resolution.claim_lookups(self._now_s, count_max=9):
                 told.append(lookup._replace(attempt_seq=0))
-                told += [await self._hear(ledger, lookup, cost if is_heard else None) for _ in range(1 + is_repeated)]
+                told += [await self._hear(ledger, lookup, cost) for _ in range(1 + is_repeated)]
             return told
 
         told = self._both(work_off, process)
