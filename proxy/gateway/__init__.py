@@ -14,6 +14,7 @@ from proxy.gateway.fitting import fit_plan
 from proxy.gateway.forwarding import FORWARDED, VALUE_CHARS_MAX
 from proxy.gateway.progress import CHECKPOINT_S, take_stock
 from proxy.gateway.service import Service
+from proxy.gateway.sharing import SharedExchange, is_shared
 
 __all__ = [
     "CHECKPOINT_S",
@@ -25,7 +26,9 @@ __all__ = [
     "KeyChanged",
     "Line",
     "Service",
+    "SharedExchange",
     "cap_bounds",
     "fit_plan",
+    "is_shared",
     "take_stock",
 ]

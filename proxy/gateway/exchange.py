@@ -119,6 +119,20 @@ class Exchange:
         return self._attempt
 
     @property
+    def spent_nano_usd(self) -> int | None:
+        """Tell what attempts that have ended cost together, None when that is unknown."""
+        return self._spent_nano_usd
+
+    @property
+    def is_redirected(self) -> bool:
+        """Tell whether a spent budget sent the request to another model than it asked for."""
+        return self._spent_scope is not None
+
+    def outlives_client(self) -> bool:
+        """Tell whether this is to go on although its client has left: nobody else could get the answer."""
+        return False
+
+    @property
     def body_bytes(self) -> int:
         """Tell how long the client's request is."""
         return self._asked.body_bytes

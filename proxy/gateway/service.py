@@ -15,6 +15,7 @@ from proxy.gateway.progress import Reporting
 from proxy.gateway.queue import Queue
 from proxy.health import Health
 from proxy.ledger.records import Ledger
+from proxy.replies import Replies
 from proxy.routing.resolve import Facts
 from proxy.routing.table import Provider
 from proxy.telemetry import FinishedRequest
@@ -37,6 +38,8 @@ class Service:
     """How a provider is reached and spoken to."""
     jitter: Callable[[], float]
     """A random number from 0 to 1."""
+    replies: Replies | None = None
+    """Answers that are kept; None: none are."""
     planner: Planner = field(init=False)
     queue: Queue = field(default_factory=Queue)
     drains: Drains = field(default_factory=Drains)

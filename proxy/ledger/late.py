@@ -16,7 +16,6 @@ from proxy.ledger.correcting import Booked, Dead, is_given_up, judge_dead, judge
 from proxy.ledger.records import AttemptEnd, AttemptState
 from proxy.ledger.resolution import Correction, DueLookup, Reason, Resolved, Truth
 from proxy.ledger.sql import STATEMENTS, parse_blocks
-from proxy.ledger.standing import correct_rates
 from proxy.policy.lookups import HELD_TRIES, LOOKUP_AFTER_S, TRIES_MAX, find_delay_s
 from proxy.usage import CostSource
 
@@ -43,10 +42,12 @@ class LateBooks:
             facts = (ERROR_OWNER_DIED, progress.generation_id, seq)
             cursor.execute(LATE_STATEMENTS["leave_unresolved"], facts)
             cursor.execute(_ADD_LOOKUP, (seq, dead.now_s + LOOKUP_AFTER_S[0], estimate, *tokens))
+            self._accounts.note_unresolved(attempt)
             return True
         booked = (dead.now_s, ERROR_OWNER_DIED, estimate, CostSource.ESTIMATED.value, progress.generation_id, *tokens)
         cursor.execute(LATE_STATEMENTS["post_known"], (*booked, seq, AttemptState.PENDING.value))
-        self._release(cursor, attempt, estimate, sum(tokens))
+        reserved = 0 if attempt.reserve is None else attempt.reserve.tokens
+        self._accounts.release(attempt, posted=estimate or 0, tokens=sum(tokens) or reserved)
         return True
 
     def settle(self, cursor: Cursor, request_id: str, end: AttemptEnd, at_s: float) -> bool:
@@ -76,10 +77,9 @@ class LateBooks:
         if change.correction is not None:
             _write_correction(cursor, seq, truth.at_s, change.correction)
         attempt = booked.attempt
-        moved = {"posted": change.posted_nano_usd, "held": change.held_nano_usd}
-        self._accounts.move(cursor, attempt.subject, attempt.at_s, **moved)
-        if attempt.reserve is not None:
-            correct_rates(cursor, attempt.reserve, attempt.reserve.tokens + change.tokens)
+        posted, held = change.posted_nano_usd, change.held_nano_usd
+        self._accounts.move(attempt.subject, attempt.at_s, posted=posted, held=held)
+        self._accounts.correct(attempt, change.tokens)
         return Resolved(change.correction)
 
     def miss(self, cursor: Cursor, missed: tuple[DueLookup, float]) -> bool:
@@ -100,12 +100,11 @@ class LateBooks:
         cost, source = judge_exhausted(booked.attempt, estimate)
         end = (at_s, ERROR_OWNER_DIED, cost, source.value, None, *tokens)
         cursor.execute(LATE_STATEMENTS["post_known"], (*end, seq, AttemptState.UNRESOLVED.value))
-        self._release(cursor, booked.attempt, cost, sum(tokens))
+        attempt = booked.attempt
+        self._accounts.move(attempt.subject, attempt.at_s, posted=cost or 0, held=-attempt.hold_nano_usd)
+        if sum(tokens) and attempt.reserve is not None:
+            self._accounts.correct(attempt, sum(tokens) - attempt.reserve.tokens)
         return True
-
-    def _release(self, cursor: Cursor, attempt: PendingAttempt, cost_nano_usd: int | None, tokens: int) -> None:
-        reserved = 0 if attempt.reserve is None else attempt.reserve.tokens
-        self._accounts.release(cursor, attempt, posted=cost_nano_usd or 0, tokens=tokens or reserved)
 
 
 def claim(cursor: Cursor, due: tuple[float, int]) -> list[DueLookup]:

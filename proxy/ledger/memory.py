@@ -29,6 +29,7 @@ from proxy.ledger.admission import (
 from proxy.ledger.budgeting import KeptBalance, list_open, match_personal
 from proxy.ledger.correcting import Dead
 from proxy.ledger.memory_entries import Entry
+from proxy.ledger.memory_incidents import MemoryIncidents, MemorySignals
 from proxy.ledger.memory_resolution import LateBooks, MemoryResolution
 from proxy.ledger.records import (
     GENERATIONS_SEARCHED_MAX,
@@ -71,6 +72,7 @@ class _Books:
     living: set[int] = field(default_factory=set)
     owners: int = 0
     late: LateBooks = field(default_factory=LateBooks)
+    incidents: MemoryIncidents = field(default_factory=MemoryIncidents)
 
     @property
     def rows(self) -> list[AttemptRow]:
@@ -172,6 +174,8 @@ class MemoryLedger:
         self._clock = clock
         self._books = books or _Books()
         self._owner = self._books.join()
+        self.incidents = self._books.incidents
+        self.signals = MemorySignals(lambda: self._books.rows, self._books.find_balance)
         self._is_closed = False
         self.resolution = MemoryResolution(
             self._owner,

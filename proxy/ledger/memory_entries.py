@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from proxy.ledger.admission import PendingAttempt, Reserve
 from proxy.ledger.records import Admission, AttemptRow
-from proxy.policy.scopes import Subject, accounts_of, places_of
+from proxy.policy.scopes import Subject, scopes_of
 
 
 @dataclass(slots=True)
@@ -52,4 +52,4 @@ class Entry:
 
     def counts_in(self, scope: str) -> bool:
         """Tell whether it counts in a scope."""
-        return scope in accounts_of(self.subject) or scope in places_of(self.subject)
+        return scope in scopes_of(self.subject)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
+from proxy.ledger.incidents import Incidents, Signals
 from proxy.ledger.resolution import Resolution
 from proxy.policy.limits import NO_LIMITS, Limits, Measure, Quota
 from proxy.policy.scopes import PAYER_GATEWAY
@@ -313,6 +314,16 @@ class Ledger(Protocol):
     @property
     def resolution(self) -> Resolution:
         """Give the part that learns late."""
+        ...
+
+    @property
+    def incidents(self) -> Incidents:
+        """Give what alerts have told and have still to tell."""
+        ...
+
+    @property
+    def signals(self) -> Signals:
+        """Give the figures that alerts are told by."""
         ...
 
     async def admit(self, admission: Admission) -> Outcome:
