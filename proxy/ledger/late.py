@@ -5,7 +5,6 @@ What is booked, the balances, the journal's entry and the question that led ther
 
 from __future__ import annotations
 
-import json
 from importlib import resources
 from sqlite3 import Cursor
 
@@ -122,22 +121,9 @@ def claim(cursor: Cursor, due: tuple[float, int]) -> list[DueLookup]:
 
 def _write(truth: Truth) -> rows.Row:
     """Give the parameters of `put_truth` from the time on."""
-    usage, source = truth.usage, truth.cost_source
+    source = truth.cost_source
     cost = 0 if source is None else truth.cost_nano_usd
-    anomalies = json.dumps(usage.anomalies) if usage.anomalies else None
-    counts = (
-        usage.input_tokens,
-        usage.output_tokens,
-        usage.cached_tokens,
-        usage.cache_write_tokens,
-        usage.cache_write_1h_tokens,
-        usage.audio_input_tokens,
-        usage.reasoning_tokens,
-        usage.audio_output_tokens,
-        usage.cost_nano_usd,
-        int(usage.is_byok),
-    )
-    return (truth.at_s, cost, source and source.value, *counts, anomalies, truth.attempt_seq)
+    return (truth.at_s, cost, source and source.value, *rows.write_usage(truth.usage), truth.attempt_seq)
 
 
 def _write_correction(cursor: Cursor, seq: int, at_s: float, correction: Correction) -> None:

@@ -59,7 +59,7 @@ UPDATE attempts SET
   state = ?, is_overrun = ?, ended_at_s = coalesce(ended_at_s, ?), cost_nano_usd = ?, cost_source = ?,
   input_tokens = ?, output_tokens = ?, cached_tokens = ?, cache_write_tokens = ?, cache_write_1h_tokens = ?,
   audio_input_tokens = ?, reasoning_tokens = ?, audio_output_tokens = ?,
-  reported_nano_usd = ?, is_byok = ?, anomalies = ?
+  reported_nano_usd = ?, is_byok = ?, anomalies = ?, rare_usage = ?
 WHERE seq = ? AND state <> 'pending'
 
 -- name: put_error

@@ -29,7 +29,6 @@ def write_end(end: AttemptEnd, at_s: float, seq: int) -> Row:
 
     Values of exactly SQLite's types: a bool or an enum among them would be looked up in a table of adapters each time.
     """
-    usage = end.usage
     return (
         end.state.value,
         at_s,
@@ -41,6 +40,15 @@ def write_end(end: AttemptEnd, at_s: float, seq: int) -> Row:
         end.latency_ms,
         end.first_token_ms,
         end.generation_id,
+        *write_usage(end.usage),
+        end.saved_nano_usd,
+        seq,
+    )
+
+
+def write_usage(usage: Usage) -> Row:
+    """Give the parameters that say what was used, from the input tokens to what is rare."""
+    return (
         usage.input_tokens,
         usage.output_tokens,
         usage.cached_tokens,
@@ -53,8 +61,6 @@ def write_end(end: AttemptEnd, at_s: float, seq: int) -> Row:
         int(usage.is_byok),
         json.dumps(usage.anomalies) if usage.anomalies else None,
         None if usage[_PLAIN_FIELDS:] == _NOTHING_RARE else _write_rare(usage),
-        end.saved_nano_usd,
-        seq,
     )
 
 
