@@ -19,7 +19,6 @@ KEY = Secret("sk-or-test")
 @asynccontextmanager
 async def answering(data: bytes, *, hangs: bool = False) -> AsyncIterator[str]:
     """An upstream that gives these bytes to whoever asks, and its address."""
-
     serving: list[asyncio.Task[None] | None] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
