@@ -6,8 +6,9 @@ owner's number here: `share` gives another owner of the same books, `die` ends o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from proxy.clock import Clock
 from proxy.errors import LedgerUnavailable
@@ -27,11 +28,13 @@ from proxy.ledger.admission import (
 )
 from proxy.ledger.budgeting import KeptBalance, list_open, match_personal
 from proxy.ledger.records import (
+    EVERYTHING,
     GENERATIONS_SEARCHED_MAX,
     Admission,
     Admitted,
     Advance,
     AttemptEnd,
+    AttemptFilter,
     AttemptRow,
     AttemptStart,
     AttemptState,
@@ -358,6 +361,10 @@ class MemoryLedger:
         self._check_open()
         return tallies.sum_usage(self._books.rows, query)
 
+    async def walk_usage(self, query: UsageQuery) -> AsyncIterator[Sequence[UsageSum]]:
+        """Give the same, in one page."""
+        yield await self.sum_usage(query)
+
     async def provider_stats(self, *, since_s: float, key_name: str | None) -> Sequence[ProviderStats]:
         """Sum attempts by provider since a time."""
         self._check_open()
@@ -365,11 +372,13 @@ class MemoryLedger:
             row for row in self._books.rows if row.at_s >= since_s and key_name in {None, row.key}
         )
 
-    async def export(self, *, since_s: float | None, after_seq: int, rows_max: int) -> Sequence[AttemptRow]:
+    async def export(
+        self, *, since_s: float | None, after_seq: int, rows_max: int, only: AttemptFilter = EVERYTHING
+    ) -> Sequence[AttemptRow]:
         """Give a page of attempts in the order of their seq, from after the one given; 0 begins."""
         self._check_open()
-        rows = self._books.rows[after_seq:]
-        return [row for row in rows if since_s is None or row.at_s >= since_s][:rows_max]
+        rows = (row for row in self._books.rows if row.seq > after_seq and tallies.is_wanted(row, since_s, only))
+        return list(islice(rows, rows_max))
 
     async def find_request(self, request_id: str) -> Sequence[AttemptRow]:
         """Give one request's attempts in order, empty when unknown."""

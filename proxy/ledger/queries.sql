@@ -227,29 +227,88 @@ SELECT scope, starts_s, ends_s, posted_nano_usd, held_nano_usd FROM balances WHE
 ORDER BY scope, ends_s, starts_s
 
 -- name: sum_usage
--- Sums by the dimensions put in for {dimensions}, over what the conditions put in for {conditions} leave, grouped by the
--- dimensions' places in {groups}. How a request ended is asked of its last attempt, which most often is the row itself.
-SELECT {dimensions}
-  count(DISTINCT request_id),
-  count(DISTINCT CASE WHEN
-    CASE WHEN is_last THEN error IS NOT NULL ELSE (
-      SELECT last.error IS NOT NULL FROM attempts AS last
-      WHERE last.request_id = attempts.request_id AND last.is_last
-    ) END
-  THEN request_id END),
-  count(DISTINCT CASE WHEN number > 1 OR NOT is_last THEN request_id END),
-  coalesce(sum(input_tokens), 0),
-  coalesce(sum(output_tokens), 0),
-  coalesce(sum(cached_tokens), 0),
-  coalesce(sum(reasoning_tokens), 0),
-  coalesce(sum(cost_nano_usd), 0),
-  coalesce(sum(CASE WHEN state = 'pending' THEN hold_nano_usd END), 0),
-  coalesce(sum(state = 'posted' AND cost_nano_usd IS NULL), 0),
-  sum(CASE WHEN cost_source = 'reported' THEN cost_nano_usd END),
-  sum(CASE WHEN cost_source = 'computed' THEN cost_nano_usd END),
-  sum(CASE WHEN cost_source = 'estimated' THEN cost_nano_usd END),
-  sum(CASE WHEN cost_source = 'held' THEN cost_nano_usd END)
-FROM attempts {conditions} {groups}
+-- Sums by the dimensions put in for {dimensions} and {day_dimensions}, over what {conditions} and {day_conditions} leave,
+-- grouped by the dimensions' places in {groups}. A request counts once in each group that it touched, and how it ended is
+-- asked of its last attempt. Most have one attempt, which is counted as it passes; those of several are counted apart,
+-- and those of rolled-up days by batch. One statement, so all three see the same moment.
+-- Parameters: three times those of the dimensions and of the conditions, then how many groups at most.
+SELECT {names}
+  coalesce(sum(requests), 0), coalesce(sum(failed), 0), coalesce(sum(fallbacks), 0),
+  coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0), coalesce(sum(cached_tokens), 0),
+  coalesce(sum(cache_write_tokens), 0), coalesce(sum(cache_write_1h_tokens), 0),
+  coalesce(sum(audio_input_tokens), 0), coalesce(sum(reasoning_tokens), 0), coalesce(sum(audio_output_tokens), 0),
+  coalesce(sum(cost_nano_usd), 0), coalesce(sum(held_nano_usd), 0), coalesce(sum(saved_nano_usd), 0),
+  coalesce(sum(unknown_cost), 0), coalesce(sum(overruns), 0), coalesce(sum(cache_hits), 0),
+  sum(cost_reported), sum(cost_computed), sum(cost_estimated), sum(cost_held)
+FROM (
+  SELECT {dimensions}
+    sum(number = 1 AND is_last) AS requests,
+    sum(number = 1 AND is_last AND error IS NOT NULL) AS failed,
+    0 AS fallbacks,
+    sum(input_tokens) AS input_tokens,
+    sum(output_tokens) AS output_tokens,
+    sum(cached_tokens) AS cached_tokens,
+    sum(cache_write_tokens) AS cache_write_tokens,
+    sum(cache_write_1h_tokens) AS cache_write_1h_tokens,
+    sum(audio_input_tokens) AS audio_input_tokens,
+    sum(reasoning_tokens) AS reasoning_tokens,
+    sum(audio_output_tokens) AS audio_output_tokens,
+    sum(cost_nano_usd) AS cost_nano_usd,
+    sum(CASE WHEN state = 'pending' THEN hold_nano_usd END) AS held_nano_usd,
+    sum(saved_nano_usd) AS saved_nano_usd,
+    sum(state = 'posted' AND cost_nano_usd IS NULL) AS unknown_cost,
+    sum(is_overrun) AS overruns,
+    count(saved_nano_usd) AS cache_hits,
+    sum(CASE WHEN cost_source = 'reported' THEN cost_nano_usd END) AS cost_reported,
+    sum(CASE WHEN cost_source = 'computed' THEN cost_nano_usd END) AS cost_computed,
+    sum(CASE WHEN cost_source = 'estimated' THEN cost_nano_usd END) AS cost_estimated,
+    sum(CASE WHEN cost_source = 'held' THEN cost_nano_usd END) AS cost_held
+  FROM attempts {tags} WHERE true {conditions} {groups}
+  UNION ALL
+  SELECT {dimensions}
+    count(DISTINCT request_id),
+    count(DISTINCT CASE WHEN
+      CASE WHEN is_last THEN error IS NOT NULL ELSE (
+        SELECT last.error IS NOT NULL FROM attempts AS last
+        WHERE last.request_id = attempts.request_id AND last.is_last
+      ) END
+    THEN request_id END),
+    count(DISTINCT request_id),
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL
+  FROM attempts {tags} WHERE (number > 1 OR is_last = 0) {conditions} {groups}
+  UNION ALL
+  SELECT {names}
+    sum(requests), sum(failed), sum(CASE WHEN is_of_several THEN requests END),
+    sum(input_tokens), sum(output_tokens), sum(cached_tokens), sum(cache_write_tokens), sum(cache_write_1h_tokens),
+    sum(audio_input_tokens), sum(reasoning_tokens), sum(audio_output_tokens),
+    sum(cost_nano_usd), 0, sum(saved_nano_usd), sum(unknown_cost), sum(overruns), sum(cache_hits),
+    sum(cost_reported), sum(cost_computed), sum(cost_estimated), sum(cost_held)
+  FROM (
+    SELECT {day_dimensions}
+      max(requests) AS requests,
+      max(failed) AS failed,
+      max(number > 1 OR NOT is_last) AS is_of_several,
+      sum(input_tokens) AS input_tokens,
+      sum(output_tokens) AS output_tokens,
+      sum(cached_tokens) AS cached_tokens,
+      sum(cache_write_tokens) AS cache_write_tokens,
+      sum(cache_write_1h_tokens) AS cache_write_1h_tokens,
+      sum(audio_input_tokens) AS audio_input_tokens,
+      sum(reasoning_tokens) AS reasoning_tokens,
+      sum(audio_output_tokens) AS audio_output_tokens,
+      sum(cost_nano_usd) AS cost_nano_usd,
+      sum(saved_nano_usd) AS saved_nano_usd,
+      sum(unknown_cost) AS unknown_cost,
+      sum(overruns) AS overruns,
+      sum(cache_hits) AS cache_hits,
+      sum(cost_reported_nano_usd) AS cost_reported,
+      sum(cost_computed_nano_usd) AS cost_computed,
+      sum(cost_estimated_nano_usd) AS cost_estimated,
+      sum(cost_held_nano_usd) AS cost_held
+    FROM days {day_tags} WHERE true {day_conditions} {batches}
+  ) {groups}
+)
+{groups} {order} LIMIT ?
 
 -- name: sum_providers
 -- One provider's part since a time, with the median of its first tokens (the lower one of two).
@@ -265,13 +324,15 @@ SELECT provider, count(*), count(error), coalesce(sum(cost_nano_usd), 0),
 FROM recent GROUP BY provider ORDER BY provider
 
 -- name: export_attempts
--- A page in the order of the books. Parameters: after seq, since, since, how many.
+-- A page in the order of the books. Parameters: after seq, twice each since, until, key and tenant, how many.
 SELECT seq, request_id, number, state, at_s, key_name, tenant, app, route, provider, model, is_stream, status,
   hold_nano_usd, cost_nano_usd, cost_source, latency_ms, first_token_ms, error, generation_id, is_overrun,
   input_tokens, output_tokens, cached_tokens, cache_write_tokens, cache_write_1h_tokens,
   audio_input_tokens, reasoning_tokens, audio_output_tokens, reported_nano_usd, is_byok, anomalies,
   user, tags, upstream_key, payer, saved_nano_usd
-FROM attempts WHERE seq > ? AND (? IS NULL OR at_s >= ?) ORDER BY seq LIMIT ?
+FROM attempts WHERE seq > ? AND (? IS NULL OR at_s >= ?) AND (? IS NULL OR at_s < ?)
+  AND (? IS NULL OR key_name = ?) AND (? IS NULL OR tenant = ?)
+ORDER BY seq LIMIT ?
 
 -- name: find_request
 -- All attempts of one request, in order.
@@ -301,6 +362,14 @@ at_s >= ?
 at_s < ?
 -- name: condition_key
 key_name = ?
+-- name: condition_tenant
+tenant = ?
+
+-- name: join_tags
+-- One row for each tag of an attempt, one without a tag for those that have none.
+LEFT JOIN json_each(attempts.tags) AS tag
+-- name: join_day_tags
+LEFT JOIN json_each(days.tags) AS tag
 
 -- name: dimension_key
 key_name
@@ -310,6 +379,11 @@ tenant
 app
 -- name: dimension_user
 user
+-- name: dimension_tag
+json_extract(tag.value, '$[0]') || '=' || json_extract(tag.value, '$[1]')
+-- name: dimension_tag_value
+-- The value of one tag. Parameter: its name.
+(SELECT json_extract(one.value, '$[1]') FROM json_each(tags) AS one WHERE json_extract(one.value, '$[0]') = ?)
 -- name: dimension_payer
 payer
 -- name: dimension_route
@@ -319,9 +393,25 @@ provider
 -- name: dimension_model
 model
 -- name: dimension_hour
--- Whole seconds: SQLite rounds to milliseconds, which would carry the last of them into the next hour.
-strftime('%Y-%m-%dT%H:00', CAST(at_s AS INTEGER), 'unixepoch')
+-- Whole seconds, in the clock of a zone if {offset} says so: SQLite rounds to milliseconds, which would carry the last of them into the next hour.
+strftime('%Y-%m-%dT%H:00', CAST(at_s AS INTEGER){offset}, 'unixepoch')
 -- name: dimension_day
-strftime('%Y-%m-%d', CAST(at_s AS INTEGER), 'unixepoch')
+strftime('%Y-%m-%d', CAST(at_s AS INTEGER){offset}, 'unixepoch')
 -- name: dimension_month
-strftime('%Y-%m', CAST(at_s AS INTEGER), 'unixepoch')
+strftime('%Y-%m', CAST(at_s AS INTEGER){offset}, 'unixepoch')
+
+-- name: offset_until
+-- How far a zone's clock was from UTC until a moment.
+WHEN at_s < {until_s} THEN {offset_s}
+
+-- name: day_condition_from
+-- A day that has been rolled up counts where it begins: nobody knows its hours any more.
+day_s >= ?
+-- name: day_condition_to
+day_s < ?
+-- name: day_dimension_hour
+strftime('%Y-%m-%d', day_s, 'unixepoch')
+-- name: day_dimension_day
+strftime('%Y-%m-%d', day_s, 'unixepoch')
+-- name: day_dimension_month
+strftime('%Y-%m', day_s, 'unixepoch')

@@ -16,6 +16,26 @@ from proxy.usage import CostSource, Usage
 Row = Sequence[Any]
 Tags = tuple[tuple[str, str], ...]
 _SOURCES = (CostSource.REPORTED, CostSource.COMPUTED, CostSource.ESTIMATED, CostSource.HELD)
+_SUMS = (
+    "requests",
+    "failed",
+    "fallbacks",
+    "input_tokens",
+    "output_tokens",
+    "cached_tokens",
+    "cache_write_tokens",
+    "cache_write_1h_tokens",
+    "audio_input_tokens",
+    "reasoning_tokens",
+    "audio_output_tokens",
+    "cost_nano_usd",
+    "held_nano_usd",
+    "saved_nano_usd",
+    "unknown_cost",
+    "overruns",
+    "cache_hits",
+)
+"""Columns of `sum_usage` between the dimensions and the sources."""
 
 
 def write_end(end: AttemptEnd, at_s: float, seq: int) -> Row:
@@ -175,21 +195,11 @@ def read_key(row: Row) -> KeyRecord:
 
 def read_sum(row: Row, dimensions: int) -> UsageSum:
     """Read a row of `sum_usage` with that many dimensions before its sums; a dimension without a value is ""."""
-    requests, failed, fallbacks, *sums = row[dimensions:]
-    input_tokens, output_tokens, cached, reasoning, cost_nano_usd, held_nano_usd, unknown_cost, *by_source = sums
+    sums, by_source = row[dimensions : -len(_SOURCES)], row[-len(_SOURCES) :]
     return UsageSum(
-        group=tuple("" if value is None else value for value in row[:dimensions]),
-        requests=requests,
-        failed=failed,
-        fallbacks=fallbacks,
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-        cached_tokens=cached,
-        reasoning_tokens=reasoning,
-        cost_nano_usd=cost_nano_usd,
-        held_nano_usd=held_nano_usd,
-        unknown_cost=unknown_cost,
+        group=tuple(row[:dimensions]),
         cost_by_source={
             source.value: cost for source, cost in zip(_SOURCES, by_source, strict=True) if cost is not None
         },
+        **dict(zip(_SUMS, sums, strict=True)),
     )

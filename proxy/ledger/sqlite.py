@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from functools import partial
 from pathlib import Path
@@ -22,9 +22,11 @@ from proxy.ledger.folder import find_owners, make_data_folder
 from proxy.ledger.locks import Turnstile
 from proxy.ledger.owners import DeadOwner, Owner, seize_dead
 from proxy.ledger.records import (
+    EVERYTHING,
     Admission,
     Admitted,
     Advance,
+    AttemptFilter,
     AttemptRow,
     BudgetState,
     KeyRecord,
@@ -133,13 +135,19 @@ class SqliteLedger:
         """Sum attempts by the query's dimensions; ValueError names an unknown one."""
         return await self._reports.sum_usage(query)
 
+    def walk_usage(self, query: UsageQuery) -> AsyncIterator[Sequence[UsageSum]]:
+        """Give the same in pages, as many as there are."""
+        return self._reports.walk_usage(query)
+
     async def provider_stats(self, *, since_s: float, key_name: str | None) -> Sequence[ProviderStats]:
         """Sum attempts by provider since a time."""
         return await self._reports.provider_stats(since_s, key_name)
 
-    async def export(self, *, since_s: float | None, after_seq: int, rows_max: int) -> Sequence[AttemptRow]:
+    async def export(
+        self, *, since_s: float | None, after_seq: int, rows_max: int, only: AttemptFilter = EVERYTHING
+    ) -> Sequence[AttemptRow]:
         """Give a page of attempts in the order of their seq, from after the one given; 0 begins."""
-        return await self._reports.export(since_s, after_seq, rows_max)
+        return await self._reports.export(since_s, after_seq, rows_max, only)
 
     async def find_request(self, request_id: str) -> Sequence[AttemptRow]:
         """Give one request's attempts in order, empty when unknown."""
