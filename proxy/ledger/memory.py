@@ -46,6 +46,7 @@ from proxy.ledger.records import (
     UsageQuery,
     UsageSum,
 )
+from proxy.ledger.rolling import floor_day_s, forget_detail, subject_of_row
 from proxy.money import UTC_NAME, Period
 from proxy.policy.calendar import Window, find_window
 from proxy.policy.limits import NO_LIMITS, RATE_SLOTS, Balance, Flow, Limits, Rate
@@ -62,14 +63,13 @@ class _Entry:
     owner: int
     is_priced: bool
     reserved_tokens: int | None
+    is_rolled: bool = False
+    """Its detail has gone: it counts in sums, on a day, and is told nowhere else."""
 
     @property
     def subject(self) -> Subject:
         """Whom it counts for."""
-        row = self.row
-        return Subject(
-            row.key, row.tenant, row.user, row.tags, row.route, row.provider, row.model, row.upstream_key, row.payer
-        )
+        return subject_of_row(self.row)
 
     @property
     def pending(self) -> PendingAttempt:
@@ -102,8 +102,8 @@ class _Books:
 
     @property
     def rows(self) -> list[AttemptRow]:
-        """Everything, in order."""
-        return [entry.row for entry in self.entries]
+        """Everything with its detail, in order."""
+        return [entry.row for entry in self.entries if not entry.is_rolled]
 
     def join(self) -> int:
         """Give a new owner its number."""
@@ -328,6 +328,18 @@ class MemoryLedger:
             del rates[place]
         return len(passed)
 
+    async def roll_up(self, before_s: float) -> int:
+        """Keep of what is older only its day."""
+        self._check_open()
+        before_day_s, books, rolled = floor_day_s(before_s), self._books, 0
+        for request_id, entries in list(books.requests.items()):
+            left = forget_detail([entry.row for entry in entries], before_day_s)
+            for entry, row in zip(entries, left, strict=False):
+                entry.row, entry.is_rolled = row, True
+                books.requests.pop(request_id, None)
+            rolled += len(left)
+        return rolled
+
     async def list_keys(self) -> Sequence[KeyRecord]:
         """List all keys by name."""
         self._check_open()
@@ -359,7 +371,8 @@ class MemoryLedger:
     async def sum_usage(self, query: UsageQuery) -> Sequence[UsageSum]:
         """Sum attempts by the query's dimensions; ValueError names an unknown one."""
         self._check_open()
-        return tallies.sum_usage(self._books.rows, query)
+        rolled = frozenset(entry.row.seq for entry in self._books.entries if entry.is_rolled)
+        return tallies.sum_usage([entry.row for entry in self._books.entries], query, rolled=rolled)
 
     async def walk_usage(self, query: UsageQuery) -> AsyncIterator[Sequence[UsageSum]]:
         """Give the same, in one page."""

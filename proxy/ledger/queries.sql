@@ -17,10 +17,13 @@ SELECT posted_nano_usd, held_nano_usd FROM balances WHERE scope = ? AND ends_s =
 
 -- name: open_balance
 -- First touch: sum what the scope's attempts of the window came to, so that a budget added later counts what was
--- spent before it. Parameters: scope, ends_s, starts_s, starts_s, ends_s, those of {condition}.
+-- spent before it, in days that have been rolled up too. Parameters: scope, ends_s, starts_s, then starts_s, ends_s and
+-- those of {day_condition}, then starts_s, ends_s and those of {condition}.
 INSERT INTO balances (scope, ends_s, starts_s, posted_nano_usd, held_nano_usd)
 SELECT ?, ?, ?,
-  coalesce(sum(CASE WHEN state = 'posted' THEN cost_nano_usd END), 0),
+  coalesce(sum(CASE WHEN state = 'posted' THEN cost_nano_usd END), 0) + (
+    SELECT coalesce(sum(cost_nano_usd), 0) FROM days WHERE day_s >= ? AND day_s < ? AND {day_condition}
+  ),
   coalesce(sum(CASE WHEN state IN ('pending', 'unresolved') THEN hold_nano_usd END), 0)
 FROM attempts WHERE at_s >= ? AND at_s < ? AND {condition}
 
@@ -212,12 +215,90 @@ user = ? AND coalesce(tenant, key_name) = ?
 -- Parameter: the scope itself.
 seq IN (SELECT attempt_tags.seq FROM attempt_tags WHERE attempt_tags.scope = ?)
 
+-- name: day_scope_tag
+-- The same of rolled-up days.
+seq IN (SELECT day_tags.seq FROM day_tags WHERE day_tags.scope = ?)
+
+-- ---------------------------------------------------------------- retention (writer, a piece at a time)
+
+-- name: list_stale_windows
+-- Windows that have passed, so that nothing keeps sums of what is about to lose its detail (a reader's).
+-- Parameters: before_s, the end of windows without one.
+SELECT scope, ends_s, starts_s FROM balances WHERE starts_s < ? AND ends_s < ?
+
+-- name: drop_window
+DELETE FROM balances WHERE scope = ? AND ends_s = ? AND starts_s = ?
+
+-- name: list_rollable
+-- All attempts of the oldest requests that are over and began and ended before a moment; the columns of find_request.
+-- Parameters: before_s, before_s, how many requests at most.
+SELECT seq, request_id, number, state, at_s, key_name, tenant, app, route, provider, model, is_stream, status,
+  hold_nano_usd, cost_nano_usd, cost_source, latency_ms, first_token_ms, error, generation_id, is_overrun,
+  input_tokens, output_tokens, cached_tokens, cache_write_tokens, cache_write_1h_tokens,
+  audio_input_tokens, reasoning_tokens, audio_output_tokens, reported_nano_usd, is_byok, anomalies,
+  user, tags, upstream_key, payer, saved_nano_usd
+FROM attempts WHERE request_id IN (
+  SELECT last.request_id FROM attempts AS last
+  WHERE last.at_s < ? AND last.is_last AND NOT EXISTS (
+    SELECT 1 FROM attempts AS open WHERE open.request_id = last.request_id
+    AND (open.state = 'pending' OR open.state = 'unresolved' OR open.at_s >= ?)
+  )
+  ORDER BY last.at_s LIMIT ?
+)
+ORDER BY request_id, number
+
+-- name: add_day
+INSERT INTO days (
+  batch, number, is_last, day_s, app, key_name, tenant, user, tags, route, provider, model, upstream_key, payer,
+  requests, failed, unknown_cost, overruns, cache_hits,
+  input_tokens, output_tokens, cached_tokens, cache_write_tokens, cache_write_1h_tokens,
+  audio_input_tokens, reasoning_tokens, audio_output_tokens, saved_nano_usd, cost_nano_usd,
+  cost_reported_nano_usd, cost_computed_nano_usd, cost_estimated_nano_usd, cost_held_nano_usd
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (batch, number) DO UPDATE SET
+  requests = requests + excluded.requests,
+  failed = failed + excluded.failed,
+  unknown_cost = unknown_cost + excluded.unknown_cost,
+  overruns = overruns + excluded.overruns,
+  cache_hits = cache_hits + excluded.cache_hits,
+  input_tokens = input_tokens + excluded.input_tokens,
+  output_tokens = output_tokens + excluded.output_tokens,
+  cached_tokens = cached_tokens + excluded.cached_tokens,
+  cache_write_tokens = cache_write_tokens + excluded.cache_write_tokens,
+  cache_write_1h_tokens = cache_write_1h_tokens + excluded.cache_write_1h_tokens,
+  audio_input_tokens = audio_input_tokens + excluded.audio_input_tokens,
+  reasoning_tokens = reasoning_tokens + excluded.reasoning_tokens,
+  audio_output_tokens = audio_output_tokens + excluded.audio_output_tokens,
+  saved_nano_usd = saved_nano_usd + excluded.saved_nano_usd,
+  cost_nano_usd = cost_nano_usd + excluded.cost_nano_usd,
+  cost_reported_nano_usd = coalesce(cost_reported_nano_usd + excluded.cost_reported_nano_usd,
+    cost_reported_nano_usd, excluded.cost_reported_nano_usd),
+  cost_computed_nano_usd = coalesce(cost_computed_nano_usd + excluded.cost_computed_nano_usd,
+    cost_computed_nano_usd, excluded.cost_computed_nano_usd),
+  cost_estimated_nano_usd = coalesce(cost_estimated_nano_usd + excluded.cost_estimated_nano_usd,
+    cost_estimated_nano_usd, excluded.cost_estimated_nano_usd),
+  cost_held_nano_usd = coalesce(cost_held_nano_usd + excluded.cost_held_nano_usd,
+    cost_held_nano_usd, excluded.cost_held_nano_usd)
+
+-- name: tag_day
+-- Parameters: scope, batch, number.
+INSERT INTO day_tags (scope, seq) SELECT ?, seq FROM days WHERE batch = ? AND number = ? ON CONFLICT DO NOTHING
+
+-- name: forget_tag
+DELETE FROM attempt_tags WHERE scope = ? AND at_s = ? AND seq = ?
+
+-- name: forget_attempt
+DELETE FROM attempts WHERE seq = ?
+
 -- ---------------------------------------------------------------- reports (readers)
 
 -- name: sum_window
--- A window nobody has kept yet: the same sums as open_balance. Parameters: starts_s, ends_s, those of {condition}.
+-- A window nobody has kept yet: the same sums as open_balance. Parameters: starts_s, ends_s, those of {day_condition},
+-- the same again.
 SELECT
-  coalesce(sum(CASE WHEN state = 'posted' THEN cost_nano_usd END), 0),
+  coalesce(sum(CASE WHEN state = 'posted' THEN cost_nano_usd END), 0) + (
+    SELECT coalesce(sum(cost_nano_usd), 0) FROM days WHERE day_s >= ? AND day_s < ? AND {day_condition}
+  ),
   coalesce(sum(CASE WHEN state IN ('pending', 'unresolved') THEN hold_nano_usd END), 0)
 FROM attempts WHERE at_s >= ? AND at_s < ? AND {condition}
 

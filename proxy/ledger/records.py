@@ -389,6 +389,14 @@ class Ledger(Protocol):
         """Forget the pieces of rates' windows that have passed; gives how many."""
         ...
 
+    async def roll_up(self, before_s: float) -> int:
+        """Sum by day (UTC) what is older than the day of a moment, and forget its detail; gives how many attempts.
+
+        No sum changes, but that the hours of such days are not known any more. Requests that are not over stay. The
+        moment must lie further back than the longest budget's window but `total`, whose sums go on counting the days.
+        """
+        ...
+
     async def list_keys(self) -> Sequence[KeyRecord]:
         """List all keys by name."""
         ...

@@ -30,7 +30,7 @@ from proxy.ledger.records import (
 from proxy.ledger.rules import read_limits
 from proxy.ledger.schema import connect, explain
 from proxy.ledger.sql import STATEMENTS
-from proxy.ledger.standing import FOREVER_S, condition_of
+from proxy.ledger.standing import FOREVER_S, condition_of, day_condition_of
 from proxy.ledger.summing import write_sum
 from proxy.policy.calendar import Window
 from proxy.policy.limits import NO_LIMITS, Balance, Limits
@@ -118,6 +118,10 @@ class Reports:
         """List the owners of open holds."""
         return [owner for (owner,) in await self._ask(self._look_ups, "list_pending_owners", ())]
 
+    async def list_stale_windows(self, before_s: int) -> list[tuple[str, int, int]]:
+        """List windows that have passed, by their place in the books."""
+        return await self._ask(self._sums, "list_stale_windows", (before_s, FOREVER_S))
+
     async def sum_usage(self, query: UsageQuery) -> list[UsageSum]:
         """Sum attempts by the query's dimensions; ValueError names one that there is not."""
         statement, parameters = write_sum(query)
@@ -160,8 +164,10 @@ class Reports:
         kept = await self._ask(self._look_ups, "find_balance", (budget.scope, ends_s, window.starts_s))
         if not kept:
             condition, values = condition_of(budget.scope)
-            statement = STATEMENTS["sum_window"].format(condition=condition)
-            kept = await self._run(self._look_ups, statement, (window.starts_s, ends_s, *values))
+            days = day_condition_of(budget.scope)
+            statement = STATEMENTS["sum_window"].format(condition=condition, day_condition=days)
+            span: Parameters = (window.starts_s, ends_s, *values)
+            kept = await self._run(self._look_ups, statement, (*span, *span))
         return budget.state(Balance(*kept[0]))
 
     async def _ask(self, connection: aiosqlite.Connection, name: str, parameters: Parameters) -> list[Any]:

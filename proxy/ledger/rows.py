@@ -8,6 +8,7 @@ from typing import Any
 
 from proxy.ledger.admission import PendingAttempt
 from proxy.ledger.records import AttemptEnd, AttemptRow, AttemptStart, AttemptState, KeyRecord, UsageSum
+from proxy.ledger.rolling import DayRow
 from proxy.ledger.rules import read_limits
 from proxy.policy.limits import NO_LIMITS
 from proxy.policy.scopes import Subject
@@ -146,6 +147,24 @@ def _read_usage(row: Row) -> Usage:
         cost_nano_usd=reported_nano_usd,
         is_byok=bool(is_byok),
         anomalies=tuple(json.loads(anomalies)) if anomalies else (),
+    )
+
+
+def write_day(day: DayRow) -> Row:
+    """Give the parameters of `add_day`."""
+    key_name, tenant, user, tags, route, provider, model, upstream_key, payer = day.subject
+    return (
+        day.batch,
+        day.number,
+        int(day.is_last),
+        day.day_s,
+        day.app,
+        *(key_name, tenant, user, write_tags(tags), route, provider, model, upstream_key, payer),
+        *(day.requests, day.failed, day.unknown_cost, day.overruns, day.cache_hits),
+        *day.tokens,
+        day.saved_nano_usd,
+        day.cost_nano_usd,
+        *day.costs,
     )
 
 

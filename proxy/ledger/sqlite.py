@@ -37,9 +37,14 @@ from proxy.ledger.records import (
     UsageSum,
 )
 from proxy.ledger.reports import Reports
+from proxy.ledger.rolling import floor_day_s
 from proxy.ledger.schema import connect, explain, find_file, prepare
 from proxy.ledger.writer import Writer
 from proxy.policy.limits import Limits
+
+ROLLING_PAUSE_S = 0.02
+"""Between two pieces of detail that go: a million attempts take minutes, and nobody notices."""
+_WINDOWS_PER_CALL = 500
 
 
 class SqliteLedger:
@@ -118,6 +123,19 @@ class SqliteLedger:
     async def prune_rates(self, now_s: float) -> int:
         """Forget the pieces of rates' windows that have passed; gives how many."""
         return await self._writer.call(self._books.prune_rates, now_s)
+
+    async def roll_up(self, before_s: float) -> int:
+        """Sum by day what is older and forget its detail, in transactions so short that nobody waits for them."""
+        before_day_s = floor_day_s(before_s)
+        # Sums of windows first: what is kept must never be more than what is left of its attempts.
+        stale = await self._reports.list_stale_windows(before_day_s)
+        for place in range(0, len(stale), _WINDOWS_PER_CALL):
+            await self._writer.call(self._books.drop_windows, stale[place : place + _WINDOWS_PER_CALL])
+        rolled = 0
+        while count := await self._writer.call(self._books.roll_up, before_day_s):
+            rolled += count
+            await asyncio.sleep(ROLLING_PAUSE_S)
+        return rolled
 
     async def list_keys(self) -> Sequence[KeyRecord]:
         """List all keys by name."""
