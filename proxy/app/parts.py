@@ -24,7 +24,6 @@ from proxy.health import Health
 from proxy.ledger.folder import digest_key_sha256, load_pepper
 from proxy.ledger.records import KeyRecord, Ledger
 from proxy.ledger.sqlite import SqliteLedger
-from proxy.policy.limits import NO_LIMITS, Limits
 from proxy.routing.table import DeclaredKey, Dialect, Provider, Table
 from proxy.simulated import SimulatedUpstream
 from proxy.telemetry import Telemetry
@@ -151,17 +150,21 @@ async def put_in_force_at_last(gateway: Gateway) -> None:
 
 
 async def put_in_force(gateway: Gateway, table: Table) -> None:
-    """Make the ledger's declared keys those of a table, and hide its secrets from the log."""
+    """Make the ledger's declared limits and keys those of a table, and hide its secrets from the log."""
     hide_secrets(gateway.telemetry, table)
+    await gateway.ledger.declare_limits(
+        {place: limits for place, limits in table.limits.items() if not place.startswith("key:")}  # a key has its own
+    )
     await gateway.ledger.declare_keys([_record(key, gateway) for key in table.keys])
     gateway.telemetry.info("routes_loaded", config=table.id, notes=list(table.notes))
 
 
 def hide_secrets(telemetry: Telemetry, table: Table) -> None:
     """Tell the log which values must never stand in it."""
-    for provider in table.providers.values():
-        for secret in provider.secrets:
-            telemetry.register_secret(secret)
+    of_providers = (secret for provider in table.providers.values() for secret in provider.secrets)
+    of_tenants = (secret for tenant in table.tenants.values() for secret in tenant.secrets)
+    for secret in (*of_providers, *of_tenants):
+        telemetry.register_secret(secret)
 
 
 def _record(key: DeclaredKey, gateway: Gateway) -> KeyRecord:
@@ -169,7 +172,7 @@ def _record(key: DeclaredKey, gateway: Gateway) -> KeyRecord:
         name=key.name,
         digest=digest_key_sha256(gateway.pepper, key.sha256_hex),
         tenant=key.tenant,
-        limits=NO_LIMITS if key.budget is None else Limits(budgets=(key.budget,)),
+        limits=key.limits,
         models=key.models,
         default_model=key.default_model,
         params=key.params,

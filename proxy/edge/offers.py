@@ -94,8 +94,7 @@ def _may_reach(principal: Principal, route: Route) -> bool:
     if not route.is_glob:
         return principal.may_ask(route.name)
     head = route.name.partition("*")[0]
-    allowed = ("*",) if principal.models is None else principal.models
-    return any(_may_meet(pattern, route.name, head) for pattern in allowed)
+    return all(any(_may_meet(pattern, route.name, head) for pattern in names) for names in principal.lists)
 
 
 def _may_meet(pattern: str, glob: str, head: str) -> bool:

@@ -72,6 +72,16 @@ class Chain:
 
 
 @dataclass(frozen=True, slots=True)
+class Paced:
+    """One mention of a target that limits it."""
+
+    name: str
+    """PROVIDER/MODEL."""
+    options: TargetOptions
+    node: Node
+
+
+@dataclass(frozen=True, slots=True)
 class Names:
     """What the file declares, members with findings included: a name is known even when its entry is not."""
 
@@ -94,6 +104,8 @@ class ChainBuilder:
         self._node = node
         self._problems = problems
         self._chains: dict[str, Chain] = {}
+        self.paced: list[Paced] = []
+        """Targets with limits of their own, in the order met."""
 
     def build(self) -> dict[str, Chain]:
         """Give every alias its chain, in the order of the file; findings are noted."""
@@ -166,8 +178,20 @@ class ChainBuilder:
             return self._static(entry, entry.static, place)
         reference = self._reference(entry)
         inner = self._concrete(name, entry, place) if reference is None else self._named(reference, place)
+        if not inner.is_broken and (entry.rate or entry.parallel):
+            self._note_pace(entry, reference, place)
         legs = tuple(_with_entry(leg, entry) for leg in inner.legs)
         return replace(inner, legs=legs)
+
+    def _note_pace(self, entry: TargetOptions, reference: str | None, place: Node) -> None:
+        """Keep the limits of a concrete target; those of a name or a glob would be nobody's."""
+        word = place.at("rate" if entry.rate else "parallel")
+        if reference is not None:
+            self._problems.add(word, f"limits of the model `{reference}` stand there; put it beside its targets")
+        elif "*" in (entry.target or ""):
+            self._problems.add(word, "the target of a glob has no limits; use `model_rates` of its provider")
+        else:
+            self.paced.append(Paced(entry.target or "", entry, place))
 
     def _static(self, entry: TargetOptions, static: StaticOptions, place: Node) -> Chain:
         """Give a fixed answer its provider; nothing else can be said of it."""

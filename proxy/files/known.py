@@ -5,7 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 
 from proxy.files import values
-from proxy.files.schema import Options, ProviderOptions
+from proxy.files.options import Options
+from proxy.files.schema import ProviderOptions
 from proxy.routing.table import ProviderFlags
 
 CALL_ID_CHARACTERS_MAX = 64

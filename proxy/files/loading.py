@@ -13,8 +13,10 @@ from pathlib import Path
 from proxy.files.chains import ChainBuilder, Names, build_timeouts
 from proxy.files.document import FILE_BYTES_MAX, Node, compose, decode
 from proxy.files.environment import Environment, read_dotenv
-from proxy.files.keys import build_keys, build_tenants, check_askable, check_prices
+from proxy.files.keys import build_keys, build_tenants
 from proxy.files.known import KnownProvider, KnownProviders
+from proxy.files.limits import LimitsBuilder
+from proxy.files.names import check_askable
 from proxy.files.problems import Problems
 from proxy.files.providers import build_providers
 from proxy.files.routes import (
@@ -27,11 +29,14 @@ from proxy.files.routes import (
 from proxy.files.schema import DefaultOptions, RoutesOptions
 from proxy.files.validation import check
 from proxy.files.values import Surroundings
-from proxy.routing.table import Catalogue, Provider, Retry, Route, Table
+from proxy.files.walls import check_prices
+from proxy.routing.table import Catalogue, Provider, Retry, Route, Table, Tenant
 
 DEFAULT_PATH = Path("routes.yaml")
 DOTENV = ".env"
 ID_HEX_DIGITS = 12
+_BY_TARGET = ("model:", "provider:")
+"""Places that only some of the models meet."""
 NAMES_SHOWN_MAX = 10
 """Models listed in one note."""
 
@@ -119,7 +124,8 @@ def _hide_secrets(node: Node, problems: Problems) -> None:
 
 def _hide_texts(node: Node, problems: Problems) -> None:
     for member in node.members():
-        _hide_texts(member, problems)
+        is_pooled = isinstance(member.value, dict) and isinstance(node.value, list)  # its name and rates are no secrets
+        _hide_secrets(member, problems) if is_pooled else _hide_texts(member, problems)
     if isinstance(node.value, str) and "${" not in node.value:
         problems.hide(node.value)
 
@@ -175,16 +181,14 @@ def _freeze(draft: _Draft, catalogue: Catalogue, *, table_id: str, notes: tuple[
     chains = builder.build()
     setting = Setting(catalogue, draft.providers, defaults)
     routes, globs = build_routes(chains, setting, node=_section(root, "models"), problems=problems)
-    tenants = build_tenants(
-        options.tenants or {}, draft.names.models, node=_section(root, "tenants"), problems=problems
-    )
-    keys = build_keys(options.keys or [], draft.names, node=_section(root, "keys"), problems=problems)
+    tenants = build_tenants(options.tenants or {}, draft.names, node=_section(root, "tenants"), problems=problems)
+    limits = LimitsBuilder(draft.names.models, problems).build(options, root, draft.providers, builder.paced)
+    keys = build_keys(options.keys or [], draft.names, limits, node=_section(root, "keys"), problems=problems)
     place = _section(root, "defaults").at("default_model")
     check_askable(defaults.default_model, draft.names.models, node=place, problems=problems)
-    check_prices(keys, chains, routes, problems)
     every = [*routes.values(), *globs]
     wanting = [name for name, model in options.models.items() if model.direct_backup]
-    return Table(
+    table = Table(
         id=table_id,
         providers=draft.providers,
         routes=routes,
@@ -194,8 +198,18 @@ def _freeze(draft: _Draft, catalogue: Catalogue, *, table_id: str, notes: tuple[
         default_model=defaults.default_model,
         retry=Retry(defaults.retry.attempts) if defaults.retry else Retry(),
         timeouts=build_timeouts(defaults.timeouts),
-        notes=(*notes, *_note_not_ready(every), *_note_backups(every, wanting), *_note_unreached(every)),
+        limits=limits,
+        walls=frozenset(place for place, one in limits.items() if one.has_hard_budget and place.startswith(_BY_TARGET)),
+        notes=(
+            *notes,
+            *_note_not_ready(every),
+            *_note_keys(draft.providers, tenants),
+            *_note_backups(every, wanting),
+            *_note_unreached(every),
+        ),
     )
+    check_prices(table, chains, problems)
+    return table
 
 
 def _note_not_ready(routes: Sequence[Route]) -> list[str]:
@@ -209,6 +223,22 @@ def _note_not_ready(routes: Sequence[Route]) -> list[str]:
     notes = [f"{reason}: skipped in {_list(names)}" for reason, names in skipped.items()]
     silent = [route.name for route in routes if all(target.provider.not_ready for target in route.targets)]
     return [*notes, *([f"no target is ready for {_list(silent)}"] if silent else [])]
+
+
+def _note_keys(providers: Mapping[str, Provider], tenants: Mapping[str, Tenant]) -> list[str]:
+    """Say which keys of pools are left out, and which tenants have no credential of their own where they should."""
+    pools = [
+        f"{provider.name}: key {missing}, the others are used"
+        for provider in providers.values()
+        if provider.pool
+        for missing in provider.pool_missing
+    ]
+    own = [
+        f"{provider} is not ready for the tenant {tenant.name}, {why}"
+        for tenant in tenants.values()
+        for provider, why in tenant.not_ready.items()
+    ]
+    return [*pools, *own]
 
 
 def _note_backups(routes: Sequence[Route], wanting: Sequence[str]) -> list[str]:

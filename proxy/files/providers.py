@@ -11,6 +11,7 @@ from typing import Any
 from proxy.files.document import Node
 from proxy.files.environment import Credential, Environment
 from proxy.files.known import KnownProvider, build_flags
+from proxy.files.pools import Pool, build_pool, check_pool
 from proxy.files.problems import Problems
 from proxy.files.schema import PriceOptions, ProviderOptions
 from proxy.pricing import Prices
@@ -19,7 +20,7 @@ from proxy.routing.table import Dialect, Provider, Simulation
 STATIC = "static"
 """The provider behind `static:`; nobody else may have its name."""
 KNOBS = ("first_token", "speed", "length", "seed", "fail", "fail_after", "fail_rate")
-_NETWORKED = ("base_url", "api_key", "headers", "verify", "site_url", "site_name")
+_NETWORKED = ("base_url", "api_key", "api_keys", "headers", "verify", "site_url", "site_name")
 _DIALECTS = ", ".join(Dialect)
 
 _OWN_MAKER = {Dialect.OPENROUTER: "openrouter", Dialect.ANTHROPIC: "anthropic", Dialect.GOOGLE: "google"}
@@ -52,6 +53,7 @@ def build_providers(
     for name in [*known, *(name for name in entries if name not in known)]:
         entry = _merge(name, entries.get(name), known, node.at(name))
         if _is_sound(entry, problems):
+            check_pool(entry.options.api_keys or (), entry.node, problems)
             provider = _build(entry, environment)
             catalogue_name = None if name in known else names_by_url.get(provider.base_url)
             built[name] = replace(provider, catalogue_name=catalogue_name)
@@ -110,6 +112,8 @@ def _find_wrong(entry: _Entry) -> list[tuple[str, str]]:
     if dialect is Dialect.SIMULATED:
         idle = [member for member in _NETWORKED if member in entry.written]
         return [(member, f"`{member}` means nothing to a simulated provider; leave it out") for member in idle]
+    if options.api_key is not None and options.api_keys is not None:
+        return [("api_keys", "a provider has either `api_key` or `api_keys`; put the one key into the list")]
     knobs = [member for member in KNOBS if member in entry.written]
     wrong = [(knob, f"`{knob}` is for `dialect: simulated` only; leave it out") for knob in knobs]
     if dialect is not Dialect.OPENROUTER:
@@ -126,16 +130,20 @@ def _build(entry: _Entry, environment: Environment) -> Provider:
     options = entry.options
     assert options.dialect is not None
     is_simulated = options.dialect is Dialect.SIMULATED
-    credential = Credential() if is_simulated else _find_credential(entry, environment)
+    pool = build_pool(options.api_keys or ())
+    credential = Credential() if is_simulated else _find_credential(entry, pool, environment)
     return Provider(
         name=entry.name,
         dialect=options.dialect,
         base_url="" if is_simulated else options.base_url or "",
         api_key=credential.secret,
+        pool=pool.keys,
+        pool_missing=pool.missing,
         headers={} if is_simulated else _headers(options),
         on_disconnect=options.on_disconnect,
         verify=options.verify,
         price=build_prices(options.price),
+        model_rates={name: tuple(dict.fromkeys(rates)) for name, rates in (options.model_rates or {}).items()},
         flags=build_flags(entry.known),
         simulation=_simulation(options) if is_simulated else None,
         not_ready=_find_not_ready(options, credential),
@@ -144,7 +152,9 @@ def _build(entry: _Entry, environment: Environment) -> Provider:
     )
 
 
-def _find_credential(entry: _Entry, environment: Environment) -> Credential:
+def _find_credential(entry: _Entry, pool: Pool, environment: Environment) -> Credential:
+    if entry.options.api_keys is not None:
+        return pool.credential
     if entry.options.api_key is not None:
         return entry.options.api_key
     variables = tuple(entry.known.key_variables) if entry.known else ()

@@ -8,12 +8,23 @@ form of each member alone; what members say about each other (names, cycles, pri
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic import ConfigDict, Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import core_schema
 
 from proxy.files import values
+from proxy.files.limit_options import (
+    PATTERNS_MAX,
+    POOL_MAX,
+    EachOptions,
+    HolderOptions,
+    MoneyOptions,
+    PaceOptions,
+    Rates,
+    UpstreamKeyOptions,
+)
+from proxy.files.options import Options
 from proxy.routing.table import Dialect
 
 ATTEMPTS_MAX = 10
@@ -30,17 +41,6 @@ FAILURES = (
 )
 Transforms = list[Literal["middle-out"]]
 STRATEGIES = ("two_tier", "ensemble", "hedge", "cheapest", "fastest", "weighted", "when", "strategy", "custom")
-_LIMITS = ("rate", "parallel")
-
-
-class Options(BaseModel):
-    """A mapping of routes.yaml: unknown members are refused, values are never bent into another type."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-    later: ClassVar[tuple[str, ...]] = ()
-    """Words of a later release, refused by name."""
-    elsewhere: ClassVar[Mapping[str, str]] = {}
-    """Words that mean something in another mapping, and where they belong."""
 
 
 class PriceOptions(Options):
@@ -67,10 +67,10 @@ class TimeoutOptions(Options):
     total: values.Wait | None = Field(None, description="For the whole request, all attempts together.")
 
 
-class ProviderOptions(Options):
+class ProviderOptions(MoneyOptions, PaceOptions):
     """An upstream account. Known providers need no entry; what is written here overrides what is known."""
 
-    later: ClassVar[tuple[str, ...]] = ("api_keys", *_LIMITS, "weight", "timeouts")
+    later: ClassVar[tuple[str, ...]] = ("weight", "timeouts")
 
     dialect: Dialect | None = Field(
         None,
@@ -84,6 +84,16 @@ class ProviderOptions(Options):
     api_key: values.ProviderKey | None = Field(
         None, description="As ${VAR}; while the variable is not set the provider's targets are skipped."
     )
+    api_keys: Annotated[list[UpstreamKeyOptions], Field(min_length=1, max_length=POOL_MAX)] | None = Field(
+        None,
+        description="Instead of `api_key`: several of them, each used while it has quota left.",
+        examples=[["${FIRST_KEY}", "${SECOND_KEY}"]],
+    )
+    model_rates: Annotated[dict[values.ModelName, Rates], Field(max_length=PATTERNS_MAX)] | None = Field(
+        None,
+        description="Rates of models by a name with one *: all models that match share it.",
+        examples=[{"*:free": "20/min"}],
+    )
     headers: dict[values.HeaderName, values.HeaderValue] | None = Field(
         None, description="Sent on every call; values may hold ${VAR}.", examples=[{"X-Team": "search"}]
     )
@@ -92,7 +102,8 @@ class ProviderOptions(Options):
         None, description="OpenRouter only: your app's name (X-Title).", examples=["Example"]
     )
     on_disconnect: values.OnDisconnect = Field(
-        "cancel", description="What happens upstream when the client leaves: `cancel` ends the call."
+        "cancel",
+        description="When the client leaves: `cancel` ends the call upstream, `drain` reads on for its usage.",
     )
     verify: bool = Field(default=True, description="Check the TLS certificate.")
     price: PriceOptions | None = Field(None, description="Price of every model here; beats the catalogue.")
@@ -125,10 +136,10 @@ class StaticOptions(Options):
     content: values.Content = Field(description="What clients get.", examples=["Please try again later."])
 
 
-class TargetOptions(Options):
+class TargetOptions(PaceOptions):
     """One place to try: a provider's model, another model of this file, or a fixed answer."""
 
-    later: ClassVar[tuple[str, ...]] = (*STRATEGIES, "on", "weight", *_LIMITS)
+    later: ClassVar[tuple[str, ...]] = (*STRATEGIES, "on", "weight")
     elsewhere: ClassVar[Mapping[str, str]] = dict.fromkeys(
         ("direct_backup", "transforms", "prefer", "max_cost", "params"),
         "an option of the model; put it beside `targets`",
@@ -164,10 +175,10 @@ class TargetOptions(Options):
         return {"anyOf": [_TARGET_TEXT, handler.resolve_ref_schema(handler(schema))]}
 
 
-class ModelOptions(Options):
+class ModelOptions(EachOptions):
     """A name clients ask for: targets in the order to try, and options for all of them."""
 
-    later: ClassVar[tuple[str, ...]] = (*STRATEGIES, "on", "weight", "cache", *_LIMITS)
+    later: ClassVar[tuple[str, ...]] = (*STRATEGIES, "on", "weight", "cache")
 
     targets: list[TargetOptions] = Field(
         description="What to try, in this order.", examples=[["openrouter/openai/gpt-4o", "openai/gpt-4o"]]
@@ -216,48 +227,49 @@ class ModelOptions(Options):
         return {"anyOf": [targets["items"], many, own]}
 
 
-class TenantOptions(Options):
-    """A group of keys with defaults of its own."""
+class CallerOptions(HolderOptions):
+    """What a key and a tenant may both say."""
 
-    later: ClassVar[tuple[str, ...]] = (
-        "budget",
-        "provider_keys",
-        *_LIMITS,
-        "models",
-        "max_cost",
-        "timezone",
-        "transforms",
+    models: list[values.ModelText] | None = Field(
+        None,
+        description="Models and globs that may be asked for; all when left out. A key and its tenant must both allow.",
+        examples=[["chat", "gpt-*"]],
     )
-
     default_model: values.ModelText | None = Field(
         None, description="Used when a request names no model.", examples=["chat"]
     )
     params: values.Params | None = Field(
-        None, description="Defaults for request fields; they win over the model's.", examples=[{"max_tokens": 2048}]
+        None,
+        description="Defaults for request fields; a key's win over its tenant's, both over the model's.",
+        examples=[{"max_tokens": 2048}],
+    )
+    max_cost: values.Amount | None = Field(
+        None, description="Ceiling of one request, all attempts together; the lowest that holds counts."
+    )
+    transforms: Transforms | None = Field(
+        None, description="For requests that do not say themselves.", examples=[["middle-out"]]
     )
 
 
-class KeyOptions(Options):
+class TenantOptions(CallerOptions):
+    """A group of keys with defaults and limits of its own."""
+
+    provider_keys: dict[values.ProviderName, values.ProviderKey] | None = Field(
+        None,
+        description="Its own credentials by provider; calls there are on its account alone.",
+        examples=[{"openrouter": "${ACME_OPENROUTER_KEY}"}],
+    )
+
+
+class KeyOptions(CallerOptions):
     """A client's key."""
 
-    later: ClassVar[tuple[str, ...]] = (*_LIMITS, "max_cost", "timezone", "transforms", "provider_keys", "cache")
+    later: ClassVar[tuple[str, ...]] = ("provider_keys", "cache")
 
     name: values.Name = Field(description="Shown in usage and logs; unique.", examples=["mobile"])
     key: values.ClientKey | None = Field(None, description="8 to 256 visible ASCII characters, best as ${VAR}.")
     key_sha256: values.KeySha256 | None = Field(None, description="Instead of `key`: its SHA-256, 64 hex digits.")
     tenant: values.Name | None = Field(None, description="One of `tenants`.", examples=["acme"])
-    budget: values.Allowance | None = Field(
-        None, description="A wall: posted and held cost never pass it. None given, none held."
-    )
-    models: list[values.ModelText] | None = Field(
-        None, description="Models and globs it may ask for; all when left out.", examples=[["chat", "gpt-*"]]
-    )
-    default_model: values.ModelText | None = Field(
-        None, description="Used when a request names no model.", examples=["chat"]
-    )
-    params: values.Params | None = Field(
-        None, description="Defaults for request fields; they win over the tenant's.", examples=[{"max_tokens": 512}]
-    )
 
 
 class RetryOptions(Options):
@@ -275,9 +287,11 @@ class RetryOptions(Options):
 class DefaultOptions(Options):
     """What holds where nothing nearer is said."""
 
-    later: ClassVar[tuple[str, ...]] = (
-        *_LIMITS, "budget", "key_budget", "max_cost", "cache", "timezone", "on_disconnect"
-    )  # fmt: skip
+    later: ClassVar[tuple[str, ...]] = ("key_budget", "max_cost", "cache", "on_disconnect")
+    elsewhere: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("budget", "rate", "parallel", "wait", "timezone", "users", "tags"),
+        "a limit of the whole gateway; put it at the top level of the file, or on a key, tenant, model or provider",
+    )
 
     default_model: values.ModelText | None = Field(
         None, description="Used when a request names no model.", examples=["chat"]
@@ -295,11 +309,11 @@ class DefaultOptions(Options):
     )
 
 
-class RoutesOptions(Options):
+class RoutesOptions(HolderOptions):
     """A whole routes.yaml."""
 
     model_config = ConfigDict(title="Turnpike routing table")
-    later: ClassVar[tuple[str, ...]] = ("alerts", "cache", "timezone", "transforms", "strategies")
+    later: ClassVar[tuple[str, ...]] = ("alerts", "cache", "transforms", "strategies")
 
     providers: dict[values.ProviderName, ProviderOptions | None] | None = Field(
         None,

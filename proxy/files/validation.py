@@ -6,14 +6,14 @@ the unknown model both.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from proxy.files.document import Node, Step
+from proxy.files.options import Options
 from proxy.files.problems import Problems
-from proxy.files.schema import Options
 from proxy.files.values import Surroundings
 
 CUTS_MAX = 8
@@ -33,6 +33,8 @@ _WANTED = {
 _REMEDIES = {
     "input": "write both prices: {input: $1/M, output: $2/M}, $0/M when it is free",
     "output": "write both prices: {input: $1/M, output: $2/M}, $0/M when it is free",
+    "limit": "write it as `limit: $5/day`",
+    "key": 'write it as `key: "${NAME}"`',
     "targets": "list what to try: `targets: [openrouter/openai/gpt-4o]`",
     "models": 'name at least one: `models: {"*": openrouter/*}` passes everything through',
     "name": "every key needs one, it is shown in usage and logs",
@@ -112,7 +114,7 @@ def _say_unknown(options: type[Options] | None, word: str, problems: Problems) -
         return f"`{word}` is not available yet; leave it out until a later release"
     if word in options.elsewhere:
         return f"`{word}` is {options.elsewhere[word]}"
-    known = options.model_fields
+    known = sorted(options.model_fields, key=lambda name: name not in options.__annotations__)  # its own words first
     remedy = problems.suggest(word, known) or f"; known here: {', '.join(known)}"
     return f"`{word}` is unknown here{remedy}"
 
@@ -143,7 +145,9 @@ def _inside(annotation: Any, step: Step) -> Any:
 
 
 def _unwrap(annotation: Any) -> Any:
-    """Take `X | None` as X."""
+    """Take `X | None` as X, and `Annotated[X, ...]` too."""
+    if get_origin(annotation) is Annotated:
+        return _unwrap(get_args(annotation)[0])
     members = [member for member in get_args(annotation) if member is not type(None)]
     is_optional = get_origin(annotation) not in {dict, list} and type(None) in get_args(annotation)
-    return members[0] if is_optional and len(members) == 1 else annotation
+    return _unwrap(members[0]) if is_optional and len(members) == 1 else annotation

@@ -21,12 +21,15 @@ from proxy.files.environment import Credential, Environment, mentions_variable
 from proxy.files.units import (
     parse_count,
     parse_duration_s,
+    parse_pause_s,
     parse_positive_count,
     parse_positive_duration_s,
+    parse_rate,
     parse_share,
     parse_speed_per_s,
 )
 from proxy.money import Budget, parse_amount, parse_budget, parse_token_price, parse_usd
+from proxy.policy.limits import Rate
 from proxy.routing.extras import read_extras
 
 NAME_CHARACTERS_MAX = 64
@@ -37,6 +40,8 @@ CONTENT_CHARACTERS_MAX = 32_768
 KEY_CHARACTERS_MIN = 8
 KEY_CHARACTERS_MAX = 256
 
+ENDINGS = ("cancel", "drain")
+"""What may happen to a call whose client has left."""
 PARAMS_REFUSED = frozenset({"model", "models", "messages", "prompt", "input", "stream", "turnpike"}).union(
     {"api_base", "base_url", "api_key", "custom_llm_provider", "extra_headers", "extra_query"}
 )
@@ -47,6 +52,7 @@ HEADERS_REFUSED = frozenset({"host", "connection", "content-length", "content-ty
 """Headers that frame the message; the HTTP client writes them."""
 
 _PROVIDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_TAG = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e\xa0-\xff]*")
 _KEY = re.compile(r"[\x21-\x7e]+")
@@ -119,6 +125,12 @@ def _read_provider_name(text: str) -> str:
     return text
 
 
+def _read_tag_name(text: str) -> str:
+    if not _TAG.fullmatch(text):
+        raise ValueError(f"such a name has 1 to {NAME_CHARACTERS_MAX} letters, digits, `_`, `.` and `-`")
+    return text
+
+
 def _read_model_name(text: str) -> str:
     if not 0 < len(text) <= MODEL_CHARACTERS_MAX or _ODD.search(text):
         raise ValueError(f"a model's name has 1 to {MODEL_CHARACTERS_MAX} characters and no blanks")
@@ -136,10 +148,8 @@ def _read_content(text: str) -> str:
 
 
 def _read_on_disconnect(text: str) -> str:
-    if text == "drain":
-        raise ValueError("`on_disconnect: drain` is not available yet; write `cancel` or leave it out")
-    if text != "cancel":
-        raise ValueError(f"{text!r} is not a way to end; write `cancel` or leave it out")
+    if text not in ENDINGS:
+        raise ValueError(f"{text!r} is not a way to end; write {' or '.join(f'`{ending}`' for ending in ENDINGS)}")
     return text
 
 
@@ -233,10 +243,12 @@ _COUNT = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "patte
 Text = Annotated[str, BeforeValidator(read_text)]
 Name = Annotated[Text, AfterValidator(_read_name)]
 ProviderName = Annotated[str, AfterValidator(_read_provider_name)]
+TagName = Annotated[str, AfterValidator(_read_tag_name)]
+TagText = Annotated[Text, AfterValidator(_read_tag_name)]
 ModelName = Annotated[str, AfterValidator(_read_model_name)]
 ModelText = Annotated[Text, AfterValidator(_read_model_name)]
 Content = Annotated[Text, AfterValidator(_read_content)]
-OnDisconnect = Annotated[Text, AfterValidator(_read_on_disconnect), WithJsonSchema({"enum": ["cancel"]})]
+OnDisconnect = Annotated[Text, AfterValidator(_read_on_disconnect), WithJsonSchema({"enum": [*ENDINGS]})]
 
 Url = Annotated[str, PlainValidator(_read_url), _schema(r"^(https?://|\$\{|os\.environ/)", "https://api.openai.com/v1")]
 HeaderName = Annotated[str, AfterValidator(_read_header_name)]
@@ -247,6 +259,12 @@ KeySha256 = Annotated[str, PlainValidator(_read_key_sha256), _schema(r"^([0-9a-f
 
 Duration = Annotated[float, PlainValidator(_unit(parse_duration_s)), _schema(_DURATION, "200ms", "3s")]
 Wait = Annotated[float, PlainValidator(_unit(parse_positive_duration_s)), _schema(_DURATION, "3s", "15m")]
+Pause = Annotated[float, PlainValidator(_unit(parse_pause_s)), _schema(_DURATION, "2s", "500ms")]
+RateLimit = Annotated[
+    Rate,
+    PlainValidator(_unit(parse_rate)),
+    _schema(r"^\d+ ?[kKmM]?( ?(requests?|tokens?))? ?/ ?\d* ?[A-Za-z]+$", "60/min", "20/10s", "100k tokens/min"),
+]
 Count = Annotated[int, PlainValidator(_unit(parse_count)), WithJsonSchema(_COUNT)]
 PositiveCount = Annotated[int, PlainValidator(_unit(parse_positive_count)), WithJsonSchema(_COUNT)]
 Speed = Annotated[float, PlainValidator(_unit(parse_speed_per_s)), _schema(r"^\d+(\.\d+)? ?/ ?s$", "50/s")]

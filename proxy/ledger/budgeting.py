@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from proxy.ledger.records import BudgetState
-from proxy.money import Budget
+from proxy.money import UTC_NAME, Budget
 from proxy.policy.calendar import Window, find_window
 from proxy.policy.limits import Balance, Limits
 from proxy.policy.scopes import parse_scope
@@ -66,6 +66,14 @@ def match_personal(
                 if find_window(budget.period, now_s, budget.timezone) == one.window:
                     states[one.scope, budget] = OpenBudget(one.scope, budget, one.window).state(one.balance)
     return list(states.values())
+
+
+def list_zones(places: Mapping[str, Limits]) -> set[str]:
+    """Give every time zone that some budget is in."""
+    inner = [*places.values()]
+    for limits in places.values():
+        inner += [*(() if limits.users is None else (limits.users,)), *(of_tag for _, of_tag in limits.tags)]
+    return {UTC_NAME, *(budget.timezone for limits in inner for budget in limits.budgets)}
 
 
 def _templates(

@@ -20,13 +20,14 @@ from proxy.ledger.admission import (
     Grant,
     KeyState,
     PendingAttempt,
+    Reserve,
     count_tokens,
     find_free_id,
     judge_admission,
     judge_step,
     pair_ends,
 )
-from proxy.ledger.budgeting import KeptBalance, list_open, match_personal
+from proxy.ledger.budgeting import KeptBalance, list_open, list_zones, match_personal
 from proxy.ledger.records import (
     EVERYTHING,
     GENERATIONS_SEARCHED_MAX,
@@ -47,10 +48,10 @@ from proxy.ledger.records import (
     UsageSum,
 )
 from proxy.ledger.rolling import floor_day_s, forget_detail, subject_of_row
-from proxy.money import UTC_NAME, Period
+from proxy.money import Period
 from proxy.policy.calendar import Window, find_window
 from proxy.policy.limits import NO_LIMITS, RATE_SLOTS, Balance, Flow, Limits, Rate
-from proxy.policy.scopes import Subject, accounts_of, places_of
+from proxy.policy.scopes import Rule, Subject, accounts_of, places_of, rules_of
 from proxy.usage import CostSource, Usage
 
 
@@ -62,7 +63,7 @@ class _Entry:
     admission: Admission
     owner: int
     is_priced: bool
-    reserved_tokens: int | None
+    reserve: Reserve | None
     is_rolled: bool = False
     """Its detail has gone: it counts in sums, on a day, and is told nowhere else."""
 
@@ -76,7 +77,7 @@ class _Entry:
         """Its hold, as the shared rules take it."""
         row = self.row
         return PendingAttempt(
-            row.seq, row.attempt, row.at_s, row.hold_nano_usd, self.is_priced, self.reserved_tokens, self.subject
+            row.seq, row.attempt, row.at_s, row.hold_nano_usd, self.is_priced, self.reserve, self.subject
         )
 
     def counts_in(self, scope: str) -> bool:
@@ -115,6 +116,10 @@ class _Books:
         """Give the limits of those places that have some."""
         return {place: self.limits[place] for place in places if place in self.limits}
 
+    def find_rules(self, subject: Subject) -> Sequence[Rule]:
+        """Give every rule that holds for an attempt."""
+        return rules_of(subject, self.find_limits(places_of(subject)))
+
     def find_balance(self, scope: str, window: Window) -> Balance:
         """Sum what a scope's attempts of a window came to."""
         mine = [entry.row for entry in self.entries if window.has(entry.row.at_s) and entry.counts_in(scope)]
@@ -142,13 +147,12 @@ class _Books:
             known = self.rates.get((scope, window_s, slot), (0, 0))
             self.rates[scope, window_s, slot] = (known[0] + requests, known[1] + tokens)
 
-    def correct(self, attempt: PendingAttempt, tokens: int) -> None:
-        """Tell the rates how many tokens an attempt had in truth."""
-        difference = tokens - (attempt.reserved_tokens or 0)
-        scopes = {*accounts_of(attempt.subject), *places_of(attempt.subject)}
-        for (scope, window_s, slot), (requests, known) in list(self.rates.items()):
-            if scope in scopes and slot == int(attempt.at_s * RATE_SLOTS // window_s):
-                self.rates[scope, window_s, slot] = (requests, max(0, known + difference))
+    def correct(self, reserve: Reserve, tokens: int) -> None:
+        """Tell the rates of tokens how many an attempt had in truth."""
+        for place in reserve.slots:
+            requests, known = self.rates.get(place, (0, 0))
+            if place in self.rates:
+                self.rates[place] = (requests, max(0, known + tokens - reserve.tokens))
 
     def find_key_state(self, name: str) -> KeyState | None:
         """Find what an admission must know of its key."""
@@ -362,7 +366,7 @@ class MemoryLedger:
         places = dict(sorted(books.limits.items()))
         opened = list_open(places, now_s)
         scopes = sorted({scope for entry in books.entries for scope in accounts_of(entry.subject)})
-        windows = {find_window(period, now_s, zone) for period in Period for zone in _zones(places)}
+        windows = {find_window(period, now_s, zone) for period in Period for zone in list_zones(places)}
         kept = [KeptBalance(scope, window, books.find_balance(scope, window)) for scope in scopes for window in windows]
         tenants = {key.name: key.tenant for key in books.keys.values()}
         states = [one.state(books.find_balance(one.scope, one.window)) for one in opened]
@@ -455,9 +459,9 @@ class MemoryLedger:
             tags=admission.tags,
             upstream_key=start.upstream_key,
             payer=start.payer,
+            alias=admission.alias or admission.route,
         )
-        reserved = start.tokens if grant.counts_tokens else None
-        entry = _Entry(row, admission, self._owner, start.is_priced, reserved)
+        entry = _Entry(row, admission, self._owner, start.is_priced, grant.reserve(start))
         self._books.entries.append(entry)
         self._books.requests.setdefault(request_id, []).append(entry)
 
@@ -477,8 +481,8 @@ class MemoryLedger:
             is_overrun=end.is_overrun,
             saved_nano_usd=end.saved_nano_usd,
         )
-        if attempt.reserved_tokens is not None:
-            self._books.correct(attempt, count_tokens(end, attempt.reserved_tokens))
+        if attempt.reserve is not None:
+            self._books.correct(attempt.reserve, count_tokens(end, attempt.reserve.tokens))
 
     def _post_in_full(self, attempt: PendingAttempt, error: str) -> None:
         entry = self._books.entries[attempt.seq - 1]
@@ -489,11 +493,3 @@ class MemoryLedger:
             cost_source=CostSource.HELD if attempt.is_priced else CostSource.UNKNOWN,
             error=error,
         )
-
-
-def _zones(places: Mapping[str, Limits]) -> set[str]:
-    """Give every time zone that some budget is in."""
-    inner = [*places.values()]
-    for limits in places.values():
-        inner += [*(() if limits.users is None else (limits.users,)), *(of_tag for _, of_tag in limits.tags)]
-    return {UTC_NAME, *(budget.timezone for limits in inner for budget in limits.budgets)}

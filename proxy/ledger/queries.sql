@@ -4,8 +4,9 @@
 -- ---------------------------------------------------------------- admission (writer, inside a batch)
 
 -- name: find_key_state
--- What an admission must know of its key, by name.
-SELECT is_enabled, expires_at_s, revision FROM keys WHERE name = ?
+-- What an admission must know of its key, by name, and which limits there are meanwhile.
+SELECT is_enabled, expires_at_s, revision, versions.limits
+FROM keys CROSS JOIN versions ON versions.id = 1 WHERE name = ?
 
 -- name: find_limits
 -- What holds for the places put in for {places}.
@@ -27,6 +28,14 @@ SELECT ?, ?, ?,
   coalesce(sum(CASE WHEN state IN ('pending', 'unresolved') THEN hold_nano_usd END), 0)
 FROM attempts WHERE at_s >= ? AND at_s < ? AND {condition}
 
+-- name: find_balances_version
+-- Whether there are new windows.
+SELECT balances FROM versions WHERE id = 1
+
+-- name: is_kept
+-- Any window of a scope.
+SELECT 1 FROM balances WHERE scope = ? LIMIT 1
+
 -- name: move_balances
 -- Move what changed at an attempt's moment into every window that is kept of its scopes and holds that moment.
 -- Parameters: posted, held (both may be negative), at_s, at_s, the scopes put in for {places}.
@@ -34,8 +43,9 @@ UPDATE balances SET posted_nano_usd = posted_nano_usd + ?, held_nano_usd = held_
 WHERE ends_s > ? AND starts_s <= ? AND scope IN ({places})
 
 -- name: count_open
--- A scope's attempts under way. Parameters: those of {condition}.
-SELECT count(*) FROM attempts WHERE state = 'pending' AND {condition}
+-- A scope's attempts under way. Parameters: those of {condition}. Left to itself, SQLite would walk through all a key
+-- ever did.
+SELECT count(*) FROM attempts INDEXED BY attempts_pending WHERE state = 'pending' AND {condition}
 
 -- name: find_flow
 -- What a rate has let through since a piece of time.
@@ -46,10 +56,6 @@ WHERE scope = ? AND window_s = ? AND slot >= ?
 -- Count in one piece of time.
 INSERT INTO rates (scope, window_s, slot, requests, tokens) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (scope, window_s, slot) DO UPDATE SET requests = requests + excluded.requests, tokens = tokens + excluded.tokens
-
--- name: list_windows
--- Which windows of rates are kept of the scopes put in for {places}.
-SELECT DISTINCT scope, window_s FROM rates WHERE scope IN ({places})
 
 -- name: correct_rate
 -- Tell a piece of time the true count of tokens; gone, it counts no more. Parameters: difference, scope, window_s, slot.
@@ -67,8 +73,8 @@ SELECT 1 FROM attempts WHERE request_id = ? LIMIT 1
 -- The hold, before the first upstream byte. No row is added when the request's id is taken.
 INSERT INTO attempts (
   request_id, number, is_last, state, owner, at_s, key_name, tenant, app, route, is_stream,
-  provider, model, hold_nano_usd, is_priced, upstream_key, payer, reserved_tokens, user, tags
-) VALUES (?, ?, ?, 'pending', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+  provider, model, hold_nano_usd, is_priced, upstream_key, payer, charged, user, tags, alias
+) VALUES (?, ?, ?, 'pending', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (request_id, number) DO NOTHING
 
 -- name: tag_attempt
@@ -81,21 +87,21 @@ UPDATE attempts SET is_last = 0 WHERE request_id = ? AND is_last = 1
 
 -- name: begin_next_attempt
 -- As begin_attempt, the request's own facts taken from an attempt before it.
--- Parameters: number, owner, at_s, provider, model, hold, is_priced, upstream key, payer, reserved tokens, seq of the
+-- Parameters: number, owner, at_s, provider, model, hold, is_priced, upstream key, payer, what rates were charged with, seq of the
 -- attempt before.
 INSERT INTO attempts (
-  request_id, number, is_last, state, owner, at_s, key_name, tenant, app, route, is_stream, user, tags,
-  provider, model, hold_nano_usd, is_priced, upstream_key, payer, reserved_tokens
+  request_id, number, is_last, state, owner, at_s, key_name, tenant, app, route, is_stream, user, tags, alias,
+  provider, model, hold_nano_usd, is_priced, upstream_key, payer, charged
 )
-SELECT request_id, ?, 1, 'pending', ?, ?, key_name, tenant, app, route, is_stream, user, tags, ?, ?, ?, ?, ?, ?, ?
+SELECT request_id, ?, 1, 'pending', ?, ?, key_name, tenant, app, route, is_stream, user, tags, alias, ?, ?, ?, ?, ?, ?, ?
 FROM attempts WHERE seq = ?
 
 -- ---------------------------------------------------------------- settlement (writer, inside a batch)
 
 -- name: find_pending
 -- The open attempts of a request.
-SELECT seq, number, at_s, hold_nano_usd, is_priced, reserved_tokens,
-  key_name, tenant, user, tags, route, provider, model, upstream_key, payer
+SELECT seq, number, at_s, hold_nano_usd, is_priced, charged,
+  key_name, tenant, user, tags, alias, provider, model, upstream_key, payer
 FROM attempts WHERE request_id = ? AND state = 'pending'
 
 -- name: end_attempt
@@ -122,8 +128,8 @@ UPDATE attempts SET state = 'voided', ended_at_s = ?, cost_nano_usd = 0, error =
 
 -- name: find_pending_of_owner
 -- What a dead process left open, a bounded number at a time.
-SELECT seq, number, at_s, hold_nano_usd, is_priced, reserved_tokens,
-  key_name, tenant, user, tags, route, provider, model, upstream_key, payer
+SELECT seq, number, at_s, hold_nano_usd, is_priced, charged,
+  key_name, tenant, user, tags, alias, provider, model, upstream_key, payer
 FROM attempts WHERE owner = ? AND state = 'pending' LIMIT ?
 
 -- name: list_pending_owners
@@ -201,7 +207,7 @@ key_name = ?
 -- name: scope_tenant
 tenant = ?
 -- name: scope_model
-route = ?
+alias = ?
 -- name: scope_provider
 provider = ? AND payer = 'gateway'
 -- name: scope_target
@@ -236,7 +242,7 @@ SELECT seq, request_id, number, state, at_s, key_name, tenant, app, route, provi
   hold_nano_usd, cost_nano_usd, cost_source, latency_ms, first_token_ms, error, generation_id, is_overrun,
   input_tokens, output_tokens, cached_tokens, cache_write_tokens, cache_write_1h_tokens,
   audio_input_tokens, reasoning_tokens, audio_output_tokens, reported_nano_usd, is_byok, anomalies,
-  user, tags, upstream_key, payer, saved_nano_usd
+  user, tags, upstream_key, payer, saved_nano_usd, alias
 FROM attempts WHERE request_id IN (
   SELECT last.request_id FROM attempts AS last
   WHERE last.at_s < ? AND last.is_last AND NOT EXISTS (
@@ -249,12 +255,12 @@ ORDER BY request_id, number
 
 -- name: add_day
 INSERT INTO days (
-  batch, number, is_last, day_s, app, key_name, tenant, user, tags, route, provider, model, upstream_key, payer,
+  batch, number, is_last, day_s, app, route, key_name, tenant, user, tags, alias, provider, model, upstream_key, payer,
   requests, failed, unknown_cost, overruns, cache_hits,
   input_tokens, output_tokens, cached_tokens, cache_write_tokens, cache_write_1h_tokens,
   audio_input_tokens, reasoning_tokens, audio_output_tokens, saved_nano_usd, cost_nano_usd,
   cost_reported_nano_usd, cost_computed_nano_usd, cost_estimated_nano_usd, cost_held_nano_usd
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (batch, number) DO UPDATE SET
   requests = requests + excluded.requests,
   failed = failed + excluded.failed,
@@ -410,7 +416,7 @@ SELECT seq, request_id, number, state, at_s, key_name, tenant, app, route, provi
   hold_nano_usd, cost_nano_usd, cost_source, latency_ms, first_token_ms, error, generation_id, is_overrun,
   input_tokens, output_tokens, cached_tokens, cache_write_tokens, cache_write_1h_tokens,
   audio_input_tokens, reasoning_tokens, audio_output_tokens, reported_nano_usd, is_byok, anomalies,
-  user, tags, upstream_key, payer, saved_nano_usd
+  user, tags, upstream_key, payer, saved_nano_usd, alias
 FROM attempts WHERE seq > ? AND (? IS NULL OR at_s >= ?) AND (? IS NULL OR at_s < ?)
   AND (? IS NULL OR key_name = ?) AND (? IS NULL OR tenant = ?)
 ORDER BY seq LIMIT ?
@@ -421,7 +427,7 @@ SELECT seq, request_id, number, state, at_s, key_name, tenant, app, route, provi
   hold_nano_usd, cost_nano_usd, cost_source, latency_ms, first_token_ms, error, generation_id, is_overrun,
   input_tokens, output_tokens, cached_tokens, cache_write_tokens, cache_write_1h_tokens,
   audio_input_tokens, reasoning_tokens, audio_output_tokens, reported_nano_usd, is_byok, anomalies,
-  user, tags, upstream_key, payer, saved_nano_usd
+  user, tags, upstream_key, payer, saved_nano_usd, alias
 FROM attempts WHERE request_id = ? ORDER BY number
 
 -- name: find_generation

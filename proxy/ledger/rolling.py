@@ -33,6 +33,7 @@ class DayRow(NamedTuple):
     is_last: bool
     day_s: int
     app: str | None
+    route: str
     subject: Subject
     requests: int
     failed: int
@@ -79,13 +80,12 @@ def forget_detail(attempts: Sequence[AttemptRow], before_s: int) -> list[Attempt
 
 def subject_of_row(row: AttemptRow) -> Subject:
     """Give an attempt as limits see it."""
-    return Subject(
-        row.key, row.tenant, row.user, row.tags, row.route, row.provider, row.model, row.upstream_key, row.payer
-    )
+    alias = row.alias or row.route
+    return Subject(row.key, row.tenant, row.user, row.tags, alias, row.provider, row.model, row.upstream_key, row.payer)
 
 
 def _digest(attempts: Sequence[AttemptRow]) -> str:
-    way = [(row.attempt, floor_day_s(row.at_s), row.app, subject_of_row(row)) for row in attempts]
+    way = [(row.attempt, floor_day_s(row.at_s), row.app, row.route, subject_of_row(row)) for row in attempts]
     return blake2b(json.dumps(way).encode(), digest_size=_BATCH_BYTES).hexdigest()
 
 
@@ -99,6 +99,7 @@ def _sum_attempt(batch: str, rows: Sequence[AttemptRow], requests: Sequence[Sequ
         is_last=first is requests[0][-1],
         day_s=floor_day_s(first.at_s),
         app=first.app,
+        route=first.route,
         subject=subject_of_row(first),
         requests=len(requests),
         failed=sum(attempts[-1].error is not None for attempts in requests),

@@ -31,6 +31,8 @@ def outline_key(body: Mapping[str, Any], principal: Principal) -> tuple[Any, ...
         principal.models,
         principal.default_model,
         principal.has_budget,
+        principal.tenant_models,
+        principal.max_cost_nano_usd,
     )
 
 

@@ -25,12 +25,25 @@ class Principal:
     params: Mapping[str, Any] = field(default_factory=dict)
     """The key's over its tenant's."""
     has_budget: bool = False
+    tenant_models: tuple[str, ...] | None = None
+    """What its tenant lets it ask for: both must."""
+    max_cost_nano_usd: int | None = None
+    """Ceiling of one request: the lower of the key's and its tenant's."""
     revision: int = 1
     """Of the key's record: an admission under an older one is refused."""
 
+    @property
+    def lists(self) -> tuple[tuple[str, ...], ...]:
+        """Give the lists of what it may ask for, each of which must name it; none: all."""
+        return tuple(names for names in (self.models, self.tenant_models) if names is not None)
+
     def may_ask(self, model: str) -> bool:
         """Tell whether it may ask for this name, suffix and all, exactly as written."""
-        return self.models is None or any(matches(pattern, model) for pattern in self.models)
+        return _allows(self.models, model) and _allows(self.tenant_models, model)
+
+
+def _allows(names: tuple[str, ...] | None, model: str) -> bool:
+    return names is None or any(matches(pattern, model) for pattern in names)
 
 
 def lay_over(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def refuse_unpriced(
     if extras.preset is not None or any(IN_NAME in leg.asked for leg in legs):
         msg = "A preset kept at OpenRouter may choose any model and price: not under a limit in money or a list."
         raise ClientError(msg, param="preset")
-    if principal.models is not None:
+    if principal.lists:
         _check_models(extras, principal)
     if is_limited:
         _check_prices(body, extras, legs)

@@ -14,8 +14,9 @@ from enum import StrEnum
 from typing import Any
 
 from proxy.codecs.wire import UNKNOWN_ABILITIES, Abilities, Thinking
-from proxy.money import Budget
+from proxy.policy.limits import NO_LIMITS, Limits, Rate
 from proxy.pricing import ModelFacts, Prices
+from proxy.routing.principal import matches
 
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
 """Names of headers that hold a credential (Azure: `api-key`), with or without a scheme before it."""
@@ -110,6 +111,18 @@ class ProviderFlags:
 
 
 @dataclass(frozen=True, slots=True)
+class UpstreamKey:
+    """One credential of a provider's pool."""
+
+    label: str
+    """What usage calls it: its name in the file, else its place in the list from 1."""
+    secret: Secret
+    rates: tuple[Rate, ...] = ()
+    is_free: bool = False
+    """Its account has no credit: it may be sent what costs nothing, and nothing else."""
+
+
+@dataclass(frozen=True, slots=True)
 class Provider:
     """One upstream account: where it is, how it is spoken to, what it may cost."""
 
@@ -118,12 +131,20 @@ class Provider:
     base_url: str = ""
     """Up to and including the version, without a trailing slash; empty for simulated."""
     api_key: Secret | None = None
+    """Of a pool its first."""
+    pool: tuple[UpstreamKey, ...] = ()
+    """Credentials to choose from (`api_keys`), those whose variable is set; () when there is but `api_key`."""
+    pool_missing: tuple[str, ...] = ()
+    """Why others of the pool are left out, by label: `2: SPARE_KEY is not set`."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Sent on every call, HTTP-Referer and X-Title of OpenRouter included."""
     on_disconnect: str = "cancel"
+    """What happens to a call whose client has left: `cancel` ends it, `drain` reads on for its usage."""
     verify: bool = True
     """Check the TLS certificate."""
     price: Prices | None = None
+    model_rates: Mapping[str, tuple[Rate, ...]] = field(default_factory=dict)
+    """By a pattern with one `*`: all models that match share them, as the place `target:PROVIDER/PATTERN`."""
     flags: ProviderFlags = field(default_factory=ProviderFlags)
     simulation: Simulation | None = None
     not_ready: str | None = None
@@ -144,7 +165,12 @@ class Provider:
     def secrets(self) -> tuple[str, ...]:
         """Give every credential it is called with, its headers' too: what no log and no client may see."""
         named = (value.rpartition(" ")[2] for name, value in self.headers.items() if _SECRET_HEADER.search(name))
-        return (*(() if self.api_key is None else (self.api_key.reveal(),)), *named)
+        keys = {} if self.api_key is None else {self.api_key.reveal(): None}
+        return (*(keys | {key.secret.reveal(): None for key in self.pool}), *named)
+
+    def list_patterns(self, model: str) -> tuple[str, ...]:
+        """Give the patterns of `model_rates` that a model of it matches."""
+        return tuple(pattern for pattern in self.model_rates if matches(pattern, model))
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +256,19 @@ class Tenant:
     name: str
     default_model: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
+    models: tuple[str, ...] | None = None
+    """Aliases and globs its keys may ask for, as far as each key may too; None is all."""
+    max_cost_nano_usd: int | None = None
+    """Ceiling of one request of its keys."""
+    provider_keys: Mapping[str, Secret] = field(default_factory=dict)
+    """Its own credentials by provider: calls there go out with these, on its account."""
+    not_ready: Mapping[str, str] = field(default_factory=dict)
+    """By provider why its own credential cannot be used (`ACME_KEY is not set`): nothing of its is sent there."""
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Give its credentials: what no log and no client may see."""
+        return tuple(secret.reveal() for secret in self.provider_keys.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,11 +278,13 @@ class DeclaredKey:
     name: str
     sha256_hex: str
     tenant: str | None = None
-    budget: Budget | None = None
+    limits: Limits = NO_LIMITS
     models: tuple[str, ...] | None = None
     """Aliases and globs it may ask for; None is all."""
     default_model: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
+    max_cost_nano_usd: int | None = None
+    """Ceiling of one request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +310,10 @@ class Table:
     default_model: str | None = None
     retry: Retry = field(default_factory=Retry)
     timeouts: Timeouts = field(default_factory=Timeouts)
+    limits: Mapping[str, Limits] = field(default_factory=dict)
+    """By place: `key:mobile`, `provider:openrouter`, `global` and so on; a place without any is left out."""
+    walls: frozenset[str] = frozenset()
+    """Of these places, the models and providers with a hard budget."""
     notes: tuple[str, ...] = ()
     """What a start says aloud: no routes.yaml, providers not ready."""
 

@@ -19,6 +19,7 @@ from proxy.files import load_table
 from proxy.ledger.folder import digest_key
 from proxy.ledger.records import KeyRecord
 from proxy.money import Budget, Period
+from proxy.policy.limits import NO_LIMITS, Limits, Measure, Rate
 from proxy.routing.table import Catalogue, Dialect, Provider, ProviderFlags, Table
 from proxy.simulated import SimulatedUpstream
 from proxy.telemetry import Telemetry
@@ -93,6 +94,17 @@ async def test_declared_keys_are_in_force(tmp_path: Path) -> None:
         assert key.limits.budgets == (Budget(5_000_000_000, Period.DAY),)
         assert key.digest == digest_key(gateway.pepper, KEY)
         assert await gateway.ledger.find_key(key.digest) == key
+
+
+async def test_declared_limits_are_in_force(tmp_path: Path) -> None:
+    """Of every place; those that leave the file are gone."""
+    plain = "providers: {sim: {dialect: simulated}}\nmodels: {chat: sim/echo}\n"
+    async with opened(tmp_path, f"{plain}rate: 60/min\ntenants: {{acme: {{parallel: 2}}}}\n") as gateway:
+        assert await gateway.ledger.find_limits("global") == Limits(rates=(Rate(Measure.REQUESTS, 60, 60),))
+        assert await gateway.ledger.find_limits("tenant:acme") == Limits(parallel=2)
+    async with opened(tmp_path, plain) as gateway:
+        assert await gateway.ledger.find_limits("global") == NO_LIMITS
+        assert await gateway.ledger.find_limits("target:openrouter/*:free") != NO_LIMITS
 
 
 async def test_a_key_that_left_the_file_is_disabled(tmp_path: Path) -> None:

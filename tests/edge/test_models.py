@@ -10,7 +10,7 @@ import pytest
 
 from proxy.edge import offers
 from proxy.errors import FailureKind
-from proxy.routing.table import Route, Target
+from proxy.routing.table import Route, Target, Tenant
 from tests.edge.desk import CHEAP, NOW_S, ROUTER, SIM, UNREADY, Desk
 
 
@@ -231,6 +231,16 @@ async def test_what_a_key_may_not_ask_for_is_not_there(path: str) -> None:
         "message": unknown.json()["error"]["message"].replace("chut", "chat"),
     }
     assert (await desk.get(f"/api/v1/{path.format('or/meta/any')}")).status_code == 200
+
+
+async def test_a_tenant_hides_what_its_keys_may_not_ask_for() -> None:
+    """Whatever the key's own list says: models and providers alike."""
+    desk = Desk()
+    acme = Tenant("acme", models=("chat", "or/meta/*"))
+    desk.holder.current = replace(desk.holder.current, tenants={"acme": acme})
+    await desk.add_key(models=("or/*", "free"), tenant="acme")
+    assert ids(await desk.get("/v1/models")) == ["or/meta/llama"]
+    assert [one["slug"] for one in (await desk.get("/api/v1/providers")).json()["data"]] == ["openrouter"]
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ models:
   b: [a]
   c: {targets: [opnai/x, slow/x], max_cost: 5}
 keys:
-  - {name: x, key: abcdefgh, tenant: acme, rate: 5/s}
+  - {name: x, key: abcdefgh, tenant: acme, rate: 5}
 """
     found = find_problems(tmp_path, text)
     assert [problem.line for problem in found] == [2, 5, 6, 6, 8, 8]

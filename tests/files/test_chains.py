@@ -320,7 +320,7 @@ def test_a_backup_needs_no_price_of_its_own_to_keep_a_budget(tmp_path: Path) -> 
     """Prices are asked of what the file names."""
     text = "models: {m: {targets: [openrouter/openai/gpt-4o, openai/gpt-4o], direct_backup: true}}\n"
     text += "keys: [{name: x, key: abcdefgh, budget: $5}]\n"
-    assert load(tmp_path, text).keys[0].budget
+    assert load(tmp_path, text).keys[0].limits.has_hard_budget
     (problem,) = find_problems(tmp_path, text.replace("openrouter/openai/gpt-4o", "openrouter/odd"))
     assert "the price of `openrouter/odd` is not known" in problem.message
 

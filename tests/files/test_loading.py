@@ -11,6 +11,7 @@ import pytest
 from proxy.errors import ConfigError
 from proxy.files import config_folder, load_table, loading
 from proxy.money import Budget, Period
+from proxy.policy.limits import NO_LIMITS
 from proxy.pricing import Prices
 from proxy.routing.table import Dialect, ProviderFlags, Retry, Secret, Simulation, Tenant, Timeouts
 from tests.files.tables import CATALOGUE, find_problems, load
@@ -151,10 +152,10 @@ keys:
     table = load(tmp_path, text)
     mobile, other = table.keys
     assert mobile.sha256_hex == hashlib.sha256(b"sk-test-1").hexdigest()
-    assert (mobile.tenant, mobile.budget) == ("acme", Budget(5_000_000_000, Period.DAY))
+    assert (mobile.tenant, mobile.limits.budgets) == ("acme", (Budget(5_000_000_000, Period.DAY),))
     assert mobile.models == ("chat", "g-1", "g-*", "g-4*", "ch*", "chat:free")
     assert (mobile.default_model, mobile.params) == ("g-2", {"temperature": 0})
-    assert (other.name, other.sha256_hex, other.budget, other.models) == ("7", digest, None, None)
+    assert (other.name, other.sha256_hex, other.limits, other.models) == ("7", digest, NO_LIMITS, None)
     assert table.tenants == {"acme": Tenant("acme", "chat", {"max_tokens": 9}), "bare": Tenant("bare")}
     assert "sk-test-1" not in repr(table)
 
@@ -199,7 +200,7 @@ def test_a_budget_needs_the_price_of_every_named_target(tmp_path: Path, models: 
     """Of those the key may ask for; behind a glob it is a matter of the request."""
     text = f"models: {{{models}}}\nkeys: [{{name: x, key: abcdefgh, budget: $5{asked}}}]\n"
     if is_fine:
-        assert load(tmp_path, text).keys[0].budget
+        assert load(tmp_path, text).keys[0].limits.has_hard_budget
     else:
         assert "price of `openai/odd` is not known" in find_problems(tmp_path, text)[0].message
 

@@ -77,7 +77,12 @@ def test_shipped_tables_satisfy_it_and_name_it(path: Path) -> None:
         {"models": {"m": [{"target": "a/x", "price": {"input": "$1/M"}}]}},
         {"models": {"m": "a/x"}, "keys": [{"name": "x", "budget": "$5/fortnight"}]},
         {"models": {"m": "a/x"}, "providers": {"p": {"dialect": "opnai"}}},
-        {"models": {"m": "a/x"}, "providers": {"p": {"on_disconnect": "drain"}}},
+        {"models": {"m": "a/x"}, "providers": {"p": {"on_disconnect": "stay"}}},
+        {"models": {"m": "a/x"}, "budget": ["$5/day", "$9/fortnight"]},
+        {"models": {"m": "a/x"}, "budget": {"soft": True}},
+        {"models": {"m": "a/x"}, "tenants": {"t": {"rate": 60}}},
+        {"models": {"m": "a/x"}, "keys": [{"name": "x", "key": "abcdefgh", "users": {"wait": "2"}}]},
+        {"models": {"m": "a/x"}, "providers": {"p": {"api_keys": []}}},
     ],
 )
 def test_it_refuses_what_the_loader_refuses_by_form(broken: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.files import units
+from proxy.policy.limits import Measure, Rate
 
 GOOD: list[tuple[Callable[[str], float], str, float]] = [
     (units.parse_duration_s, "300ms", 0.3),
@@ -20,6 +21,8 @@ GOOD: list[tuple[Callable[[str], float], str, float]] = [
     (units.parse_duration_s, "30d", 2_592_000),
     (units.parse_duration_s, "366d", 31_622_400),
     (units.parse_positive_duration_s, "1ms", 0.001),
+    (units.parse_pause_s, "0s", 0),
+    (units.parse_pause_s, "30s", 30),
     (units.parse_count, "0", 0),
     (units.parse_count, "4k", 4_000),
     (units.parse_count, "128K", 128_000),
@@ -39,6 +42,7 @@ BAD: list[tuple[Callable[[str], float], str]] = [
     (units.parse_duration_s, "367d"),
     (units.parse_duration_s, "9999999999s"),
     (units.parse_positive_duration_s, "0s"),
+    (units.parse_pause_s, "30.001s"),
     (units.parse_count, "-1"),
     (units.parse_count, "1.5k"),
     (units.parse_count, "1001M"),
@@ -49,6 +53,25 @@ BAD: list[tuple[Callable[[str], float], str]] = [
     (units.parse_share, "50"),
     (units.parse_share, "100.1%"),
 ]
+RATES = [
+    ("60/min", Rate(Measure.REQUESTS, 60, 60)),
+    ("60 requests/min", Rate(Measure.REQUESTS, 60, 60)),
+    ("1 request / s", Rate(Measure.REQUESTS, 1, 1)),
+    ("5/sec", Rate(Measure.REQUESTS, 5, 1)),
+    ("20/10s", Rate(Measure.REQUESTS, 20, 10)),
+    ("20 / 10 seconds", Rate(Measure.REQUESTS, 20, 10)),
+    ("7/m", Rate(Measure.REQUESTS, 7, 60)),
+    ("7/15 minutes", Rate(Measure.REQUESTS, 7, 900)),
+    ("1k/hour", Rate(Measure.REQUESTS, 1_000, 3_600)),
+    ("1000/day", Rate(Measure.REQUESTS, 1_000, 86_400)),
+    ("2/24h", Rate(Measure.REQUESTS, 2, 86_400)),
+    ("100k tokens/min", Rate(Measure.TOKENS, 100_000, 60)),
+    ("2M Tokens/D", Rate(Measure.TOKENS, 2_000_000, 86_400)),
+    ("1000M/s", Rate(Measure.REQUESTS, 1_000_000_000, 1)),
+]
+BAD_RATES = ["60", "60/", "/min", "0/min", "-1/s", "1.5/s", "60/week", "60 words/min", "60tok/min", "60/0s", "5/2d"]
+BAD_RATES += ["5/25h", "1001M/s", "60 per min", "1/1000000s", ""]
+
 PARSERS = sorted({parse for parse, *_ in GOOD}, key=lambda parse: parse.__name__)
 
 
@@ -70,3 +93,16 @@ def test_any_text_is_a_value_or_a_value_error(parse: Callable[[str], float], tex
     """Nothing else leaves a parser, and no value is negative."""
     with contextlib.suppress(ValueError):
         assert parse(text) >= 0
+
+
+@pytest.mark.parametrize(("text", "rate"), RATES)
+def test_a_rate_is_read(text: str, rate: Rate) -> None:
+    """Of requests where it does not say; over 1 second to 1 day."""
+    assert units.parse_rate(text) == rate
+
+
+@pytest.mark.parametrize("text", BAD_RATES)
+def test_a_bad_rate_is_refused_by_its_text(text: str) -> None:
+    """With the form wanted, or the bounds."""
+    with pytest.raises(ValueError, match=r"100k tokens/min|must"):
+        units.parse_rate(text)

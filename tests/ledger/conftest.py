@@ -53,3 +53,9 @@ async def shaky(shaky_house: SqliteHouse, faults: Faults) -> SqliteLedger:
     ledger = await shaky_house.open()
     await ledger.declare_keys([key(limit=100)])
     return ledger
+
+
+@pytest.fixture
+async def house_ledgers(house: House) -> list[Ledger]:
+    """Two processes on the same empty books."""
+    return [await house.open(), await house.open()]

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -192,16 +193,16 @@ def make_end(number: int, source: CostSource | None, cost: int, error: str | Non
 
 @settings(max_examples=25, deadline=None)
 @given(asked=requests, rolled_days=st.lists(st.integers(0, 6), min_size=1, max_size=3))
-def test_no_sum_knows_whether_there_is_detail(asked: list[dict[str, object]], rolled_days: list[int]) -> None:
+def test_no_sum_knows_whether_there_is_detail(asked: list[dict[str, Any]], rolled_days: list[int]) -> None:
     """By anything, for any key, tenant and span of days: before and after, twice, and in both ledgers."""
 
     async def question(ledger: Ledger) -> list[Sequence[UsageSum]]:
-        words = (
+        words: tuple[dict[str, Any], ...] = (
             {},
             {"key_name": "app"},
             {"tenant": "acme", "from_s": MIDNIGHT_S + DAY_S, "to_s": MIDNIGHT_S + 3 * DAY_S},
         )
-        return [await ledger.sum_usage(UsageQuery(by, **given)) for by in GROUPINGS for given in words]  # type: ignore[arg-type]
+        return [await ledger.sum_usage(UsageQuery(by, **given)) for by in GROUPINGS for given in words]
 
     async def live(house: House) -> list[Sequence[UsageSum]]:
         ledger = await house.open()
@@ -215,11 +216,11 @@ def test_no_sum_knows_whether_there_is_detail(asked: list[dict[str, object]], ro
         await house.close()
         return before
 
-    async def book(ledger: Ledger, request_id: str, words: dict[str, object]) -> None:
-        at_s = MIDNIGHT_S + words.pop("days") * DAY_S + words.pop("hours") * HOUR_S  # type: ignore[operator]
+    async def book(ledger: Ledger, request_id: str, words: dict[str, Any]) -> None:
+        at_s = MIDNIGHT_S + words.pop("days") * DAY_S + words.pop("hours") * HOUR_S
         ends = [
             make_end(number, source, cost, error, saved)._replace(is_overrun=overrun)
-            for number, (source, cost, error, overrun, saved) in enumerate(words.pop("ends"), 1)  # type: ignore[arg-type,var-annotated]
+            for number, (source, cost, error, overrun, saved) in enumerate(words.pop("ends"), 1)
         ]
         await spend(ledger, request_id, at_s, *ends, **words)
 

@@ -10,7 +10,21 @@ from hypothesis import strategies as st
 
 from proxy.money import Budget, Period
 from proxy.policy.calendar import Window, find_window
-from proxy.policy.limits import Balance, Shortfall, find_left_nano_usd, find_shortfall
+from proxy.policy.limits import (
+    NO_LIMITS,
+    RATE_SLOTS,
+    Balance,
+    Flow,
+    Limits,
+    Measure,
+    Quota,
+    Rate,
+    Shortfall,
+    find_left_nano_usd,
+    find_shortfall,
+    find_wait_s,
+    tell_quota,
+)
 
 SECOND_LAST = 0.999
 moments = st.floats(min_value=0, max_value=4_102_444_800, allow_nan=False)
@@ -124,3 +138,65 @@ def test_what_is_left_fits_and_one_more_does_not(limit: int, posted: int, held: 
 def test_balances_add_on_both_sides() -> None:
     """A settled attempt moves its hold away and its cost in."""
     assert Balance(10, 50).plus(7, -20) == Balance(17, 30)
+
+
+@pytest.mark.parametrize(
+    ("limit", "posted", "held", "has_room"), [(10, 0, 0, True), (10, 9, 0, True), (10, 5, 5, False), (10, 30, 0, False)]
+)
+def test_a_soft_budget_has_room_until_it_is_spent(limit: int, posted: int, held: int, has_room: bool) -> None:
+    """It is no wall: the request that passes it may be as dear as it likes."""
+    budget = Budget(limit, Period.TOTAL, is_soft=True)
+    shortfall = find_shortfall(budget, Window(0, None), Balance(posted, held), needed_nano_usd=1_000)
+    assert (shortfall is None) is has_room
+
+
+PER_MINUTE = Rate(Measure.REQUESTS, 3, 60)
+TOKENS = Rate(Measure.TOKENS, 100, 60)
+
+
+@pytest.mark.parametrize(
+    ("rate", "flow", "tokens", "wait_s"),
+    [
+        (PER_MINUTE, Flow(2, 0, 940), 0, None),
+        (PER_MINUTE, Flow(3, 0, 940), 0, 1.0),
+        (PER_MINUTE, Flow(3, 0, 1_000), 0, 61.0),
+        (PER_MINUTE, Flow(3, 0, None), 0, 61.0),
+        (TOKENS, Flow(9, 60, 990), 40, None),
+        (TOKENS, Flow(9, 60, 990), 41, 51.0),
+        (TOKENS, Flow(9, 100, 990), 0, 51.0),
+        (TOKENS, Flow(0, 0, None), 5_000, None),  # it could never come otherwise
+        (Rate(Measure.REQUESTS, 0, 60), Flow(0, 0, None), 0, 61.0),
+    ],
+)
+def test_a_rate_has_room_or_says_when(rate: Rate, flow: Flow, tokens: int, wait_s: float | None) -> None:
+    """As soon as its oldest piece of time has left the window."""
+    assert find_wait_s(rate, flow, 1_000.0, tokens=tokens) == wait_s
+
+
+def test_a_quota_counts_the_request_it_is_told_to() -> None:
+    """What remains is behind it, never below nothing."""
+    assert tell_quota(PER_MINUTE, Flow(1, 0, 940), 1_000.5, tokens=9) == Quota(Measure.REQUESTS, 3, 1, 60.5)
+    assert tell_quota(TOKENS, Flow(1, 90, 940), 1_000.0, tokens=20).remaining == 0
+
+
+@given(st.lists(st.floats(min_value=0, max_value=600, allow_nan=False), max_size=80), st.integers(1, 9))
+def test_no_stretch_of_a_window_lets_more_through_than_the_rate(moments: list[float], limit: int) -> None:
+    """Asked at any moments in their order: the window slides, it does not start anew."""
+    rate = Rate(Measure.REQUESTS, limit, 60)
+    slots: dict[int, int] = {}
+    admitted: list[float] = []
+    for at_s in sorted(moments):
+        kept = {slot: count for slot, count in slots.items() if slot >= rate.slot_of(at_s) - RATE_SLOTS}
+        flow = Flow(sum(kept.values()), 0, min(kept, default=None))
+        if find_wait_s(rate, flow, at_s, tokens=0) is None:
+            slots[rate.slot_of(at_s)] = slots.get(rate.slot_of(at_s), 0) + 1
+            admitted.append(at_s)
+    assert all(sum(first <= other < first + 60 for other in admitted) <= limit for first in admitted)
+
+
+def test_a_hard_budget_is_found_wherever_it_stands() -> None:
+    """A soft one is no wall; a user's or a tag's is one."""
+    hard, soft = Budget(1, Period.DAY), Budget(1, Period.DAY, is_soft=True)
+    walls = [Limits((hard,)), Limits(users=Limits((hard,))), Limits(tags=(("job", Limits((hard,))),))]
+    assert all(limits.has_hard_budget for limits in walls)
+    assert not any(limits.has_hard_budget for limits in (NO_LIMITS, Limits((soft,)), Limits(users=Limits((soft,)))))

@@ -38,6 +38,7 @@ KEYS = [
     Principal("listed", models=("chat", "named", "direct/*")),
     Principal("budgeted", has_budget=True),
     Principal("filled", params={"top_p": 0.5, "provider": {"data_collection": "deny"}}),
+    Principal("grouped", tenant_models=("chat", "direct/*"), max_cost_nano_usd=1_000),
 ]
 
 

@@ -189,6 +189,21 @@ def test_a_budget_or_a_ceiling_is_a_limit(max_cost: int | None, has_budget: bool
     assert (made.max_cost_nano_usd, made.has_budget, made.is_limited) == (max_cost, has_budget, is_limited)
 
 
+@pytest.mark.parametrize(
+    ("own", "ceilings", "lowest"),
+    [(5, [None], 5), (5, [9], 5), (9, [5], 5), (9, [7, 5], 5), (3, [7, None], 3), (0, [5], 0), (None, [7, 5], 5)],
+)
+def test_the_lowest_ceiling_holds(own: int | None, ceilings: list[int | None], lowest: int) -> None:
+    """Of who asks and of every model asked for: limits add up."""
+    routes = {
+        name: Route(name, (target(f"or/{name}"),), max_cost_nano_usd=ceiling)
+        for name, ceiling in zip(("chat", "more"), ceilings, strict=False)
+    }
+    principal = Principal("app", max_cost_nano_usd=own)
+    made = plan(Table("t", {}, routes), principal=principal, models=[*routes][1:])
+    assert (made.max_cost_nano_usd, made.is_limited) == (lowest, True)
+
+
 def test_an_attempt_is_booked_at_its_target_s_price() -> None:
     """Where the price came from was decided when the table was read."""
     priced = prices(3)

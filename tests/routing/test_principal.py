@@ -69,6 +69,16 @@ def test_a_key_without_a_list_may_ask_for_anything() -> None:
 def test_a_key_may_ask_for_what_its_list_names(model: str, may: bool) -> None:
     """Exactly as written, suffix and all; a suffix is something asked for."""
     assert Principal("app", models=("chat", "openai/*")).may_ask(model) is may
+    assert Principal("app", tenant_models=("chat", "openai/*")).may_ask(model) is may
+
+
+def test_a_key_and_its_tenant_must_both_allow_a_model() -> None:
+    """A key's list narrows that of its tenant and never widens it."""
+    both = Principal("app", models=("chat", "best"), tenant_models=("chat", "openai/*"))
+    assert both.may_ask("chat")
+    assert not both.may_ask("best")
+    assert not both.may_ask("openai/gpt-4o")
+    assert (both.lists, Principal("app").lists) == ((("chat", "best"), ("chat", "openai/*")), ())
 
 
 @pytest.mark.parametrize(

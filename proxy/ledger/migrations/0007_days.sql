@@ -17,6 +17,7 @@ CREATE TABLE days (
   user TEXT,
   tags TEXT,
   route TEXT NOT NULL,
+  alias TEXT NOT NULL,
   provider TEXT NOT NULL,
   model TEXT NOT NULL,
   upstream_key TEXT,
