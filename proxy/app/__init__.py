@@ -1,7 +1,8 @@
 """The composition root (floor 6): the only package that names concrete backends and joins them into a gateway.
 
 `parts` opens what a gateway is made of, `serving` mounts the edge on it and serves, `newcomers` greets who starts it
-for the first time, `trials` thinks one request through or makes it, for the command line.
+for the first time, `trials` thinks one request through or makes it, for the command line, `upkeep` looks after the
+books from time to time.
 """
 
 from __future__ import annotations
@@ -9,15 +10,18 @@ from __future__ import annotations
 from proxy.app.parts import Gateway, Settings, open_gateway, open_ledger, put_in_force
 from proxy.app.serving import build_app, run
 from proxy.app.trials import explain, test_model
+from proxy.app.upkeep import list_accounts, read_accounts
 
 __all__ = [
     "Gateway",
     "Settings",
     "build_app",
     "explain",
+    "list_accounts",
     "open_gateway",
     "open_ledger",
     "put_in_force",
+    "read_accounts",
     "run",
     "test_model",
 ]

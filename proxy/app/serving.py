@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from proxy import __version__
 from proxy.app.newcomers import introduce, mint_first_key
 from proxy.app.parts import Gateway, Settings, open_gateway, put_in_force, put_in_force_at_last
+from proxy.app.upkeep import keep_up
 from proxy.edge.chat import ChatEndpoint
 from proxy.edge.routes import build_routes, handle_failure
 from proxy.edge.server import Asgi, address_of, listen, serve
@@ -121,6 +122,7 @@ async def _jobs(gateway: Gateway) -> AsyncIterator[None]:
         tasks = (
             group.create_task(warm_up(gateway.routes.current)),
             group.create_task(gateway.routes.watch(on_change)),
+            group.create_task(keep_up(gateway)),
             group.create_task(sweep(gateway.ledger, clock=gateway.clock, on_resolved=on_resolved)),
         )
         yield

@@ -194,6 +194,25 @@ def export(  # noqa: PLR0913  # one parameter per flag
     export_attempts(find_places(config, data), wishes, as_csv=form == "csv" and not as_json)
 
 
+Read = Annotated[bool, typer.Option("--read", help="Ask the provider first; otherwise what a server read last.")]
+
+
+@app.command()
+def reconcile(*, read: Read = False, config: Config = None, data: Data = DATA, as_json: Json = False) -> None:
+    """Compare what was booked with what OpenRouter says it billed; 1 when they differ notably."""
+    from proxy.cli.accounts import print_drifts
+
+    raise typer.Exit(print_drifts(find_places(config, data), reads=read, as_json=as_json))
+
+
+@app.command("credits")
+def show_credits(*, read: Read = False, config: Config = None, data: Data = DATA, as_json: Json = False) -> None:
+    """Show what OpenRouter's accounts have left."""
+    from proxy.cli.accounts import print_credits
+
+    print_credits(find_places(config, data), reads=read, as_json=as_json)
+
+
 @ledger.command("verify")
 def verify_ledger(*, config: Config = None, data: Data = DATA, as_json: Json = False) -> None:
     """Work out every balance anew and check every attempt, also while a server runs. Writes nothing."""

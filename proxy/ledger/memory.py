@@ -27,7 +27,8 @@ from proxy.ledger.admission import (
     judge_step,
     pair_ends,
 )
-from proxy.ledger.budgeting import KeptBalance, list_open, list_zones, match_personal
+from proxy.ledger.budgeting import list_open, state_all
+from proxy.ledger.memory_readings import MemoryReadings
 from proxy.ledger.records import (
     EVERYTHING,
     GENERATIONS_SEARCHED_MAX,
@@ -48,8 +49,7 @@ from proxy.ledger.records import (
     UsageSum,
 )
 from proxy.ledger.rolling import floor_day_s, forget_detail, subject_of_row
-from proxy.money import Period
-from proxy.policy.calendar import Window, find_window
+from proxy.policy.calendar import Window
 from proxy.policy.limits import NO_LIMITS, RATE_SLOTS, Balance, Flow, Limits, Rate
 from proxy.policy.scopes import Rule, Subject, accounts_of, places_of, rules_of
 from proxy.usage import CostSource, Usage
@@ -100,6 +100,10 @@ class _Books:
     requests: dict[str, list[_Entry]] = field(default_factory=dict)
     living: set[int] = field(default_factory=set)
     owners: int = 0
+    readings: MemoryReadings = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.readings = MemoryReadings(lambda: [entry.row for entry in self.entries])
 
     @property
     def rows(self) -> list[AttemptRow]:
@@ -201,6 +205,7 @@ class MemoryLedger:
         self._clock = clock
         self._books = books or _Books()
         self._owner = self._books.join()
+        self.readings = self._books.readings
         self._is_closed = False
 
     def share(self) -> MemoryLedger:
@@ -363,14 +368,9 @@ class MemoryLedger:
         """Tell how every budget stands; those of users and tags as far as somebody has come."""
         self._check_open()
         books = self._books
-        places = dict(sorted(books.limits.items()))
-        opened = list_open(places, now_s)
         scopes = sorted({scope for entry in books.entries for scope in accounts_of(entry.subject)})
-        windows = {find_window(period, now_s, zone) for period in Period for zone in list_zones(places)}
-        kept = [KeptBalance(scope, window, books.find_balance(scope, window)) for scope in scopes for window in windows]
         tenants = {key.name: key.tenant for key in books.keys.values()}
-        states = [one.state(books.find_balance(one.scope, one.window)) for one in opened]
-        return [*states, *match_personal(places, kept, tenants=tenants, now_s=now_s)]
+        return state_all(dict(sorted(books.limits.items())), scopes, books.find_balance, tenants=tenants, now_s=now_s)
 
     async def sum_usage(self, query: UsageQuery) -> Sequence[UsageSum]:
         """Sum attempts by the query's dimensions; ValueError names an unknown one."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
+from proxy.ledger.readings import Readings
 from proxy.money import UTC_NAME
 from proxy.policy.limits import NO_LIMITS, Limits, Measure, Quota
 from proxy.policy.scopes import PAYER_GATEWAY
@@ -349,6 +350,11 @@ class Ledger(Protocol):
 
     Raises `LedgerUnavailable` when the store cannot be used.
     """
+
+    @property
+    def readings(self) -> Readings:
+        """Give what providers said of their accounts."""
+        ...
 
     async def admit(self, admission: Admission) -> Outcome:
         """Check the key and every limit that holds and write the holds, all or nothing."""

@@ -39,6 +39,7 @@ from proxy.ledger.records import (
 from proxy.ledger.reports import Reports
 from proxy.ledger.rolling import floor_day_s
 from proxy.ledger.schema import connect, explain, find_file, prepare
+from proxy.ledger.sqlite_readings import SqliteReadings
 from proxy.ledger.writer import Writer
 from proxy.policy.limits import Limits
 
@@ -59,6 +60,7 @@ class SqliteLedger:
         self._books = Books(owner.id)
         self._reports = Reports(path)
         self._writer = Writer(partial(connect, path), turnstile, clock)
+        self.readings = SqliteReadings(self._writer, self._reports)
 
     @classmethod
     async def open(cls, data_dir: Path, *, clock: Clock) -> Self:
