@@ -194,6 +194,24 @@ def export(  # noqa: PLR0913  # one parameter per flag
     export_attempts(find_places(config, data), wishes, as_csv=form == "csv" and not as_json)
 
 
+@app.command()
+def replay(  # noqa: PLR0913  # one parameter per flag
+    *,
+    routes: Annotated[Path, typer.Option(help="The other routing table.")],
+    since: Annotated[str, typer.Option(help="A date, a time, or how far back, as 30d.")] = "7d",
+    key: Annotated[str | None, typer.Option(help="Of this key alone.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Of this tenant alone.")] = None,
+    config: Config = None,
+    data: Data = DATA,
+    as_json: Json = False,
+) -> None:
+    """Price past requests against another routing table: cost and budgets side by side. Calls nobody."""
+    from proxy.cli.replay import ReplayWishes, print_replay
+
+    wishes = ReplayWishes(routes, since=since, key=key, tenant=tenant)
+    print_replay(find_places(config, data), wishes, as_json=as_json)
+
+
 Read = Annotated[bool, typer.Option("--read", help="Ask the provider first; otherwise what a server read last.")]
 
 

@@ -72,7 +72,7 @@ def print_usage(places: Places, wishes: UsageWishes, *, as_csv: bool, as_json: b
 
 def export_attempts(places: Places, wishes: ExportWishes, *, as_csv: bool) -> None:
     """Write every attempt that is wished for, oldest first."""
-    since_s = _read_since(wishes.since)
+    since_s = read_since(wishes.since)
     only = AttemptFilter(
         until_s=_read_moment(wishes.until, "--until", is_end=True),
         key_name=wishes.key,
@@ -184,7 +184,7 @@ def _read_moment(text: str | None, flag: str, *, is_end: bool, timezone: str = U
     return None if text is None else _read(partial(parse_moment, is_end=is_end, timezone=timezone), text, flag)
 
 
-def _read_since(text: str | None) -> float | None:
+def read_since(text: str | None) -> float | None:
     """Read a moment, or how far back from now it is."""
     if text is None:
         return None
