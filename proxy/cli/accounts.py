@@ -47,7 +47,7 @@ def print_credits(places: Places, *, reads: bool, as_json: bool) -> None:
 
 
 def _find_readings(places: Places, *, reads: bool) -> Sequence[Reading]:
-    accounts = list(list_accounts(read_table(places.config))) if reads else []
+    accounts = list(list_accounts(read_table(places))) if reads else []
 
     async def ask(ledger: Ledger) -> Sequence[Reading]:
         for account, why in await read_accounts(accounts, ledger, SystemClock()):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from proxy.catalogue import load_catalogue
+from proxy.catalogue import REFRESHED_FILE, load_catalogue
 from proxy.cli.books import ask_ledger
 from proxy.cli.figures import PAGE_ROWS, read_since
 from proxy.cli.output import Column, print_json, print_table, say
@@ -64,8 +64,8 @@ class Gatherer:
 
 def print_replay(places: Places, wishes: ReplayWishes, *, as_json: bool) -> None:
     """Print what past requests cost and what they would cost; raises `BadParameter` and `ConfigError`."""
-    table = read_table(wishes.routes)
-    replay = Replay(table, load_catalogue().find)
+    table = read_table(Places(wishes.routes, places.data))
+    replay = Replay(table, load_catalogue(refreshed=places.data / REFRESHED_FILE).find)
     since_s = read_since(wishes.since)
     only = AttemptFilter(key_name=wishes.key, tenant=wishes.tenant)
 

@@ -28,6 +28,7 @@ from proxy.ledger.admission import (
     pair_ends,
 )
 from proxy.ledger.budgeting import list_open, state_all
+from proxy.ledger.memory_incidents import MemoryIncidents, MemorySignals
 from proxy.ledger.memory_readings import MemoryReadings
 from proxy.ledger.records import (
     EVERYTHING,
@@ -51,7 +52,7 @@ from proxy.ledger.records import (
 from proxy.ledger.rolling import floor_day_s, forget_detail, subject_of_row
 from proxy.policy.calendar import Window
 from proxy.policy.limits import NO_LIMITS, RATE_SLOTS, Balance, Flow, Limits, Rate
-from proxy.policy.scopes import Rule, Subject, accounts_of, places_of, rules_of
+from proxy.policy.scopes import Rule, Subject, accounts_of, places_of, rules_of, scopes_of
 from proxy.usage import CostSource, Usage
 
 
@@ -82,7 +83,7 @@ class _Entry:
 
     def counts_in(self, scope: str) -> bool:
         """Tell whether it counts in a scope."""
-        return scope in accounts_of(self.subject) or scope in places_of(self.subject)
+        return scope in scopes_of(self.subject)
 
 
 @dataclass(slots=True)
@@ -100,6 +101,7 @@ class _Books:
     requests: dict[str, list[_Entry]] = field(default_factory=dict)
     living: set[int] = field(default_factory=set)
     owners: int = 0
+    incidents: MemoryIncidents = field(default_factory=MemoryIncidents)
     readings: MemoryReadings = field(init=False)
 
     def __post_init__(self) -> None:
@@ -206,6 +208,8 @@ class MemoryLedger:
         self._books = books or _Books()
         self._owner = self._books.join()
         self.readings = self._books.readings
+        self.incidents = self._books.incidents
+        self.signals = MemorySignals(lambda: self._books.rows, self._books.find_balance)
         self._is_closed = False
 
     def share(self) -> MemoryLedger:

@@ -36,11 +36,13 @@ SELECT balances FROM versions WHERE id = 1
 -- Any window of a scope.
 SELECT 1 FROM balances WHERE scope = ? LIMIT 1
 
--- name: move_balances
--- Move what changed at an attempt's moment into every window that is kept of its scopes and holds that moment.
--- Parameters: posted, held (both may be negative), at_s, at_s, the scopes put in for {places}.
-UPDATE balances SET posted_nano_usd = posted_nano_usd + ?, held_nano_usd = held_nano_usd + ?
-WHERE ends_s > ? AND starts_s <= ? AND scope IN ({places})
+-- name: list_windows
+-- The windows of a scope that end after a moment.
+SELECT starts_s, ends_s, posted_nano_usd, held_nano_usd FROM balances WHERE scope = ? AND ends_s > ?
+
+-- name: write_balance
+-- What a window has come to. Nobody else can have moved it since it was read in this transaction.
+UPDATE balances SET posted_nano_usd = ?, held_nano_usd = ? WHERE scope = ? AND ends_s = ? AND starts_s = ?
 
 -- name: count_open
 -- A scope's attempts under way. Parameters: those of {condition}. Left to itself, SQLite would walk through all a key
@@ -111,7 +113,7 @@ UPDATE attempts SET
   status = ?, error = ?, latency_ms = ?, first_token_ms = ?, generation_id = ?,
   input_tokens = ?, output_tokens = ?, cached_tokens = ?, cache_write_tokens = ?, cache_write_1h_tokens = ?,
   audio_input_tokens = ?, reasoning_tokens = ?, audio_output_tokens = ?,
-  reported_nano_usd = ?, is_byok = ?, anomalies = ?, saved_nano_usd = ?
+  reported_nano_usd = ?, is_byok = ?, anomalies = ?, rare_usage = ?, saved_nano_usd = ?
 WHERE seq = ? AND state = 'pending'
 
 -- name: post_in_full
@@ -236,22 +238,13 @@ SELECT scope, ends_s, starts_s FROM balances WHERE starts_s < ? AND ends_s < ?
 DELETE FROM balances WHERE scope = ? AND ends_s = ? AND starts_s = ?
 
 -- name: list_rollable
--- All attempts of the oldest requests that are over and began and ended before a moment; the columns of find_request.
--- Parameters: before_s, before_s, how many requests at most.
-SELECT seq, request_id, number, state, at_s, key_name, tenant, app, route, provider, model, is_stream, status,
-  hold_nano_usd, cost_nano_usd, cost_source, latency_ms, first_token_ms, error, generation_id, is_overrun,
-  input_tokens, output_tokens, cached_tokens, cache_write_tokens, cache_write_1h_tokens,
-  audio_input_tokens, reasoning_tokens, audio_output_tokens, reported_nano_usd, is_byok, anomalies,
-  user, tags, upstream_key, payer, saved_nano_usd, alias
-FROM attempts WHERE request_id IN (
-  SELECT last.request_id FROM attempts AS last
-  WHERE last.at_s < ? AND last.is_last AND NOT EXISTS (
-    SELECT 1 FROM attempts AS open WHERE open.request_id = last.request_id
-    AND (open.state = 'pending' OR open.state = 'unresolved' OR open.at_s >= ?)
-  )
-  ORDER BY last.at_s LIMIT ?
+-- The oldest requests that are over and began and ended before a moment. Parameters: before_s, before_s, how many.
+SELECT last.request_id FROM attempts AS last
+WHERE last.at_s < ? AND last.is_last AND NOT EXISTS (
+  SELECT 1 FROM attempts AS open WHERE open.request_id = last.request_id
+  AND (open.state = 'pending' OR open.state = 'unresolved' OR open.at_s >= ?)
 )
-ORDER BY request_id, number
+ORDER BY last.at_s LIMIT ?
 
 -- name: add_day
 INSERT INTO days (
@@ -415,7 +408,7 @@ FROM recent GROUP BY provider ORDER BY provider
 SELECT seq, request_id, number, state, at_s, key_name, tenant, app, route, provider, model, is_stream, status,
   hold_nano_usd, cost_nano_usd, cost_source, latency_ms, first_token_ms, error, generation_id, is_overrun,
   input_tokens, output_tokens, cached_tokens, cache_write_tokens, cache_write_1h_tokens,
-  audio_input_tokens, reasoning_tokens, audio_output_tokens, reported_nano_usd, is_byok, anomalies,
+  audio_input_tokens, reasoning_tokens, audio_output_tokens, reported_nano_usd, is_byok, anomalies, rare_usage,
   user, tags, upstream_key, payer, saved_nano_usd, alias
 FROM attempts WHERE seq > ? AND (? IS NULL OR at_s >= ?) AND (? IS NULL OR at_s < ?)
   AND (? IS NULL OR key_name = ?) AND (? IS NULL OR tenant = ?)
@@ -426,7 +419,7 @@ ORDER BY seq LIMIT ?
 SELECT seq, request_id, number, state, at_s, key_name, tenant, app, route, provider, model, is_stream, status,
   hold_nano_usd, cost_nano_usd, cost_source, latency_ms, first_token_ms, error, generation_id, is_overrun,
   input_tokens, output_tokens, cached_tokens, cache_write_tokens, cache_write_1h_tokens,
-  audio_input_tokens, reasoning_tokens, audio_output_tokens, reported_nano_usd, is_byok, anomalies,
+  audio_input_tokens, reasoning_tokens, audio_output_tokens, reported_nano_usd, is_byok, anomalies, rare_usage,
   user, tags, upstream_key, payer, saved_nano_usd, alias
 FROM attempts WHERE request_id = ? ORDER BY number
 

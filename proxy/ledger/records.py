@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
+from proxy.ledger.incidents import Incidents, Signals
 from proxy.ledger.readings import Readings
 from proxy.money import UTC_NAME
 from proxy.policy.limits import NO_LIMITS, Limits, Measure, Quota
@@ -354,6 +355,16 @@ class Ledger(Protocol):
     @property
     def readings(self) -> Readings:
         """Give what providers said of their accounts."""
+        ...
+
+    @property
+    def incidents(self) -> Incidents:
+        """Give what alerts have told and have still to tell."""
+        ...
+
+    @property
+    def signals(self) -> Signals:
+        """Give the figures that alerts are told by."""
         ...
 
     async def admit(self, admission: Admission) -> Outcome:

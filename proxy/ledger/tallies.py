@@ -32,7 +32,7 @@ _LABELS: Mapping[str, Callable[[AttemptRow], str | None]] = {
     "provider": lambda row: row.provider,
     "model": lambda row: row.model,
 }
-_TOKENS = tuple(name for name in Usage._fields if name.endswith("_tokens"))
+_TOKENS = Usage._fields[:8]
 
 
 def sum_usage(rows: Sequence[AttemptRow], query: UsageQuery, *, rolled: frozenset[int] = frozenset()) -> list[UsageSum]:
