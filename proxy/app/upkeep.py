@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 from proxy.app.parts import Gateway
 from proxy.clock import Clock
 from proxy.errors import LedgerUnavailable
-from proxy.ledger.readings import Reading, find_drifts, list_newest
+from proxy.ledger.bills import Bill, find_drifts, list_newest
 from proxy.ledger.records import Ledger
 from proxy.money import format_usd
 from proxy.outbound.figures import AccountFigures, AccountUnreadable
@@ -78,7 +78,7 @@ async def reconcile(gateway: Gateway) -> None:
     for account, why in failed:
         gateway.telemetry.warn("account_not_read", provider=account.provider.name, reason=why)
     read = {(account.provider.name, account.upstream_key) for account in due}
-    for drift in find_drifts(await ledger.readings.list()):
+    for drift in find_drifts(await ledger.bills.list()):
         if drift.is_notable and (drift.provider, drift.upstream_key) in read:
             gateway.telemetry.warn(
                 "books_drift",
@@ -102,7 +102,7 @@ def list_accounts(table: Table) -> Iterator[Account]:
 
 async def list_due(table: Table, ledger: Ledger, *, now_s: float) -> list[Account]:
     """List the accounts that were not read lately, or not with this credential."""
-    newest = {(one.provider, one.upstream_key): one for one in list_newest(await ledger.readings.list())}
+    newest = {(one.provider, one.upstream_key): one for one in list_newest(await ledger.bills.list())}
     due = []
     for account in list_accounts(table):
         known = newest.get((account.provider.name, account.upstream_key))
@@ -125,9 +125,9 @@ async def read_accounts(due: list[Account], ledger: Ledger, clock: Clock) -> lis
             continue
         finally:
             await reader.close()
-        booked = await ledger.readings.sum_booked(account.provider.name)
-        await ledger.readings.add(
-            Reading(
+        booked = await ledger.bills.sum_booked(account.provider.name)
+        await ledger.bills.add(
+            Bill(
                 provider=account.provider.name,
                 upstream_key=account.upstream_key,
                 at_s=clock.now_s(),

@@ -12,7 +12,7 @@ from proxy.cli.places import Places
 from proxy.cli.tables import read_table
 from proxy.clock import SystemClock
 from proxy.edge.answers import iso_time
-from proxy.ledger.readings import Drift, Reading, find_drifts, list_newest
+from proxy.ledger.bills import Bill, Drift, find_drifts, list_newest
 from proxy.ledger.records import Ledger
 from proxy.money import format_usd
 
@@ -20,8 +20,8 @@ NOTHING = "no account has been read twice yet; a server reads them every hour, a
 
 
 def print_drifts(places: Places, *, reads: bool, as_json: bool) -> int:
-    """Print what was booked and billed since the first reading; 1 when the two differ notably."""
-    drifts = find_drifts(_find_readings(places, reads=reads))
+    """Print what was booked and billed since the first bill; 1 when the two differ notably."""
+    drifts = find_drifts(_find_bills(places, reads=reads))
     if as_json:
         print_json({"object": "list", "data": [_drift_json(one) for one in drifts]})
     elif drifts:
@@ -34,8 +34,8 @@ def print_drifts(places: Places, *, reads: bool, as_json: bool) -> int:
 
 
 def print_credits(places: Places, *, reads: bool, as_json: bool) -> None:
-    """Print what each account has left, by its last reading."""
-    newest = list_newest(_find_readings(places, reads=reads))
+    """Print what each account has left, by its last bill."""
+    newest = list_newest(_find_bills(places, reads=reads))
     if as_json:
         print_json({"object": "list", "data": [_credit_json(one) for one in newest]})
     elif newest:
@@ -46,13 +46,13 @@ def print_credits(places: Places, *, reads: bool, as_json: bool) -> None:
         say("no account has been read yet; a server reads them every hour, and `--read` does now")
 
 
-def _find_readings(places: Places, *, reads: bool) -> Sequence[Reading]:
+def _find_bills(places: Places, *, reads: bool) -> Sequence[Bill]:
     accounts = list(list_accounts(read_table(places))) if reads else []
 
-    async def ask(ledger: Ledger) -> Sequence[Reading]:
+    async def ask(ledger: Ledger) -> Sequence[Bill]:
         for account, why in await read_accounts(accounts, ledger, SystemClock()):
             complain(f"{account.provider.name}: not read, {why}")
-        return await ledger.readings.list()
+        return await ledger.bills.list()
 
     return ask_ledger(places, ask, may_begin=reads)
 
@@ -76,7 +76,7 @@ def _drift_cells(one: Drift) -> list[str]:
     return [one.provider, one.upstream_key or "-", iso_time(one.since_s) or "-", *map(format_usd, amounts), judgement]
 
 
-def _credit_json(one: Reading) -> dict[str, Any]:
+def _credit_json(one: Bill) -> dict[str, Any]:
     return {
         "provider": one.provider,
         "upstream_key": one.upstream_key or None,
@@ -86,6 +86,6 @@ def _credit_json(one: Reading) -> dict[str, Any]:
     }
 
 
-def _credit_cells(one: Reading) -> list[str]:
+def _credit_cells(one: Bill) -> list[str]:
     left = "not told" if one.left_nano_usd is None else format_usd(one.left_nano_usd)
     return [one.provider, one.upstream_key or "-", iso_time(one.at_s) or "-", left, format_usd(one.billed_nano_usd)]

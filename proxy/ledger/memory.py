@@ -28,8 +28,8 @@ from proxy.ledger.admission import (
     pair_ends,
 )
 from proxy.ledger.budgeting import list_open, state_all
+from proxy.ledger.memory_bills import MemoryBills
 from proxy.ledger.memory_incidents import MemoryIncidents, MemorySignals
-from proxy.ledger.memory_readings import MemoryReadings
 from proxy.ledger.records import (
     EVERYTHING,
     GENERATIONS_SEARCHED_MAX,
@@ -102,10 +102,10 @@ class _Books:
     living: set[int] = field(default_factory=set)
     owners: int = 0
     incidents: MemoryIncidents = field(default_factory=MemoryIncidents)
-    readings: MemoryReadings = field(init=False)
+    bills: MemoryBills = field(init=False)
 
     def __post_init__(self) -> None:
-        self.readings = MemoryReadings(lambda: [entry.row for entry in self.entries])
+        self.bills = MemoryBills(lambda: [entry.row for entry in self.entries])
 
     @property
     def rows(self) -> list[AttemptRow]:
@@ -207,7 +207,7 @@ class MemoryLedger:
         self._clock = clock
         self._books = books or _Books()
         self._owner = self._books.join()
-        self.readings = self._books.readings
+        self.bills = self._books.bills
         self.incidents = self._books.incidents
         self.signals = MemorySignals(lambda: self._books.rows, self._books.find_balance)
         self._is_closed = False

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
+from proxy.ledger.bills import Bills
 from proxy.ledger.incidents import Incidents, Signals
-from proxy.ledger.readings import Readings
 from proxy.money import UTC_NAME
 from proxy.policy.limits import NO_LIMITS, Limits, Measure, Quota
 from proxy.policy.scopes import PAYER_GATEWAY
@@ -353,7 +353,7 @@ class Ledger(Protocol):
     """
 
     @property
-    def readings(self) -> Readings:
+    def bills(self) -> Bills:
         """Give what providers said of their accounts."""
         ...
 

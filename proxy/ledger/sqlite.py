@@ -39,8 +39,8 @@ from proxy.ledger.records import (
 from proxy.ledger.reports import Reports
 from proxy.ledger.rolling import floor_day_s
 from proxy.ledger.schema import connect, explain, find_file, prepare
+from proxy.ledger.sqlite_bills import SqliteBills
 from proxy.ledger.sqlite_incidents import SqliteIncidents, SqliteSignals
-from proxy.ledger.sqlite_readings import SqliteReadings
 from proxy.ledger.writer import Writer
 from proxy.policy.limits import Limits
 
@@ -63,7 +63,7 @@ class SqliteLedger:
         self._writer = Writer(partial(connect, path), turnstile, clock, common=self._books.sheet)
         self.incidents = SqliteIncidents(self._writer, self._reports)
         self.signals = SqliteSignals(self._writer, self._reports)
-        self.readings = SqliteReadings(self._writer, self._reports)
+        self.bills = SqliteBills(self._writer, self._reports)
 
     @classmethod
     async def open(cls, data_dir: Path, *, clock: Clock) -> Self:

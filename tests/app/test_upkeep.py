@@ -16,7 +16,7 @@ from proxy.app import Gateway, upkeep
 from proxy.app.upkeep import READ_AGAIN_S, keep_up, list_accounts, prune, reconcile
 from proxy.clock import ManualClock
 from proxy.errors import LedgerUnavailable
-from proxy.ledger.readings import find_drifts
+from proxy.ledger.bills import find_drifts
 from proxy.ledger.records import UsageQuery
 from proxy.telemetry import Telemetry
 from tests.app.house import KEY, opened
@@ -105,14 +105,14 @@ async def test_every_credential_of_openrouter_is_read_unless_the_table_says_not(
         accounts.tell_key(5)
         await reconcile(gateway)
         assert {credential for _path, credential in accounts.asked} == {*ENVIRON.values()}
-        read = await gateway.ledger.readings.list()
+        read = await gateway.ledger.bills.list()
         assert [(one.provider, one.upstream_key) for one in read] == sorted(found)
         assert len({one.fingerprint for one in read}) == 3
         assert not any(secret in repr(read) for secret in ENVIRON.values())
 
 
 async def test_books_that_agree_with_the_bill_are_not_told(tmp_path: Path) -> None:
-    """Whatever was billed before the first reading."""
+    """Whatever was billed before the first bill."""
     async with speaking() as accounts, kept(tmp_path, accounts) as (gateway, clock, log):
         accounts.tell_key(1000, limit_remaining=20)
         accounts.tell_credits(2000, 1990)
@@ -122,9 +122,9 @@ async def test_books_that_agree_with_the_bill_are_not_told(tmp_path: Path) -> No
         await spend(gateway, "between", clock.now_s(), 4 * USD)
         accounts.tell_key(1004.001)
         await reconcile(gateway)
-        (drift,) = find_drifts(await gateway.ledger.readings.list())
+        (drift,) = find_drifts(await gateway.ledger.bills.list())
         assert (drift.ours_nano_usd, drift.theirs_nano_usd) == (4 * USD, 4 * USD + USD // 1000)
-        assert [one.left_nano_usd for one in await gateway.ledger.readings.list()] == [10 * USD, 10 * USD]
+        assert [one.left_nano_usd for one in await gateway.ledger.bills.list()] == [10 * USD, 10 * USD]
         assert log.events == []
 
 
@@ -150,15 +150,15 @@ async def test_an_account_is_not_asked_again_at_once(tmp_path: Path) -> None:
         accounts.tell_key(5)
         await reconcile(gateway)
         await reconcile(gateway)
-        assert len(await gateway.ledger.readings.list()) == 1
+        assert len(await gateway.ledger.bills.list()) == 1
         clock.advance(READ_AGAIN_S + 1)
         await reconcile(gateway)
-        assert len(await gateway.ledger.readings.list()) == 2
+        assert len(await gateway.ledger.bills.list()) == 2
     async with speaking() as accounts, kept(tmp_path, accounts, environ={"ROUTER_KEY": "other"}) as (gateway, *_):
         accounts.tell_key(5)
         gateway.clock.advance(READ_AGAIN_S + 2)  # type: ignore[attr-defined]  # it is a ManualClock
         await reconcile(gateway)
-        assert len({one.fingerprint for one in await gateway.ledger.readings.list()}) == 2
+        assert len({one.fingerprint for one in await gateway.ledger.bills.list()}) == 2
 
 
 async def test_an_account_that_cannot_be_read_is_told_and_nothing_is_kept(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ async def test_an_account_that_cannot_be_read_is_told_and_nothing_is_kept(tmp_pa
         (event,) = log.events
         assert (event["event"], event["provider"]) == ("account_not_read", "openrouter")
         assert "connection failed" in event["reason"]
-        assert not await gateway.ledger.readings.list()
+        assert not await gateway.ledger.bills.list()
 
 
 async def test_a_ledger_that_is_away_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

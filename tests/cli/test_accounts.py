@@ -1,4 +1,4 @@
-"""`reconcile` and `credits`: what was read of accounts, and a reading on demand."""
+"""`reconcile` and `credits`: what was read of accounts, and a bill on demand."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from collections.abc import Iterator
 import pytest
 
 from proxy.app import open_ledger
-from proxy.ledger.readings import Reading
+from proxy.ledger.bills import Bill
 from tests.cli.conftest import AT_S, Shell
 from tests.outbound.openrouter import Accounts, speaking
 
 USD = 1_000_000_000
 
 
-def keep(shell: Shell, *readings: Reading) -> None:
-    """Put readings into the books."""
+def keep(shell: Shell, *bills: Bill) -> None:
+    """Put bills into the books."""
 
     async def add() -> None:
         ledger = await open_ledger(shell.data)
-        for reading in readings:
-            await ledger.readings.add(reading)
+        for bill in bills:
+            await ledger.bills.add(bill)
         await ledger.close()
 
     asyncio.run(add())
 
 
-def reading(hours: int, billed: int, booked: int, left: int | None = None) -> Reading:
+def bill(hours: int, billed: int, booked: int, left: int | None = None) -> Bill:
     """One look at OpenRouter's account."""
-    return Reading("openrouter", "", AT_S + hours * 3600, "f", billed, booked, left)
+    return Bill("openrouter", "", AT_S + hours * 3600, "f", billed, booked, left)
 
 
 def test_books_that_agree_are_good(shell: Shell) -> None:
-    """0, with both amounts since the first reading."""
-    keep(shell, reading(0, 50 * USD, 0), reading(1, 54 * USD, 4 * USD))
+    """0, with both amounts since the first bill."""
+    keep(shell, bill(0, 50 * USD, 0), bill(1, 54 * USD, 4 * USD))
     result = shell.here("reconcile")
     assert result.code == 0
     head, row = [line.split() for line in result.out.splitlines()]
@@ -45,7 +45,7 @@ def test_books_that_agree_are_good(shell: Shell) -> None:
 
 def test_books_that_do_not_are_bad(shell: Shell) -> None:
     """1."""
-    keep(shell, reading(0, 50 * USD, 0), reading(1, 56 * USD, 4 * USD))
+    keep(shell, bill(0, 50 * USD, 0), bill(1, 56 * USD, 4 * USD))
     result = shell.here("reconcile", "--json")
     assert result.code == 1
     assert result.json["data"] == [
@@ -65,7 +65,7 @@ def test_books_that_do_not_are_bad(shell: Shell) -> None:
 
 def test_credits_are_those_last_read(shell: Shell) -> None:
     """What is not told is not 0."""
-    keep(shell, reading(0, 50 * USD, 0, 9 * USD), reading(1, 54 * USD, 4 * USD, 5 * USD))
+    keep(shell, bill(0, 50 * USD, 0, 9 * USD), bill(1, 54 * USD, 4 * USD, 5 * USD))
     assert shell.here("credits", "--json").json["data"] == [
         {
             "provider": "openrouter",
@@ -76,7 +76,7 @@ def test_credits_are_those_last_read(shell: Shell) -> None:
         }
     ]
     assert shell.here("credits").out.splitlines()[1].split()[3] == "5.000000000"
-    keep(shell, reading(2, 54 * USD, 4 * USD))
+    keep(shell, bill(2, 54 * USD, 4 * USD))
     assert "not told" in shell.here("credits").out
 
 

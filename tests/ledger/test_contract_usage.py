@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Sequence
-
 import pytest
 
-from proxy.edge.report import write_usage
 from proxy.ledger.records import Admission, AttemptEnd, AttemptFilter, Ledger, UsageQuery, UsageSum
 from proxy.usage import Usage
 from tests.ledger.entries import DAY_S, HOUR_S, NOON_S, ask, key, onward, over, posted, start, voided
@@ -168,35 +163,3 @@ async def test_an_export_can_leave_out(ledger: Ledger) -> None:
     assert await export(AttemptFilter(until_s=NOON_S + 1)) == ["a", "b"]
     assert await export(AttemptFilter(key_name="other")) == ["c"]
     assert await export(AttemptFilter(tenant="acme", until_s=NOON_S + DAY_S), NOON_S + 1) == ["b"]
-
-
-@pytest.mark.parametrize(
-    ("name", "cell"),
-    [
-        ("=1+1", "'=1+1"),
-        ("+1", "'+1"),
-        ("-1", "'-1"),
-        ("@SUM(A1)", "'@SUM(A1)"),
-        ("\tx", "'\tx"),
-        ("\rx", "' x"),
-        ("a\r=1+1", "a =1+1"),
-        ("\nx", "'\nx"),
-        ("＝1", "'＝1"),  # a wide one
-        ('"=1', '"=1'),
-        ("a,b\n=c", "a,b\n=c"),
-        ("plain", "plain"),
-        ("'=1", "'=1"),
-        ("", ""),
-    ],
-)
-def test_no_cell_is_a_formula(name: str, cell: str) -> None:
-    """Names that clients chose stay text in a spreadsheet, whatever quotes stand around them; numbers stay numbers."""
-    one = UsageSum((name,), 1, 0, 0, 3, 4, 0, 0, 5, 0, 0, {"computed": 5})
-    (row,) = read_csv(write_usage("csv", ("user",))([one]))
-    assert row["user"] == cell
-    assert (row["requests"], row["cost_usd"], row["cost_computed_usd"]) == ("1", "0.000000005", "0.000000005")
-
-
-def read_csv(text: str) -> Sequence[dict[str, str]]:
-    """Read as a spreadsheet does."""
-    return list(csv.DictReader(io.StringIO(text, newline="")))

@@ -17,14 +17,24 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
-from proxy.ledger.records import Admitted, AttemptEnd, AttemptRow, AttemptState, BudgetState, KeyRecord, Ledger
+from proxy.ledger.records import (
+    Admitted,
+    AttemptEnd,
+    AttemptRow,
+    AttemptState,
+    BudgetState,
+    KeyRecord,
+    Ledger,
+    UsageQuery,
+)
 from proxy.money import Budget, Period
 from proxy.policy.limits import NO_LIMITS, Limits
-from tests.ledger.entries import HOUR_S, NOON_S, ask, key, onward, over, posted, start, voided
+from tests.ledger.entries import DAY_S, HOUR_S, NOON_S, ask, key, onward, over, posted, start, voided
 from tests.ledger.houses import House, MemoryHouse, SqliteHouse
 
 PROCESSES = 2
 ROWS_MAX = 10_000
+DETAIL_DAYS = 35
 
 processes = st.integers(min_value=0, max_value=PROCESSES - 1)
 names = st.sampled_from(["a", "b"])
@@ -171,6 +181,12 @@ class Books(RuleBasedStateMachine):
     def wait(self, hours: float) -> None:
         """Let time pass, into other hours, days, weeks and months."""
         self._now_s += hours * HOUR_S
+
+    @rule()
+    def forget(self) -> None:
+        """Keep of what is older than any window that resets its day's sums alone."""
+        self._both(lambda ledger: ledger.roll_up(self._now_s - DETAIL_DAYS * DAY_S))
+        self._both(lambda ledger: ledger.sum_usage(UsageQuery(("key", "day"))))
 
     @invariant()
     def both_agree(self) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxy.edge.report import write_usage
 from proxy.ledger import sqlite
 from proxy.ledger.folder import find_owners
 from proxy.ledger.records import AttemptEnd, Ledger, Refused, UsageQuery, UsageSum
 from proxy.ledger.schema import connect, find_file
 from proxy.ledger.verification import Check, verify
-from proxy.money import Budget, Period
+from proxy.money import Budget, Period, format_usd
 from proxy.policy.limits import Limits
 from proxy.usage import CostSource, Usage
 from tests.ledger.entries import DAY_S, HOUR_S, NOON_S, ask, key, onward, over, posted, start, voided
@@ -191,42 +195,64 @@ def make_end(number: int, source: CostSource | None, cost: int, error: str | Non
     return end._replace(cost_source=source, error=error, saved_nano_usd=saved)
 
 
+async def question(ledger: Ledger) -> list[Sequence[UsageSum]]:
+    """Ask by every grouping, each for all, for one key, and for a tenant's days."""
+    words: tuple[dict[str, Any], ...] = (
+        {},
+        {"key_name": "app"},
+        {"tenant": "acme", "from_s": MIDNIGHT_S + DAY_S, "to_s": MIDNIGHT_S + 3 * DAY_S},
+    )
+    return [await ledger.sum_usage(UsageQuery(by, **given)) for by in GROUPINGS for given in words]
+
+
+async def compare(ledger: Ledger, sums: list[Sequence[UsageSum]]) -> None:
+    """I13: the export, the report and what a client reads of it come to the same."""
+    rows = await ledger.export(since_s=None, after_seq=0, rows_max=999)
+    for by, (of_all, *_) in zip(GROUPINGS, zip(*[iter(sums)] * 3, strict=True), strict=True):
+        read = list(csv.DictReader(io.StringIO(write_usage("csv", by)(of_all), newline="")))
+        if "tag" in by:
+            continue
+        for name in ("input_tokens", "output_tokens", "cached_tokens", "cache_write_1h_tokens"):
+            booked = sum(getattr(row.usage, name) for row in rows)
+            assert booked == sum(getattr(one, name) for one in of_all) == sum(int(line[name]) for line in read)
+        cost = sum(row.cost_nano_usd or 0 for row in rows)
+        assert cost == sum(one.cost_nano_usd for one in of_all)
+        assert format_usd(cost) == f"{sum(Decimal(line['cost_usd']) for line in read):.9f}"
+        assert cost == sum(amount for one in of_all for amount in one.cost_by_source.values())
+
+
+async def live(house: House, asked: list[dict[str, Any]], rolled_days: list[int]) -> list[Sequence[UsageSum]]:
+    """Book everything, then let detail go again and again; gives what was answered each time."""
+    ledger = await house.open()
+    await ledger.declare_keys([key("app", None), key("other", None)])
+    for number, words in enumerate(asked):
+        await book(ledger, f"r{number}", dict(words))
+    before = await question(ledger)
+    await compare(ledger, before)
+    for days in rolled_days:
+        await ledger.roll_up(MIDNIGHT_S + days * DAY_S)
+        assert await question(ledger) == before
+    await house.close()
+    return before
+
+
+async def book(ledger: Ledger, request_id: str, words: dict[str, Any]) -> None:
+    """One request as it was drawn."""
+    at_s = MIDNIGHT_S + words.pop("days") * DAY_S + words.pop("hours") * HOUR_S
+    ends = [
+        make_end(number, source, cost, error, saved)._replace(is_overrun=overrun)
+        for number, (source, cost, error, overrun, saved) in enumerate(words.pop("ends"), 1)
+    ]
+    await spend(ledger, request_id, at_s, *ends, **words)
+
+
 @settings(max_examples=25, deadline=None)
 @given(asked=requests, rolled_days=st.lists(st.integers(0, 6), min_size=1, max_size=3))
 def test_no_sum_knows_whether_there_is_detail(asked: list[dict[str, Any]], rolled_days: list[int]) -> None:
     """By anything, for any key, tenant and span of days: before and after, twice, and in both ledgers."""
-
-    async def question(ledger: Ledger) -> list[Sequence[UsageSum]]:
-        words: tuple[dict[str, Any], ...] = (
-            {},
-            {"key_name": "app"},
-            {"tenant": "acme", "from_s": MIDNIGHT_S + DAY_S, "to_s": MIDNIGHT_S + 3 * DAY_S},
-        )
-        return [await ledger.sum_usage(UsageQuery(by, **given)) for by in GROUPINGS for given in words]
-
-    async def live(house: House) -> list[Sequence[UsageSum]]:
-        ledger = await house.open()
-        await ledger.declare_keys([key("app", None), key("other", None)])
-        for number, words in enumerate(asked):
-            await book(ledger, f"r{number}", dict(words))
-        before = await question(ledger)
-        for days in rolled_days:
-            await ledger.roll_up(MIDNIGHT_S + days * DAY_S)
-            assert await question(ledger) == before
-        await house.close()
-        return before
-
-    async def book(ledger: Ledger, request_id: str, words: dict[str, Any]) -> None:
-        at_s = MIDNIGHT_S + words.pop("days") * DAY_S + words.pop("hours") * HOUR_S
-        ends = [
-            make_end(number, source, cost, error, saved)._replace(is_overrun=overrun)
-            for number, (source, cost, error, overrun, saved) in enumerate(words.pop("ends"), 1)
-        ]
-        await spend(ledger, request_id, at_s, *ends, **words)
-
     with tempfile.TemporaryDirectory() as folder:
         houses: list[House] = [MemoryHouse(), SqliteHouse(Path(folder))]
-        first, second = (asyncio.run(live(house)) for house in houses)
+        first, second = (asyncio.run(live(house, asked, rolled_days)) for house in houses)
     assert first == second
     (total,) = first[0]
     for by, (sums, *_) in zip(GROUPINGS, zip(*[iter(first)] * 3, strict=True), strict=True):

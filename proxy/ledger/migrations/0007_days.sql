@@ -62,7 +62,7 @@ CREATE TABLE day_tags (
 CREATE INDEX attempts_of_several ON attempts (at_s) WHERE number > 1 OR is_last = 0;
 
 -- What a provider said of the account behind a credential, beside what was booked for it until then.
-CREATE TABLE upstream_readings (
+CREATE TABLE bills (
   provider TEXT NOT NULL,
   -- The credential's name in its provider's pool; '' for the only one.
   upstream_key TEXT NOT NULL,

@@ -1,6 +1,6 @@
-"""What providers say of their accounts, beside what was booked (floor 2): readings, and how far the two drift apart.
+"""What providers say of their accounts, beside what was booked (floor 2): bills, and how far the two drift apart.
 
-An account may have a history and other users, so only differences count: what it billed between two readings, and what
+An account may have a history and other users, so only differences count: what it billed between two bills, and what
 was booked between the same two. Both sides only ever grow, and neither changes when detail is summed by day.
 """
 
@@ -11,19 +11,17 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Protocol
 
-PPM = 1_000_000
-DRIFT_PPM = 5_000
-"""More than 0.5 % of what was billed is told,"""
-DRIFT_NANO_USD = 1_000_000_000
-"""and more than $1;"""
+from proxy.policy.readings import DRIFT_NANO_USD, DRIFT_PPM
+from proxy.policy.rules import PPM
+
 DRIFT_FLOOR_NANO_USD = 10_000_000
-"""never less than a cent: that much is under way while a provider is asked, or not in its figure yet."""
-READINGS_KEPT_S = 35 * 86_400.0
+"""Less than a cent is no drift: that much is under way while a provider is asked, or not in its figure yet."""
+BILLS_KEPT_S = 35 * 86_400.0
 """How far back drift is looked at."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class Bill:
     """One look at one credential's account."""
 
     provider: str
@@ -42,7 +40,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """What was booked and what was billed between two readings of one account."""
+    """What was booked and what was billed between two bills of one account."""
 
     provider: str
     upstream_key: str
@@ -57,22 +55,26 @@ class Drift:
         return self.theirs_nano_usd - self.ours_nano_usd
 
     @property
+    def is_small(self) -> bool:
+        """Tell whether it is no more than what may be under way."""
+        return abs(self.difference_nano_usd) <= DRIFT_FLOOR_NANO_USD
+
+    @property
     def is_notable(self) -> bool:
-        """Tell whether it is more than rounding and what is under way."""
+        """Tell whether it is more than rounding and what is under way: by the limits that alerts have."""
         off = abs(self.difference_nano_usd)
-        return off > DRIFT_NANO_USD or (
-            off > DRIFT_FLOOR_NANO_USD and off * PPM > DRIFT_PPM * max(self.theirs_nano_usd, 0)
-        )
+        is_above = off > DRIFT_NANO_USD or off * PPM > DRIFT_PPM * self.theirs_nano_usd
+        return is_above and not self.is_small
 
 
-class Readings(Protocol):
+class Bills(Protocol):
     """The ledger's part that keeps them; raises `LedgerUnavailable` when the store cannot be used."""
 
-    async def add(self, reading: Reading) -> None:
-        """Keep a reading, and forget those older than `READINGS_KEPT_S` before it."""
+    async def add(self, bill: Bill) -> None:
+        """Keep a bill, and forget those older than `BILLS_KEPT_S` before it."""
         ...
 
-    async def list(self) -> Sequence[Reading]:
+    async def list(self) -> Sequence[Bill]:
         """List all that are kept, by account and time."""
         ...
 
@@ -81,10 +83,10 @@ class Readings(Protocol):
         ...
 
 
-def find_drifts(readings: Sequence[Reading]) -> list[Drift]:
-    """Compare both ends of each account's readings, as listed; one that has no two yet tells nothing."""
+def find_drifts(bills: Sequence[Bill]) -> list[Drift]:
+    """Compare both ends of each account's bills, as listed; one that has no two yet tells nothing."""
     drifts = []
-    for (provider, upstream_key), of_account in groupby(readings, key=_account):
+    for (provider, upstream_key), of_account in groupby(bills, key=_account):
         run = _take_run(list(of_account))
         first, last = run[0], run[-1]
         if first is not last:
@@ -94,20 +96,20 @@ def find_drifts(readings: Sequence[Reading]) -> list[Drift]:
     return drifts
 
 
-def list_newest(readings: Sequence[Reading]) -> list[Reading]:
-    """Give each account's last reading."""
-    return [list(of_account)[-1] for _, of_account in groupby(readings, key=_account)]
+def list_newest(bills: Sequence[Bill]) -> list[Bill]:
+    """Give each account's last bill."""
+    return [list(of_account)[-1] for _, of_account in groupby(bills, key=_account)]
 
 
-def _account(reading: Reading) -> tuple[str, str]:
-    return reading.provider, reading.upstream_key
+def _account(bill: Bill) -> tuple[str, str]:
+    return bill.provider, bill.upstream_key
 
 
-def _take_run(readings: Sequence[Reading]) -> list[Reading]:
-    """Give the last readings of one and the same account: another credential, or a figure set back, begins anew."""
-    run = [readings[-1]]
-    for reading in reversed(readings[:-1]):
-        if reading.fingerprint != run[0].fingerprint or reading.billed_nano_usd > run[0].billed_nano_usd:
+def _take_run(bills: Sequence[Bill]) -> list[Bill]:
+    """Give the last bills of one and the same account: another credential, or a figure set back, begins anew."""
+    run = [bills[-1]]
+    for bill in reversed(bills[:-1]):
+        if bill.fingerprint != run[0].fingerprint or bill.billed_nano_usd > run[0].billed_nano_usd:
             break
-        run.insert(0, reading)
+        run.insert(0, bill)
     return run

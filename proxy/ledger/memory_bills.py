@@ -1,30 +1,30 @@
-"""The twin of readings in plain Python (floor 2)."""
+"""The twin of bills in plain Python (floor 2)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from proxy.ledger.readings import READINGS_KEPT_S, Reading
+from proxy.ledger.bills import BILLS_KEPT_S, Bill
 from proxy.ledger.records import AttemptRow, AttemptState
 from proxy.policy.scopes import PAYER_GATEWAY
 
 
-class MemoryReadings:
-    """The `Readings` of readings.py."""
+class MemoryBills:
+    """The `Bills` of bills.py."""
 
     def __init__(self, rows: Callable[[], Iterable[AttemptRow]]) -> None:
         self._rows = rows
-        self._kept: dict[tuple[str, str, float], Reading] = {}
+        self._kept: dict[tuple[str, str, float], Bill] = {}
 
-    async def add(self, reading: Reading) -> None:
-        """Keep a reading, and forget old ones."""
-        self._kept.setdefault((reading.provider, reading.upstream_key, reading.at_s), reading)
-        oldest_s = reading.at_s - READINGS_KEPT_S
+    async def add(self, bill: Bill) -> None:
+        """Keep a bill, and forget old ones."""
+        self._kept.setdefault((bill.provider, bill.upstream_key, bill.at_s), bill)
+        oldest_s = bill.at_s - BILLS_KEPT_S
         self._kept = {place: one for place, one in self._kept.items() if one.at_s >= oldest_s}
 
-    async def list(self) -> Sequence[Reading]:
+    async def list(self) -> Sequence[Bill]:
         """List all that are kept, by account and time."""
-        return [reading for _place, reading in sorted(self._kept.items())]
+        return [bill for _place, bill in sorted(self._kept.items())]
 
     async def sum_booked(self, provider: str) -> Mapping[str, int]:
         """Give what was ever booked at a provider, by credential."""

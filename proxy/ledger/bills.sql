@@ -1,16 +1,16 @@
--- What `sqlite_readings.py` asks of the books. The form is that of queries.sql.
+-- What `sqlite_bills.py` asks of the books. The form is that of queries.sql.
 
--- name: add_reading
-INSERT INTO upstream_readings (
+-- name: add_bill
+INSERT INTO bills (
   provider, upstream_key, at_s, fingerprint, billed_nano_usd, booked_nano_usd, left_nano_usd
 ) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
 
--- name: forget_readings
-DELETE FROM upstream_readings WHERE at_s < ?
+-- name: forget_bills
+DELETE FROM bills WHERE at_s < ?
 
--- name: list_readings
+-- name: list_bills
 SELECT provider, upstream_key, at_s, fingerprint, billed_nano_usd, booked_nano_usd, left_nano_usd
-FROM upstream_readings ORDER BY provider, upstream_key, at_s
+FROM bills ORDER BY provider, upstream_key, at_s
 
 -- name: sum_booked
 -- What was ever booked on the gateway's account, in days without detail too. Parameters: provider, provider.

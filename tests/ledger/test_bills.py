@@ -1,10 +1,10 @@
-"""What was billed beside what was booked: readings on each ledger alike, and how drift is told from them."""
+"""What was billed beside what was booked: bills on each ledger alike, and how drift is told from them."""
 
 from __future__ import annotations
 
 import pytest
 
-from proxy.ledger.readings import DRIFT_FLOOR_NANO_USD, READINGS_KEPT_S, Drift, Reading, find_drifts, list_newest
+from proxy.ledger.bills import BILLS_KEPT_S, DRIFT_FLOOR_NANO_USD, Bill, Drift, find_drifts, list_newest
 from proxy.ledger.records import Ledger
 from proxy.policy.scopes import PAYER_TENANT
 from tests.ledger.entries import DAY_S, NOON_S, ask, key, over, posted, start
@@ -12,23 +12,23 @@ from tests.ledger.entries import DAY_S, NOON_S, ask, key, over, posted, start
 USD = 1_000_000_000
 
 
-def reading(hours: float, billed: int, booked: int, **more: object) -> Reading:
+def bill(hours: float, billed: int, booked: int, **more: object) -> Bill:
     """One look at an account, so many hours after noon."""
     fields: dict[str, object] = {"provider": "openrouter", "upstream_key": "", "fingerprint": "f", **more}
-    return Reading(at_s=NOON_S + hours * 3600, billed_nano_usd=billed, booked_nano_usd=booked, **fields)  # type: ignore[arg-type]  # a test's
+    return Bill(at_s=NOON_S + hours * 3600, billed_nano_usd=billed, booked_nano_usd=booked, **fields)  # type: ignore[arg-type]  # a test's
 
 
 async def test_readings_are_kept_by_account_and_time(ledger: Ledger) -> None:
     """As they were, and so long as drift is looked at."""
-    later, other = reading(1, 3, 2, left_nano_usd=5), reading(0, 7, 7, upstream_key="spare")
-    first = reading(0, 1, 1)
+    later, other = bill(1, 3, 2, left_nano_usd=5), bill(0, 7, 7, upstream_key="spare")
+    first = bill(0, 1, 1)
     for one in (later, other, first, first):
-        await ledger.readings.add(one)
-    assert await ledger.readings.list() == [first, later, other]
-    assert list_newest(await ledger.readings.list()) == [later, other]
-    newest = reading(READINGS_KEPT_S / 3600 + 0.5, 9, 9)
-    await ledger.readings.add(newest)
-    assert await ledger.readings.list() == [later, newest]
+        await ledger.bills.add(one)
+    assert await ledger.bills.list() == [first, later, other]
+    assert list_newest(await ledger.bills.list()) == [later, other]
+    newest = bill(BILLS_KEPT_S / 3600 + 0.5, 9, 9)
+    await ledger.bills.add(newest)
+    assert await ledger.bills.list() == [later, newest]
 
 
 async def test_what_was_ever_booked_is_summed_by_credential(ledger: Ledger) -> None:
@@ -45,36 +45,36 @@ async def test_what_was_ever_booked_is_summed_by_credential(ledger: Ledger) -> N
     await ledger.admit(ask("running", at_s=NOON_S))
     for before_s in (0.0, NOON_S + 2 * DAY_S, NOON_S + 9 * DAY_S):
         await ledger.roll_up(before_s)
-        assert await ledger.readings.sum_booked("sim") == {"": 5, "spare": 18}
-    assert await ledger.readings.sum_booked("nobody") == {}
+        assert await ledger.bills.sum_booked("sim") == {"": 5, "spare": 18}
+    assert await ledger.bills.sum_booked("nobody") == {}
 
 
 @pytest.mark.parametrize(
-    ("readings", "drifts"),
+    ("bills", "drifts"),
     [
         ([], []),
-        ([reading(0, 5, 3)], []),
-        # What was billed before the first reading is somebody else's, and no drift.
-        ([reading(0, 900, 3), reading(1, 910, 12)], [(9, 10)]),
-        ([reading(0, 5, 3), reading(1, 6, 4), reading(2, 9, 9)], [(6, 4)]),
+        ([bill(0, 5, 3)], []),
+        # What was billed before the first bill is somebody else's, and no drift.
+        ([bill(0, 900, 3), bill(1, 910, 12)], [(9, 10)]),
+        ([bill(0, 5, 3), bill(1, 6, 4), bill(2, 9, 9)], [(6, 4)]),
         # Another credential, or a figure set back, begins anew.
-        ([reading(0, 5, 3, fingerprint="old"), reading(1, 900, 4), reading(2, 901, 5)], [(1, 1)]),
-        ([reading(0, 5, 3, fingerprint="old"), reading(1, 900, 4)], []),
-        ([reading(0, 900, 3), reading(1, 5, 4), reading(2, 7, 6)], [(2, 2)]),
+        ([bill(0, 5, 3, fingerprint="old"), bill(1, 900, 4), bill(2, 901, 5)], [(1, 1)]),
+        ([bill(0, 5, 3, fingerprint="old"), bill(1, 900, 4)], []),
+        ([bill(0, 900, 3), bill(1, 5, 4), bill(2, 7, 6)], [(2, 2)]),
         (
             [
-                reading(0, 1, 1),
-                reading(1, 2, 3),
-                reading(0, 5, 5, upstream_key="b"),
-                reading(1, 8, 5, upstream_key="b"),
+                bill(0, 1, 1),
+                bill(1, 2, 3),
+                bill(0, 5, 5, upstream_key="b"),
+                bill(1, 8, 5, upstream_key="b"),
             ],
             [(2, 1), (0, 3)],
         ),
     ],
 )
-def test_drift_is_between_two_readings_of_one_account(readings: list[Reading], drifts: list[tuple[int, int]]) -> None:
+def test_drift_is_between_two_readings_of_one_account(bills: list[Bill], drifts: list[tuple[int, int]]) -> None:
     """Ours, theirs."""
-    assert [(one.ours_nano_usd, one.theirs_nano_usd) for one in find_drifts(readings)] == drifts
+    assert [(one.ours_nano_usd, one.theirs_nano_usd) for one in find_drifts(bills)] == drifts
 
 
 @pytest.mark.parametrize(
