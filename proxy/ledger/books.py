@@ -48,7 +48,7 @@ BEGUN_MAX = 16_384
 RESOLVED_PER_CALL_MAX = 500
 """How many attempts of a dead owner one transaction ends, so that requests are not kept waiting behind them."""
 
-ROLLED_PER_CALL_MAX = 50
+ROLLED_PER_CALL_MAX = 20
 """How many requests one transaction sums by day, so that nobody waits for it longer than for a few others."""
 
 _IS_REQUEST_TAKEN = STATEMENTS["is_request_taken"]
