@@ -23,13 +23,6 @@ OPEN_MAX = 4_096
 """Requests whose further attempts are waited for; the oldest is played when there are more."""
 SINCE = "7d"
 _TITLES = ("KEY", "MODEL", "TARGET", "REQUESTS", "SPENT USD", "COST USD", "DIFFERENCE USD", "REFUSED")
-_NOTES = (
-    ("spent_unknown", "cost then was not known"),
-    ("redirected", "were sent to another model by a spent budget"),
-    ("unpriced", "go to a target whose price is not known, and are in no sum"),
-    ("uncounted", "have no token counts in the books, and are in no sum"),
-    ("unrouted", "ask for what the other table does not have or does not allow"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +127,11 @@ def _outcome_json(one: Outcome) -> dict[str, Any]:
         "cost_usd": format_usd(one.cost_nano_usd),
         "difference_usd": format_usd(one.cost_nano_usd - one.spent_nano_usd),
         "refused": one.refused,
-        **{name: getattr(one, name) for name, _ in _NOTES},
+        "spent_unknown": one.spent_unknown,
+        "redirected": one.redirected,
+        "unpriced": one.unpriced,
+        "uncounted": one.uncounted,
+        "unrouted": one.unrouted,
     }
 
 
@@ -146,9 +143,19 @@ def _print_outcomes(replay: Replay) -> None:
     for hit, count in replay.hits.items():
         limit = f"{format_usd(hit.budget.limit_nano_usd)} USD/{hit.budget.period.value}"
         say(f"budget: {hit.scope}, {limit}: no room for {count} of them")
-    for name, meaning in _NOTES:
-        if count := getattr(total, name):
+    for count, meaning in _notes(total):
+        if count:
             say(f"note: {count} of {total.requests} requests: {meaning}")
+
+
+def _notes(total: Outcome) -> list[tuple[int, str]]:
+    return [
+        (total.spent_unknown, "cost then was not known"),
+        (total.redirected, "were sent to another model by a spent budget"),
+        (total.unpriced, "go to a target whose price is not known, and are in no sum"),
+        (total.uncounted, "have no token counts in the books, and are in no sum"),
+        (total.unrouted, "ask for what the other table does not have or does not allow"),
+    ]
 
 
 def _cells(one: Outcome) -> list[str]:

@@ -75,7 +75,7 @@ def forget_detail(attempts: Sequence[AttemptRow], before_s: int) -> list[Attempt
     if not all(row.at_s < before_s and row.state in _OVER for row in attempts):
         return []
     name = f"{attempts[0].request_id} {attempts[0].seq}"
-    return [replace(row, request_id=name, at_s=float(floor_day_s(row.at_s))) for row in attempts]
+    return [replace(row, request_id=name, at_s=row.at_s // DAY_S * DAY_S) for row in attempts]
 
 
 def subject_of_row(row: AttemptRow) -> Subject:

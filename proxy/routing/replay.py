@@ -76,6 +76,19 @@ class Outcome:
     targets: dict[str, bool] = field(default_factory=dict)
     """Where they go, in the order in which they came up, and whether it is ready."""
 
+    def add(self, other: Outcome) -> None:
+        """Count another one's requests here too."""
+        self.requests += other.requests
+        self.spent_nano_usd += other.spent_nano_usd
+        self.spent_unknown += other.spent_unknown
+        self.cost_nano_usd += other.cost_nano_usd
+        self.refused += other.refused
+        self.redirected += other.redirected
+        self.unpriced += other.unpriced
+        self.uncounted += other.uncounted
+        self.unrouted += other.unrouted
+        self.targets.update(other.targets)
+
 
 class Hit(NamedTuple):
     """A budget that had no room."""
@@ -232,20 +245,5 @@ def total_of(outcomes: Mapping[tuple[str, str], Outcome]) -> Outcome:
     """Add all outcomes up."""
     total = Outcome()
     for one in outcomes.values():
-        for name in _COUNTS:
-            setattr(total, name, getattr(total, name) + getattr(one, name))
-        total.targets.update(one.targets)
+        total.add(one)
     return total
-
-
-_COUNTS = (
-    "requests",
-    "spent_nano_usd",
-    "spent_unknown",
-    "cost_nano_usd",
-    "refused",
-    "redirected",
-    "unpriced",
-    "uncounted",
-    "unrouted",
-)
