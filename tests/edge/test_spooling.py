@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncIterator
-from typing import IO, Any
+from typing import IO
 
 import pytest
 
@@ -33,13 +34,13 @@ async def test_what_was_written_is_read(count: int) -> None:
 async def test_nothing_is_left_of_what_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor of what nobody reads to its end."""
     made: list[IO[bytes]] = []
+    make = tempfile.SpooledTemporaryFile
 
-    class Noted(spooling.SpooledTemporaryFile):  # type: ignore[type-arg]
-        def __init__(self, *given: Any) -> None:
-            super().__init__(*given)
-            made.append(self)  # type: ignore[arg-type]
+    def note(size: int) -> IO[bytes]:
+        made.append(make(size))
+        return made[-1]
 
-    monkeypatch.setattr(spooling, "SpooledTemporaryFile", Noted)
+    monkeypatch.setattr(spooling, "SpooledTemporaryFile", note)
     with pytest.raises(ValueError, match="gone"):
         await spool(pages(3, failing=True))
     reading = read_chunks(await spool(pages(200)))
