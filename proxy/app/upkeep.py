@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from functools import partial
 from hashlib import sha256
 from typing import NamedTuple, Protocol
 
 from proxy.app.parts import Gateway
 from proxy.clock import Clock
-from proxy.errors import LedgerUnavailable
+from proxy.jobs import Job
 from proxy.ledger.bills import Bill, find_drifts, list_newest
 from proxy.ledger.records import Ledger
 from proxy.money import format_usd
@@ -46,24 +47,20 @@ class Account(NamedTuple):
         return sha256(f"turnpike account {self.credential.reveal()}".encode()).hexdigest()[:_FINGERPRINT_DIGITS]
 
 
-async def keep_up(gateway: Gateway) -> None:
-    """Do all of it now and every `UPKEEP_S`, for ever; cancel it to stop."""
-    while True:
-        try:
-            await prune(gateway)
-            await reconcile(gateway)
-        except LedgerUnavailable as error:
-            gateway.telemetry.warn("upkeep_waits_for_ledger", reason=error.message)
-        await asyncio.sleep(UPKEEP_S)
+def list_upkeep(gateway: Gateway) -> tuple[Job, Job]:
+    """Make the jobs."""
+    return (
+        Job("retention", UPKEEP_S, partial(prune, gateway)),
+        Job("accounts", UPKEEP_S, partial(reconcile, gateway)),
+    )
 
 
 async def prune(gateway: Gateway) -> None:
-    """Sum by day what is older than the table says, and forget what rates do not ask for any more."""
-    now_s, retention_s = gateway.clock.now_s(), gateway.routes.current.retention_s
-    await gateway.ledger.prune_rates(now_s)
+    """Sum by day what is older than the table says."""
+    retention_s = gateway.routes.current.retention_s
     if retention_s is None:
         return
-    rolled = await gateway.ledger.roll_up(now_s - retention_s)
+    rolled = await gateway.ledger.roll_up(gateway.clock.now_s() - retention_s)
     if rolled:
         gateway.telemetry.info("detail_rolled_up", attempts=rolled, days_kept=int(retention_s // 86_400))
 

@@ -102,7 +102,7 @@ FROM attempts WHERE seq = ?
 
 -- name: find_pending
 -- The open attempts of a request.
-SELECT seq, number, at_s, hold_nano_usd, is_priced, charged,
+SELECT seq, request_id, number, at_s, hold_nano_usd, is_priced, charged,
   key_name, tenant, user, tags, alias, provider, model, upstream_key, payer
 FROM attempts WHERE request_id = ? AND state = 'pending'
 
@@ -124,13 +124,18 @@ UPDATE attempts SET
   cost_source = CASE WHEN is_priced THEN 'held' ELSE 'unknown' END
 WHERE seq = ? AND state = 'pending'
 
+-- name: add_lookup
+-- Ask the provider later. Parameters: seq, due_s, estimate, tokens in and out.
+INSERT INTO lookups (attempt_seq, due_s, tries, estimate_nano_usd, input_tokens, output_tokens)
+VALUES (?, ?, 0, ?, ?, ?)
+
 -- name: void_attempt
 -- It never began: its caller left before it was told that it may.
 UPDATE attempts SET state = 'voided', ended_at_s = ?, cost_nano_usd = 0, error = ? WHERE seq = ? AND state = 'pending'
 
 -- name: find_pending_of_owner
 -- What a dead process left open, a bounded number at a time.
-SELECT seq, number, at_s, hold_nano_usd, is_priced, charged,
+SELECT seq, request_id, number, at_s, hold_nano_usd, is_priced, charged,
   key_name, tenant, user, tags, alias, provider, model, upstream_key, payer
 FROM attempts WHERE owner = ? AND state = 'pending' LIMIT ?
 
@@ -238,11 +243,13 @@ SELECT scope, ends_s, starts_s FROM balances WHERE starts_s < ? AND ends_s < ?
 DELETE FROM balances WHERE scope = ? AND ends_s = ? AND starts_s = ?
 
 -- name: list_rollable
--- The oldest requests that are over and began and ended before a moment. Parameters: before_s, before_s, how many.
+-- The oldest requests that are over, with nothing left to ask, and began and ended before a moment.
+-- Parameters: before_s, before_s, how many.
 SELECT last.request_id FROM attempts AS last
 WHERE last.at_s < ? AND last.is_last AND NOT EXISTS (
   SELECT 1 FROM attempts AS open WHERE open.request_id = last.request_id
-  AND (open.state = 'pending' OR open.state = 'unresolved' OR open.at_s >= ?)
+  AND (open.state = 'pending' OR open.state = 'unresolved' OR open.at_s >= ?
+    OR EXISTS (SELECT 1 FROM lookups WHERE lookups.attempt_seq = open.seq))
 )
 ORDER BY last.at_s LIMIT ?
 
@@ -285,6 +292,10 @@ INSERT INTO day_tags (scope, seq) SELECT ?, seq FROM days WHERE batch = ? AND nu
 
 -- name: forget_tag
 DELETE FROM attempt_tags WHERE scope = ? AND at_s = ? AND seq = ?
+
+-- name: forget_corrections
+-- The journal of an attempt goes with it.
+DELETE FROM corrections WHERE attempt_seq = ?
 
 -- name: forget_attempt
 DELETE FROM attempts WHERE seq = ?
@@ -334,7 +345,7 @@ FROM (
     sum(reasoning_tokens) AS reasoning_tokens,
     sum(audio_output_tokens) AS audio_output_tokens,
     sum(cost_nano_usd) AS cost_nano_usd,
-    sum(CASE WHEN state = 'pending' THEN hold_nano_usd END) AS held_nano_usd,
+    sum(CASE WHEN state IN ('pending', 'unresolved') THEN hold_nano_usd END) AS held_nano_usd,
     sum(saved_nano_usd) AS saved_nano_usd,
     sum(state = 'posted' AND cost_nano_usd IS NULL) AS unknown_cost,
     sum(is_overrun) AS overruns,

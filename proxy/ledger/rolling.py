@@ -7,20 +7,19 @@ stand for them in every question that counts a request once in each group it tou
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from itertools import groupby
 from operator import attrgetter
 from typing import NamedTuple
 
-from proxy.ledger.records import AttemptRow, AttemptState
+from proxy.ledger.records import HOLDING, AttemptRow, AttemptState
 from proxy.policy.scopes import Subject
 from proxy.usage import CostSource, Usage
 
 DAY_S = 86_400
 _BATCH_BYTES = 16
-_OVER = frozenset({AttemptState.POSTED, AttemptState.VOIDED})
 _TOKENS = Usage._fields[:8]
 _SOURCES = (CostSource.REPORTED, CostSource.COMPUTED, CostSource.ESTIMATED, CostSource.HELD)
 
@@ -67,12 +66,12 @@ def sum_days(rows: Iterable[AttemptRow]) -> list[DayRow]:
     ]
 
 
-def forget_detail(attempts: Sequence[AttemptRow], before_s: int) -> list[AttemptRow]:
+def forget_detail(attempts: Sequence[AttemptRow], before_s: int, *, asked: Container[int]) -> list[AttemptRow]:
     """Give what is left of a request in books that sum anew each time; nothing when it is too young or not over.
 
-    Its id, which may come back, is not left.
+    `asked` are the attempts, by seq, whose provider is still to be asked. The id, which may come back, is not left.
     """
-    if not all(row.at_s < before_s and row.state in _OVER for row in attempts):
+    if not all(row.at_s < before_s and row.state not in HOLDING and row.seq not in asked for row in attempts):
         return []
     name = f"{attempts[0].request_id} {attempts[0].seq}"
     return [replace(row, request_id=name, at_s=row.at_s // DAY_S * DAY_S) for row in attempts]

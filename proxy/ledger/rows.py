@@ -50,7 +50,6 @@ def write_end(end: AttemptEnd, at_s: float, seq: int) -> Row:
 
     Values of exactly SQLite's types: a bool or an enum among them would be looked up in a table of adapters each time.
     """
-    usage = end.usage
     return (
         end.state.value,
         at_s,
@@ -62,6 +61,15 @@ def write_end(end: AttemptEnd, at_s: float, seq: int) -> Row:
         end.latency_ms,
         end.first_token_ms,
         end.generation_id,
+        *write_usage(end.usage),
+        end.saved_nano_usd,
+        seq,
+    )
+
+
+def write_usage(usage: Usage) -> Row:
+    """Give the parameters that say what was used, from the input tokens to what is rare."""
+    return (
         usage.input_tokens,
         usage.output_tokens,
         usage.cached_tokens,
@@ -74,8 +82,6 @@ def write_end(end: AttemptEnd, at_s: float, seq: int) -> Row:
         int(usage.is_byok),
         json.dumps(usage.anomalies) if usage.anomalies else None,
         None if usage[_PLAIN_FIELDS:] == _NOTHING_RARE else _write_rare(usage),
-        end.saved_nano_usd,
-        seq,
     )
 
 
@@ -134,11 +140,12 @@ def read_tags(text: str | None) -> Tags:
 
 
 def read_pending(row: Row) -> PendingAttempt:
-    """Read a row of `find_pending` or `find_pending_of_owner`."""
-    seq, number, at_s, hold_nano_usd, is_priced, charged, key_name, tenant, user, tags, *rest = row
+    """Read a row of `find_pending` or `find_pending_of_owner`, or the end of one of `find_booked`."""
+    seq, request_id, number, at_s, hold_nano_usd, is_priced, charged, *who = row
+    key_name, tenant, user, tags, *rest = who
     subject = Subject(key_name, tenant, user, read_tags(tags), *rest)
     reserve = None if charged is None else _read_reserve(charged)
-    return PendingAttempt(seq, number, at_s, hold_nano_usd, is_priced, reserve, subject)
+    return PendingAttempt(seq, request_id, number, at_s, hold_nano_usd, is_priced, reserve, subject)
 
 
 def _read_reserve(text: str) -> Reserve:

@@ -9,6 +9,7 @@ from itertools import product
 from zoneinfo import ZoneInfo
 
 from proxy.ledger.records import (
+    HOLDING,
     TAG_PREFIX,
     AttemptFilter,
     AttemptRow,
@@ -102,7 +103,7 @@ def _sum_group(
         fallbacks=sum(len(attempts) > 1 for attempts in touched),
         **{name: sum(getattr(row.usage, name) for row in found) for name in _TOKENS},
         cost_nano_usd=_sum_costs(posted),
-        held_nano_usd=sum(row.hold_nano_usd for row in found if row.state is AttemptState.PENDING),
+        held_nano_usd=sum(row.hold_nano_usd for row in found if row.state in HOLDING),
         unknown_cost=sum(row.cost_nano_usd is None for row in posted),
         overruns=sum(row.is_overrun for row in found),
         cache_hits=sum(row.saved_nano_usd is not None for row in found),

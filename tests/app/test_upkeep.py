@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -12,10 +11,9 @@ from typing import Any
 
 import pytest
 
-from proxy.app import Gateway, upkeep
-from proxy.app.upkeep import READ_AGAIN_S, keep_up, list_accounts, prune, reconcile
+from proxy.app import Gateway
+from proxy.app.upkeep import READ_AGAIN_S, list_accounts, list_upkeep, prune, reconcile
 from proxy.clock import ManualClock
-from proxy.errors import LedgerUnavailable
 from proxy.ledger.bills import find_drifts
 from proxy.ledger.records import UsageQuery
 from proxy.telemetry import Telemetry
@@ -171,19 +169,14 @@ async def test_an_account_that_cannot_be_read_is_told_and_nothing_is_kept(tmp_pa
         assert not await gateway.ledger.bills.list()
 
 
-async def test_a_ledger_that_is_away_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next round tries again."""
-    rounds = asyncio.Queue[None]()
-
-    async def fail(_gateway: Gateway) -> None:
-        rounds.put_nowait(None)
-        raise LedgerUnavailable("the disk is full")
-
-    monkeypatch.setattr(upkeep, "prune", fail)
-    monkeypatch.setattr(upkeep, "UPKEEP_S", 0.0)
-    async with kept(tmp_path) as (gateway, _clock, log):
-        keeping = asyncio.create_task(keep_up(gateway))
-        for _ in range(3):
-            await asyncio.wait_for(rounds.get(), 5)
-        keeping.cancel()
-        assert {event["event"] for event in log.events} == {"upkeep_waits_for_ledger"}
+async def test_both_are_jobs_of_the_gateway(tmp_path: Path) -> None:
+    """Done by one process per ledger; the first round comes at once."""
+    async with speaking() as accounts, kept(tmp_path, accounts) as (gateway, _clock, log):
+        accounts.tell_key(5)
+        await spend(gateway, "old", NOW_S - 100 * DAY_S, 5)
+        jobs = {job.name: job for job in list_upkeep(gateway)}
+        assert jobs.keys() == {"retention", "accounts"}
+        for job in jobs.values():
+            await job.run()
+        assert [event["event"] for event in log.events] == ["detail_rolled_up"]
+        assert len(await gateway.ledger.bills.list()) == 1

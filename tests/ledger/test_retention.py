@@ -20,6 +20,7 @@ from proxy.edge.report import write_usage
 from proxy.ledger import sqlite
 from proxy.ledger.folder import find_owners
 from proxy.ledger.records import AttemptEnd, Ledger, Refused, UsageQuery, UsageSum
+from proxy.ledger.resolution import Reason, Truth
 from proxy.ledger.schema import connect, find_file
 from proxy.ledger.verification import Check, verify
 from proxy.money import Budget, Period, format_usd
@@ -107,6 +108,21 @@ async def test_what_is_not_over_stays(ledger: Ledger) -> None:
     await ledger.settle(over("open", posted(1, 7)))
     assert await ledger.roll_up(late + DAY_S) == 1 + 2
     assert await list_ids(ledger) == ["half"]
+
+
+async def test_what_is_still_to_be_asked_stays(ledger: Ledger) -> None:
+    """Until its provider has told what it cost; then it goes, and so does what was written of the correction."""
+    await ledger.declare_keys([key("app", None)])
+    guess = posted(1, 5)._replace(cost_source=CostSource.ESTIMATED, is_lookup_due=True)
+    await spend(ledger, "asked", NOON_S, guess)
+    assert await ledger.roll_up(NOON_S + 9 * DAY_S) == 0
+    (lookup,) = await ledger.resolution.claim_lookups(NOON_S + DAY_S, count_max=9)
+    truth = Truth(lookup.attempt_seq, 7, CostSource.REPORTED, Usage(3, 4), Reason.LOOKUP, NOON_S + DAY_S)
+    assert await ledger.resolution.correct(truth) is not None
+    assert await ledger.roll_up(NOON_S + 9 * DAY_S) == 1
+    assert await ledger.resolution.correct(truth._replace(cost_nano_usd=9, reason=Reason.LATE)) is None
+    (total,) = await ledger.sum_usage(UsageQuery())
+    assert (total.cost_nano_usd, total.cost_by_source) == (7, {"reported": 7})
 
 
 async def test_an_id_may_come_back(ledger: Ledger) -> None:
