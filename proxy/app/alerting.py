@@ -11,6 +11,7 @@ from typing import Protocol
 
 from proxy.alerts import AlertWatch
 from proxy.alerts.messages import write_test
+from proxy.app.accounts import ReadAccounts
 from proxy.app.parts import Gateway
 from proxy.clock import Clock
 from proxy.outbound.answers import Answer
@@ -41,6 +42,7 @@ async def open_watch(gateway: Gateway) -> AsyncIterator[AlertWatch]:
             telemetry=gateway.telemetry,
             clock=gateway.clock,
             new_id=lambda: secrets.token_hex(ID_BYTES),
+            accounts=ReadAccounts(gateway.ledger, gateway.clock),
         )
     finally:
         await sender.close()

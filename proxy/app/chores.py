@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from proxy.alerts import EVERY_S, AlertWatch
 from proxy.app.parts import Gateway
 from proxy.app.prices import LOOK_S, PriceRefresher
+from proxy.app.upkeep import list_upkeep
 from proxy.catalogue import REFRESHED_FILE
 from proxy.jobs import Job, pruning_rates, pruning_replies, sweeping
 from proxy.lookups import LOOK_S as LOOKUPS_S
@@ -24,6 +25,7 @@ def list_jobs(gateway: Gateway, watch: AlertWatch, lookups: Lookups) -> Sequence
         Job("lookups", LOOKUPS_S, lookups.run),
         Job("alerts", EVERY_S, watch.run),
         _refresh(gateway),
+        *list_upkeep(gateway),
     )
 
 

@@ -185,9 +185,15 @@ def revoke_key(name: str, *, config: Config = None, data: Data = DATA, as_json: 
 @app.command()
 def usage(  # noqa: PLR0913  # one parameter per flag
     *,
-    by: Annotated[str, typer.Option(help="key, tenant, app, route, provider, model, hour, day, month.")] = "key,model",
-    since: Annotated[str | None, typer.Option("--from", help="A date or time, UTC.")] = None,
-    until: Annotated[str | None, typer.Option("--to", help="A date (its whole day) or time, UTC.")] = None,
+    by: Annotated[
+        str,
+        typer.Option(help="key, tenant, app, user, tag, tag:NAME, payer, route, provider, model, hour, day, month."),
+    ] = "key,model",
+    since: Annotated[str | None, typer.Option("--from", help="A date or time.")] = None,
+    until: Annotated[str | None, typer.Option("--to", help="A date (its whole day) or time.")] = None,
+    key: Annotated[str | None, typer.Option(help="Of this key alone.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Of this tenant alone.")] = None,
+    timezone: Annotated[str, typer.Option(help="Whose hours and days, as Europe/Berlin.")] = "UTC",
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     config: Config = None,
     data: Data = DATA,
@@ -196,23 +202,64 @@ def usage(  # noqa: PLR0913  # one parameter per flag
     """Sum what was used and what it cost."""
     from proxy.cli.figures import UsageWishes, print_usage
 
-    wishes = UsageWishes(by=by, since=since, until=until)
+    wishes = UsageWishes(by=by, since=since, until=until, key=key, tenant=tenant, timezone=timezone)
     print_usage(find_places(config, data), wishes, as_csv=as_csv, as_json=as_json)
 
 
 @app.command()
-def export(
+def export(  # noqa: PLR0913  # one parameter per flag
     *,
     since: Annotated[str | None, typer.Option(help="A date, a time, or how far back, as 30d.")] = None,
+    until: Annotated[str | None, typer.Option(help="A date (its whole day) or time, UTC.")] = None,
+    key: Annotated[str | None, typer.Option(help="Of this key alone.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Of this tenant alone.")] = None,
     form: Annotated[Literal["jsonl", "csv"], typer.Option("--format", help="One line per attempt.")] = "jsonl",
     config: Config = None,
     data: Data = DATA,
     as_json: Json = False,
 ) -> None:
     """Write every attempt in the books, oldest first, as JSON lines or CSV."""
-    from proxy.cli.figures import export_attempts
+    from proxy.cli.figures import ExportWishes, export_attempts
 
-    export_attempts(find_places(config, data), since=since, as_csv=form == "csv" and not as_json)
+    wishes = ExportWishes(since=since, until=until, key=key, tenant=tenant)
+    export_attempts(find_places(config, data), wishes, as_csv=form == "csv" and not as_json)
+
+
+@app.command()
+def replay(  # noqa: PLR0913  # one parameter per flag
+    *,
+    routes: Annotated[Path, typer.Option(help="The other routing table.")],
+    since: Annotated[str, typer.Option(help="A date, a time, or how far back, as 30d.")] = "7d",
+    key: Annotated[str | None, typer.Option(help="Of this key alone.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Of this tenant alone.")] = None,
+    config: Config = None,
+    data: Data = DATA,
+    as_json: Json = False,
+) -> None:
+    """Price past requests against another routing table: cost and budgets side by side. Calls nobody."""
+    from proxy.cli.replay import ReplayWishes, print_replay
+
+    wishes = ReplayWishes(routes, since=since, key=key, tenant=tenant)
+    print_replay(find_places(config, data), wishes, as_json=as_json)
+
+
+Read = Annotated[bool, typer.Option("--read", help="Ask the provider first; otherwise what a server read last.")]
+
+
+@app.command()
+def reconcile(*, read: Read = False, config: Config = None, data: Data = DATA, as_json: Json = False) -> None:
+    """Compare what was booked with what OpenRouter says it billed; 1 when they differ notably."""
+    from proxy.cli.accounts import print_drifts
+
+    raise typer.Exit(print_drifts(find_places(config, data), reads=read, as_json=as_json))
+
+
+@app.command("credits")
+def show_credits(*, read: Read = False, config: Config = None, data: Data = DATA, as_json: Json = False) -> None:
+    """Show what OpenRouter's accounts have left."""
+    from proxy.cli.accounts import print_credits
+
+    print_credits(find_places(config, data), reads=read, as_json=as_json)
 
 
 @ledger.command("verify")

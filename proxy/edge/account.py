@@ -6,18 +6,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeVar
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from proxy.edge.answers import iso_time, json_response, usd_number
-from proxy.edge.report import parse_by, parse_moment, usage_csv, usage_object
+from proxy.edge.report import parse_by, parse_moment, parse_timezone, usage_object, write_usage
 from proxy.edge.services import Services
+from proxy.edge.spooling import read_chunks, spool
 from proxy.errors import ClientError
 from proxy.ledger.records import BudgetState, KeyRecord, UsageQuery, UsageSum
-from proxy.money import AMOUNT_NANO_USD_MAX, Period, format_usd
+from proxy.money import AMOUNT_NANO_USD_MAX, UTC_NAME, Period, format_usd
 from proxy.policy.calendar import find_window
 
 STATS_SPAN_S = 86_400
@@ -25,6 +28,11 @@ STATS_SPAN_S = 86_400
 CREDITS_WITHOUT_LIMIT_NANO_USD = AMOUNT_NANO_USD_MAX
 """`credits` of a key without a budget: never null, and far above anything a client would warn of."""
 
+GROUPS_MAX = 10_000
+"""Groups in one JSON answer; CSV and lines have no limit."""
+
+T = TypeVar("T")
+_MEDIA_TYPES = {"json": "application/json", "csv": "text/csv", "jsonl": "application/x-ndjson"}
 _RESETS = {"day": "daily", "week": "weekly", "month": "monthly"}
 """OpenRouter's words; it has none for an hour or for all time."""
 
@@ -64,17 +72,25 @@ class Account:
         return json_response({"data": {"total_credits": usd_number(total), "total_usage": usd_number(used)}})
 
     async def show_usage(self, request: Request) -> Response:
-        """`GET usage`: sums over the key's own attempts, as JSON or CSV."""
+        """`GET usage`: sums over the key's own attempts, as JSON, lines or CSV."""
         principal = await self._services.identify(request.scope["headers"])
         query = _read_query(request, principal.name)
         form = request.query_params.get("format", "json")
-        if form not in {"json", "csv"}:
-            raise ClientError(f"format {form[:40]!r} is unknown; there are json and csv.", param="format")
-        sums = await self._services.ledger.sum_usage(query)
-        if form == "csv":
-            headers = {"content-disposition": 'attachment; filename="usage.csv"', "cache-control": "no-store"}
-            return Response(usage_csv(query.by, sums), headers=headers, media_type="text/csv")
+        if form not in _MEDIA_TYPES:
+            raise ClientError(f"format {form[:40]!r} is unknown; there are json, csv and jsonl.", param="format")
+        if form != "json":
+            return await self._send_usage(query, form)
+        sums = await self._services.ledger.sum_usage(replace(query, groups_max=GROUPS_MAX + 1))
+        if len(sums) > GROUPS_MAX:
+            msg = f"There are more than {GROUPS_MAX} groups; ask for fewer dimensions or days, or for format=csv."
+            raise ClientError(msg, param="by")
         return json_response(usage_object(query, sums, await self._total(query)))
+
+    async def _send_usage(self, query: UsageQuery, form: str) -> Response:
+        write = write_usage(form, query.by)
+        file = await spool(write(page) async for page in self._services.ledger.walk_usage(query))
+        headers = {"content-disposition": f'attachment; filename="usage.{form}"', "cache-control": "no-store"}
+        return StreamingResponse(read_chunks(file), headers=headers, media_type=_MEDIA_TYPES[form])
 
     async def show_stats(self, request: Request) -> Response:
         """`GET stats`: how each provider did lately, for this key."""
@@ -108,28 +124,29 @@ class Account:
         return (await self._total(UsageQuery(from_s=from_s, key_name=key_name))).cost_nano_usd
 
     async def _total(self, query: UsageQuery) -> UsageSum:
-        whole = UsageQuery(from_s=query.from_s, to_s=query.to_s, key_name=query.key_name)
-        (total,) = await self._services.ledger.sum_usage(whole)
+        (total,) = await self._services.ledger.sum_usage(replace(query, by=()))
         return total
 
 
 def _read_query(request: Request, key_name: str) -> UsageQuery:
-    try:
-        by = parse_by(request.query_params.get("by", ""))
-    except ValueError as error:
-        raise ClientError(f"{error}.", param="by") from error
-    from_s, to_s = _read_moment(request, "from"), _read_moment(request, "to", is_end=True)
-    return UsageQuery(by=by, from_s=from_s, to_s=to_s, key_name=key_name)
+    asked = request.query_params
+    by = _read("by", parse_by, asked.get("by", ""))
+    timezone = _read("timezone", parse_timezone, asked.get("timezone") or UTC_NAME)
+    from_s = _read_moment(request, "from", timezone=timezone)
+    to_s = _read_moment(request, "to", is_end=True, timezone=timezone)
+    return UsageQuery(by=by, from_s=from_s, to_s=to_s, key_name=key_name, timezone=timezone)
 
 
-def _read_moment(request: Request, name: str, *, is_end: bool = False) -> float | None:
-    text = request.query_params.get(name)
-    if not text:
-        return None
+def _read(name: str, parse: Callable[[str], T], text: str) -> T:
     try:
-        return parse_moment(text, is_end=is_end)
+        return parse(text)
     except (ValueError, OverflowError) as error:
         raise ClientError(f"`{name}`: {error}.", param=name) from error
+
+
+def _read_moment(request: Request, name: str, *, is_end: bool = False, timezone: str = UTC_NAME) -> float | None:
+    text = request.query_params.get(name)
+    return _read(name, partial(parse_moment, is_end=is_end, timezone=timezone), text) if text else None
 
 
 def _key_fields(record: KeyRecord) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from proxy.files.limit_options import (
 )
 from proxy.files.options import Options
 from proxy.files.prices import PriceOptions, PricesOptions
-from proxy.routing.table import Dialect
+from proxy.routing.table import RETENTION_S, Dialect
 
 ATTEMPTS_MAX = 10
 FAILURES = (
@@ -96,6 +96,9 @@ class ProviderOptions(MoneyOptions, PaceOptions):
     )
     verify: bool = Field(default=True, description="Check the TLS certificate.")
     price: PriceOptions | None = Field(None, description="Price of every model here; beats the catalogue.")
+    reconcile: bool = Field(
+        default=True, description="OpenRouter only: ask it from time to time what it billed and what credit is left."
+    )
     zdr: bool = Field(
         default=False, description="It stores nothing of what it is sent: requests with `provider.zdr` may go there."
     )
@@ -353,6 +356,9 @@ class RoutesOptions(HolderOptions):
         None,
         description="Client keys; more can be minted with `turnpike keys create`.",
         examples=[[{"name": "mobile", "key": "${MOBILE_KEY}", "budget": "$5/day"}]],
+    )
+    retention: values.Retention = Field(
+        RETENTION_S, description="How long each attempt is kept; then its day's sums alone are. At least 35d."
     )
     cache: CacheOptions | None = Field(
         None,

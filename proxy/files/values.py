@@ -27,6 +27,7 @@ from proxy.files.units import (
     parse_positive_count,
     parse_positive_duration_s,
     parse_rate,
+    parse_retention_s,
     parse_share,
     parse_speed_per_s,
 )
@@ -315,6 +316,9 @@ KeySha256 = Annotated[str, PlainValidator(_read_key_sha256), _schema(r"^([0-9a-f
 
 Duration = Annotated[float, PlainValidator(_unit(parse_duration_s)), _schema(_DURATION, "200ms", "3s")]
 Wait = Annotated[float, PlainValidator(_unit(parse_positive_duration_s)), _schema(_DURATION, "3s", "15m")]
+Retention = Annotated[
+    float | None, PlainValidator(_unit(parse_retention_s)), _schema(r"^(\d+ ?[dy]|forever)$", "90d", "2y", "forever")
+]
 Pause = Annotated[float, PlainValidator(_unit(parse_pause_s)), _schema(_DURATION, "2s", "500ms")]
 RateLimit = Annotated[
     Rate,

@@ -39,15 +39,20 @@ from proxy.ledger.records import (
     Outcome,
     Settlement,
 )
+from proxy.ledger.rolling import subject_of_row, sum_days
 from proxy.ledger.rules import write_limits
 from proxy.ledger.sheet import Sheet
 from proxy.ledger.sql import STATEMENTS
 from proxy.policy.limits import NO_LIMITS, RATE_SLOTS, Limits
+from proxy.policy.scopes import tag_scopes
 
 BEGUN_MAX = 16_384
 """Attempts of this process whose facts are remembered until they end; of more they are read again."""
 RESOLVED_PER_CALL_MAX = 500
 """How many attempts of a dead owner one transaction ends, so that requests are not kept waiting behind them."""
+
+ROLLED_PER_CALL_MAX = 20
+"""How many requests one transaction sums by day, so that nobody waits for it longer than for a few others."""
 
 _IS_REQUEST_TAKEN = STATEMENTS["is_request_taken"]
 _BEGIN_ATTEMPT = STATEMENTS["begin_attempt"]
@@ -209,6 +214,29 @@ class Books:
     def prune_rates(self, cursor: Cursor, now_s: float) -> int:
         """Forget pieces of time that no window holds any more."""
         return cursor.execute(STATEMENTS["prune_rates"], (now_s, RATE_SLOTS, RATE_SLOTS)).rowcount
+
+    def roll_up(self, cursor: Cursor, before_s: int) -> int:
+        """Sum `ROLLED_PER_CALL_MAX` requests by day and forget their attempts; gives how many attempts."""
+        place = (before_s, before_s, ROLLED_PER_CALL_MAX)
+        ids = cursor.execute(STATEMENTS["list_rollable"], place).fetchall()
+        found = [
+            rows.read_attempt(row) for one in ids for row in cursor.execute(STATEMENTS["find_request"], one).fetchall()
+        ]
+        for day in sum_days(found):
+            cursor.execute(STATEMENTS["add_day"], rows.write_day(day))
+            tagged = [(scope, day.batch, day.number) for scope in tag_scopes(day.subject)]
+            cursor.executemany(STATEMENTS["tag_day"], tagged)
+        for row in found:
+            scopes = tag_scopes(subject_of_row(row))
+            cursor.executemany(STATEMENTS["forget_tag"], [(scope, row.at_s, row.seq) for scope in scopes])
+        seqs = [(row.seq,) for row in found]
+        cursor.executemany(STATEMENTS["forget_corrections"], seqs)
+        cursor.executemany(STATEMENTS["forget_attempt"], seqs)
+        return len(found)
+
+    def drop_windows(self, cursor: Cursor, windows: Sequence[tuple[str, int, int]]) -> None:
+        """Forget sums of windows that have passed."""
+        cursor.executemany(STATEMENTS["drop_window"], windows)
 
     def _begin(self, cursor: Cursor, request_id: str, admission: Admission, *, grant: Grant) -> PendingAttempt | None:
         """Write the holds and give the last; None when the id is taken, which the first finds out without a look-up."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from proxy.ledger.records import BudgetState
-from proxy.money import Budget
+from proxy.money import UTC_NAME, Budget, Period
 from proxy.policy.calendar import Window, find_window
 from proxy.policy.limits import Balance, Limits
 from proxy.policy.scopes import parse_scope
@@ -66,6 +66,29 @@ def match_personal(
                 if find_window(budget.period, now_s, budget.timezone) == one.window:
                     states[one.scope, budget] = OpenBudget(one.scope, budget, one.window).state(one.balance)
     return list(states.values())
+
+
+def state_all(
+    places: Mapping[str, Limits],
+    scopes: Iterable[str],
+    find_balance: Callable[[str, Window], Balance],
+    *,
+    tenants: Mapping[str, str | None],
+    now_s: float,
+) -> list[BudgetState]:
+    """Tell how every budget stands in books that sum anew each time; `scopes` are all in which anything counts."""
+    windows = {find_window(period, now_s, zone) for period in Period for zone in _list_zones(places)}
+    kept = [KeptBalance(scope, window, find_balance(scope, window)) for scope in scopes for window in windows]
+    states = [one.state(find_balance(one.scope, one.window)) for one in list_open(places, now_s)]
+    return [*states, *match_personal(places, kept, tenants=tenants, now_s=now_s)]
+
+
+def _list_zones(places: Mapping[str, Limits]) -> set[str]:
+    """Give every time zone that some budget is in."""
+    inner = [*places.values()]
+    for limits in places.values():
+        inner += [*(() if limits.users is None else (limits.users,)), *(of_tag for _, of_tag in limits.tags)]
+    return {UTC_NAME, *(budget.timezone for limits in inner for budget in limits.budgets)}
 
 
 def _templates(

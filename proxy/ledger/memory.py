@@ -6,8 +6,9 @@ owner's number here: `share` gives another owner of the same books, `die` ends o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from proxy.clock import Clock
 from proxy.errors import LedgerUnavailable
@@ -26,18 +27,21 @@ from proxy.ledger.admission import (
     judge_step,
     pair_ends,
 )
-from proxy.ledger.budgeting import KeptBalance, list_open, match_personal
+from proxy.ledger.budgeting import list_open, state_all
 from proxy.ledger.correcting import Dead
+from proxy.ledger.memory_bills import MemoryBills
 from proxy.ledger.memory_entries import Entry
 from proxy.ledger.memory_incidents import MemoryIncidents, MemorySignals
 from proxy.ledger.memory_resolution import LateBooks, MemoryResolution
 from proxy.ledger.records import (
+    EVERYTHING,
     GENERATIONS_SEARCHED_MAX,
     HOLDING,
     Admission,
     Admitted,
     Advance,
     AttemptEnd,
+    AttemptFilter,
     AttemptRow,
     AttemptStart,
     AttemptState,
@@ -49,8 +53,8 @@ from proxy.ledger.records import (
     UsageQuery,
     UsageSum,
 )
-from proxy.money import UTC_NAME, Period
-from proxy.policy.calendar import Window, find_window
+from proxy.ledger.rolling import floor_day_s, forget_detail
+from proxy.policy.calendar import Window
 from proxy.policy.limits import NO_LIMITS, RATE_SLOTS, Balance, Flow, Limits, Rate
 from proxy.policy.scopes import Rules, Subject, accounts_of, places_of, rules_of
 from proxy.usage import CostSource, Usage
@@ -73,11 +77,15 @@ class _Books:
     owners: int = 0
     late: LateBooks = field(default_factory=LateBooks)
     incidents: MemoryIncidents = field(default_factory=MemoryIncidents)
+    bills: MemoryBills = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.bills = MemoryBills(lambda: [entry.row for entry in self.entries])
 
     @property
     def rows(self) -> list[AttemptRow]:
-        """Everything, in order."""
-        return [entry.row for entry in self.entries]
+        """Everything with its detail, in order."""
+        return [entry.row for entry in self.entries if not entry.is_rolled]
 
     def join(self) -> int:
         """Give a new owner its number."""
@@ -174,6 +182,7 @@ class MemoryLedger:
         self._clock = clock
         self._books = books or _Books()
         self._owner = self._books.join()
+        self.bills = self._books.bills
         self.incidents = self._books.incidents
         self.signals = MemorySignals(lambda: self._books.rows, self._books.find_balance)
         self._is_closed = False
@@ -314,6 +323,18 @@ class MemoryLedger:
             del rates[place]
         return len(passed)
 
+    async def roll_up(self, before_s: float) -> int:
+        """Keep of what is older only its day."""
+        self._check_open()
+        before_day_s, books, rolled = floor_day_s(before_s), self._books, 0
+        for request_id, entries in list(books.requests.items()):
+            left = forget_detail([entry.row for entry in entries], before_day_s, asked=books.late.lookups)
+            for entry, row in zip(entries, left, strict=False):
+                entry.row, entry.is_rolled = row, True
+                books.requests.pop(request_id, None)
+            rolled += len(left)
+        return rolled
+
     async def list_keys(self) -> Sequence[KeyRecord]:
         """List all keys by name."""
         self._check_open()
@@ -333,19 +354,19 @@ class MemoryLedger:
         """Tell how every budget stands; those of users and tags as far as somebody has come."""
         self._check_open()
         books = self._books
-        places = dict(sorted(books.limits.items()))
-        opened = list_open(places, now_s)
         scopes = sorted({scope for entry in books.entries for scope in accounts_of(entry.subject)})
-        windows = {find_window(period, now_s, zone) for period in Period for zone in _zones(places)}
-        kept = [KeptBalance(scope, window, books.find_balance(scope, window)) for scope in scopes for window in windows]
         tenants = {key.name: key.tenant for key in books.keys.values()}
-        states = [one.state(books.find_balance(one.scope, one.window)) for one in opened]
-        return [*states, *match_personal(places, kept, tenants=tenants, now_s=now_s)]
+        return state_all(dict(sorted(books.limits.items())), scopes, books.find_balance, tenants=tenants, now_s=now_s)
 
     async def sum_usage(self, query: UsageQuery) -> Sequence[UsageSum]:
         """Sum attempts by the query's dimensions; ValueError names an unknown one."""
         self._check_open()
-        return tallies.sum_usage(self._books.rows, query)
+        rolled = frozenset(entry.row.seq for entry in self._books.entries if entry.is_rolled)
+        return tallies.sum_usage([entry.row for entry in self._books.entries], query, rolled=rolled)
+
+    async def walk_usage(self, query: UsageQuery) -> AsyncIterator[Sequence[UsageSum]]:
+        """Give the same, in one page."""
+        yield await self.sum_usage(query)
 
     async def provider_stats(self, *, since_s: float, key_name: str | None) -> Sequence[ProviderStats]:
         """Sum attempts by provider since a time."""
@@ -354,11 +375,13 @@ class MemoryLedger:
             row for row in self._books.rows if row.at_s >= since_s and key_name in {None, row.key}
         )
 
-    async def export(self, *, since_s: float | None, after_seq: int, rows_max: int) -> Sequence[AttemptRow]:
+    async def export(
+        self, *, since_s: float | None, after_seq: int, rows_max: int, only: AttemptFilter = EVERYTHING
+    ) -> Sequence[AttemptRow]:
         """Give a page of attempts in the order of their seq, from after the one given; 0 begins."""
         self._check_open()
-        rows = self._books.rows[after_seq:]
-        return [row for row in rows if since_s is None or row.at_s >= since_s][:rows_max]
+        rows = (row for row in self._books.rows if row.seq > after_seq and tallies.is_wanted(row, since_s, only))
+        return list(islice(rows, rows_max))
 
     async def find_request(self, request_id: str) -> Sequence[AttemptRow]:
         """Give one request's attempts in order, empty when unknown."""
@@ -469,11 +492,3 @@ class MemoryLedger:
             cost_source=CostSource.HELD if attempt.is_priced else CostSource.UNKNOWN,
             error=error,
         )
-
-
-def _zones(places: Mapping[str, Limits]) -> set[str]:
-    """Give every time zone that some budget is in."""
-    inner = [*places.values()]
-    for limits in places.values():
-        inner += [*(() if limits.users is None else (limits.users,)), *(of_tag for _, of_tag in limits.tags)]
-    return {UTC_NAME, *(budget.timezone for limits in inner for budget in limits.budgets)}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from proxy.ledger.admission import PendingAttempt, Reserve
 from proxy.ledger.records import Admission, AttemptRow
+from proxy.ledger.rolling import subject_of_row
 from proxy.policy.scopes import Subject, scopes_of
 
 
@@ -18,22 +19,13 @@ class Entry:
     owner: int
     is_priced: bool
     reserve: Reserve | None
+    is_rolled: bool = False
+    """Its detail has gone: it counts in sums, on a day, and is told nowhere else."""
 
     @property
     def subject(self) -> Subject:
         """Whom it counts for."""
-        row = self.row
-        return Subject(
-            row.key,
-            row.tenant,
-            row.user,
-            row.tags,
-            row.alias or row.route,
-            row.provider,
-            row.model,
-            row.upstream_key,
-            row.payer,
-        )
+        return subject_of_row(self.row)
 
     @property
     def pending(self) -> PendingAttempt:

@@ -117,6 +117,8 @@ class MemoryResolution:
         if not 0 < seq <= len(self._entries) or (seq, truth.reason) in self._late.corrected:
             return None
         entry = self._entries[seq - 1]
+        if entry.is_rolled:
+            return None
         row, attempt = entry.row, entry.pending
         tokens = row.usage.input_tokens + row.usage.output_tokens
         change = judge_truth(Booked(attempt, row.state, row.cost_nano_usd, row.cost_source, tokens), truth)

@@ -7,19 +7,40 @@ parallel strategies will have several.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
+from proxy.ledger.bills import Bills
 from proxy.ledger.incidents import Incidents, Signals
 from proxy.ledger.resolution import Resolution
+from proxy.money import UTC_NAME
 from proxy.policy.limits import NO_LIMITS, Limits, Measure, Quota
 from proxy.policy.scopes import PAYER_GATEWAY
 from proxy.usage import CostSource, Usage
 
 GENERATIONS_SEARCHED_MAX = 50_000
 """Attempts of a key looked through for an upstream's id: clients ask soon, and there is no index for it to keep up."""
+
+
+DIMENSIONS = (
+    "key",
+    "tenant",
+    "app",
+    "user",
+    "tag",
+    "payer",
+    "route",
+    "provider",
+    "model",
+    "hour",
+    "day",
+    "month",
+)
+"""What usage can be summed by, beside `tag:NAME`. By `tag` an attempt counts once for each of its tags."""
+TAG_PREFIX = "tag:"
+"""Before the name of a tag whose values usage is summed by."""
 
 
 class AttemptState(StrEnum):
@@ -254,15 +275,35 @@ class AttemptRow:
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptFilter:
+    """Which rows of an export; without any word all of them."""
+
+    until_s: float | None = None
+    """Exclusive."""
+    key_name: str | None = None
+    tenant: str | None = None
+
+
+EVERYTHING = AttemptFilter()
+
+
+@dataclass(frozen=True, slots=True)
 class UsageQuery:
-    """Which rows to sum and by what; dimensions are key, tenant, app, route, provider, model, day, hour, month."""
+    """Which rows to sum and by what."""
 
     by: tuple[str, ...] = ()
+    """Dimensions: those of `DIMENSIONS`, and `tag:NAME` for the values of one tag."""
     from_s: float | None = None
     to_s: float | None = None
     """Exclusive."""
     key_name: str | None = None
     """Only this key's rows."""
+    tenant: str | None = None
+    """Only this tenant's."""
+    timezone: str = UTC_NAME
+    """Whose hours, days and months to group by; days that have been rolled up are those of UTC."""
+    groups_max: int | None = None
+    """The first so many groups; None: all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,8 +327,16 @@ class UsageSum:
     unknown_cost: int
     """Posted attempts without a known cost."""
     cost_by_source: Mapping[str, int]
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    audio_input_tokens: int = 0
+    audio_output_tokens: int = 0
     overruns: int = 0
     """Attempts that cost more than was held."""
+    cache_hits: int = 0
+    """Answers out of the response cache."""
+    saved_nano_usd: int = 0
+    """What those would have cost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +359,11 @@ class Ledger(Protocol):
 
     Raises `LedgerUnavailable` when the store cannot be used.
     """
+
+    @property
+    def bills(self) -> Bills:
+        """Give what providers said of their accounts."""
+        ...
 
     @property
     def resolution(self) -> Resolution:
@@ -373,6 +427,14 @@ class Ledger(Protocol):
         """Forget the pieces of rates' windows that have passed; gives how many."""
         ...
 
+    async def roll_up(self, before_s: float) -> int:
+        """Sum by day (UTC) what is older than the day of a moment, and forget its detail; gives how many attempts.
+
+        No sum changes, but that the hours of such days are not known any more. Requests that are not over stay. The
+        moment must lie further back than the longest budget's window but `total`, whose sums go on counting the days.
+        """
+        ...
+
     async def list_keys(self) -> Sequence[KeyRecord]:
         """List all keys by name."""
         ...
@@ -389,11 +451,17 @@ class Ledger(Protocol):
         """Sum attempts by the query's dimensions; without any, one sum."""
         ...
 
+    def walk_usage(self, query: UsageQuery) -> AsyncIterator[Sequence[UsageSum]]:
+        """Give the same in pages, as many as there are; ValueError comes with the first."""
+        ...
+
     async def provider_stats(self, *, since_s: float, key_name: str | None) -> Sequence[ProviderStats]:
         """Sum attempts by provider since a time."""
         ...
 
-    async def export(self, *, since_s: float | None, after_seq: int, rows_max: int) -> Sequence[AttemptRow]:
+    async def export(
+        self, *, since_s: float | None, after_seq: int, rows_max: int, only: AttemptFilter = EVERYTHING
+    ) -> Sequence[AttemptRow]:
         """Give a page of attempts in the order of their seq, from after the one given; 0 begins."""
         ...
 

@@ -10,6 +10,7 @@ import orjson
 
 from proxy.ledger.admission import PendingAttempt, Reserve
 from proxy.ledger.records import AttemptEnd, AttemptRow, AttemptStart, AttemptState, KeyRecord, UsageSum
+from proxy.ledger.rolling import DayRow
 from proxy.ledger.rules import read_limits
 from proxy.policy.limits import NO_LIMITS
 from proxy.policy.scopes import Subject
@@ -22,6 +23,26 @@ RARE = Usage._fields[_PLAIN_FIELDS:]
 """Of usage, what few answers have: together in one column."""
 _NOTHING_RARE = Usage()[_PLAIN_FIELDS:]
 _SOURCES = (CostSource.REPORTED, CostSource.COMPUTED, CostSource.ESTIMATED, CostSource.HELD)
+_SUMS = (
+    "requests",
+    "failed",
+    "fallbacks",
+    "input_tokens",
+    "output_tokens",
+    "cached_tokens",
+    "cache_write_tokens",
+    "cache_write_1h_tokens",
+    "audio_input_tokens",
+    "reasoning_tokens",
+    "audio_output_tokens",
+    "cost_nano_usd",
+    "held_nano_usd",
+    "saved_nano_usd",
+    "unknown_cost",
+    "overruns",
+    "cache_hits",
+)
+"""Columns of `sum_usage` between the dimensions and the sources."""
 
 
 def write_end(end: AttemptEnd, at_s: float, seq: int) -> Row:
@@ -156,6 +177,25 @@ def _write_rare(usage: Usage) -> str:
     return json.dumps({name: value for name in RARE if (value := getattr(usage, name))})
 
 
+def write_day(day: DayRow) -> Row:
+    """Give the parameters of `add_day`."""
+    key_name, tenant, user, tags, alias, provider, model, upstream_key, payer, _patterns = day.subject
+    return (
+        day.batch,
+        day.number,
+        int(day.is_last),
+        day.day_s,
+        day.app,
+        day.route,
+        *(key_name, tenant, user, write_tags(tags), alias, provider, model, upstream_key, payer),
+        *(day.requests, day.failed, day.unknown_cost, day.overruns, day.cache_hits),
+        *day.tokens,
+        day.saved_nano_usd,
+        day.cost_nano_usd,
+        *day.costs,
+    )
+
+
 def write_key(key: KeyRecord) -> Row:
     """Give the parameters of `insert_key`."""
     return (
@@ -202,23 +242,11 @@ def read_key(row: Row) -> KeyRecord:
 
 def read_sum(row: Row, dimensions: int) -> UsageSum:
     """Read a row of `sum_usage` with that many dimensions before its sums; a dimension without a value is ""."""
-    requests, failed, fallbacks, *sums = row[dimensions:]
-    input_tokens, output_tokens, cached, reasoning, cost_nano_usd, held_nano_usd, *rest = sums
-    overruns, unknown_cost, *by_source = rest
+    sums, by_source = row[dimensions : -len(_SOURCES)], row[-len(_SOURCES) :]
     return UsageSum(
-        group=tuple("" if value is None else value for value in row[:dimensions]),
-        requests=requests,
-        failed=failed,
-        fallbacks=fallbacks,
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-        cached_tokens=cached,
-        reasoning_tokens=reasoning,
-        cost_nano_usd=cost_nano_usd,
-        held_nano_usd=held_nano_usd,
-        overruns=overruns,
-        unknown_cost=unknown_cost,
+        group=tuple(row[:dimensions]),
         cost_by_source={
             source.value: cost for source, cost in zip(_SOURCES, by_source, strict=True) if cost is not None
         },
+        **dict(zip(_SUMS, sums, strict=True)),
     )

@@ -79,8 +79,9 @@ def find_balance(cursor: Cursor, scope: str, window: Window) -> Balance:
     found = cursor.execute(_FIND_BALANCE, place).fetchone()
     if found is None:
         condition, values = condition_of(scope)
-        opening = STATEMENTS["open_balance"].format(condition=condition)
-        cursor.execute(opening, (*place, window.starts_s, ends_s, *values))
+        opening = STATEMENTS["open_balance"].format(condition=condition, day_condition=day_condition_of(scope))
+        span = (window.starts_s, ends_s, *values)
+        cursor.execute(opening, (*place, *span, *span))
         found = cursor.execute(_FIND_BALANCE, place).fetchone()
     return Balance(*found)
 
@@ -93,6 +94,11 @@ def condition_of(scope: str) -> tuple[str, tuple[str, ...]]:
     if kind == "user":
         return STATEMENTS["scope_user"], (name, owner)
     return STATEMENTS[f"scope_{kind}"], (scope if kind == "tag" else name,)
+
+
+def day_condition_of(scope: str) -> str:
+    """Say the same of days that have been rolled up, with the same parameters."""
+    return STATEMENTS["day_scope_tag"] if parse_scope(scope).kind == "tag" else condition_of(scope)[0]
 
 
 @lru_cache(maxsize=_STATEMENTS_KEPT_MAX)

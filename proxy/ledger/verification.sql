@@ -27,20 +27,40 @@ SELECT scope, starts_s, ends_s FROM balances ORDER BY scope, ends_s, starts_s
 SELECT starts_s, ends_s, posted_nano_usd, held_nano_usd FROM balances WHERE scope = ? ORDER BY ends_s, starts_s
 
 -- name: sum_quarters
--- What the attempts of each {dimension} come to by quarters of an hour, of which every window consists. Off the indexes:
--- walking the table once and sorting is cheaper than finding each row from an index, and costs the same however many
--- windows are kept.
+-- What the attempts of each {dimension} come to by quarters of an hour, of which every window consists, and where days
+-- begin that have been rolled up. Off the indexes: walking the table once and sorting is cheaper than finding each row
+-- from an index, and costs the same however many windows are kept.
 SELECT {dimension}, CAST(at_s AS INTEGER) / 900 * 900 AS starts_s,
   coalesce(sum(CASE WHEN state = 'posted' THEN cost_nano_usd END), 0),
   coalesce(sum(CASE WHEN state IN ('pending', 'unresolved') THEN hold_nano_usd END), 0)
-FROM attempts NOT INDEXED WHERE {condition} GROUP BY 1, 2 ORDER BY 1, 2
+FROM attempts NOT INDEXED WHERE {condition} GROUP BY 1, 2
+UNION ALL
+SELECT {dimension}, day_s, sum(cost_nano_usd), 0 FROM days NOT INDEXED WHERE {condition} GROUP BY 1, 2
+ORDER BY 1, 2
 
 -- name: sum_quarters_of_scope
--- The same of one scope of which the indexes know the attempts. Parameters: those of {condition}.
+-- The same of one scope of which the indexes know the attempts. Parameters: those of {condition}, and again.
 SELECT '', CAST(at_s AS INTEGER) / 900 * 900 AS starts_s,
   coalesce(sum(CASE WHEN state = 'posted' THEN cost_nano_usd END), 0),
   coalesce(sum(CASE WHEN state IN ('pending', 'unresolved') THEN hold_nano_usd END), 0)
-FROM attempts WHERE {condition} GROUP BY 2 ORDER BY 2
+FROM attempts WHERE {condition} GROUP BY 2
+UNION ALL
+SELECT '', day_s, sum(cost_nano_usd), 0 FROM days WHERE {day_condition} GROUP BY 2
+ORDER BY 2
+
+-- name: find_false_days
+-- Days whose costs by source are not their cost, or whose batch does not agree with itself.
+SELECT batch, number, cost_nano_usd, coalesce(cost_reported_nano_usd, 0) + coalesce(cost_computed_nano_usd, 0)
+  + coalesce(cost_estimated_nano_usd, 0) + coalesce(cost_held_nano_usd, 0), requests, failed,
+  first_requests, first_failed
+FROM (
+  SELECT *, first_value(requests) OVER batches AS first_requests, first_value(failed) OVER batches AS first_failed
+  FROM days WINDOW batches AS (PARTITION BY batch ORDER BY number)
+)
+WHERE cost_nano_usd <> coalesce(cost_reported_nano_usd, 0) + coalesce(cost_computed_nano_usd, 0)
+  + coalesce(cost_estimated_nano_usd, 0) + coalesce(cost_held_nano_usd, 0)
+  OR requests <> first_requests OR failed <> first_failed
+LIMIT ?
 
 -- name: find_false_states
 -- Attempts whose columns do not belong to their state: what is open has no end and no cost; what is posted has an end, a

@@ -22,6 +22,8 @@ from proxy.routing.principal import matches
 
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
 """Names of headers that hold a credential (Azure: `api-key`), with or without a scheme before it."""
+RETENTION_S = 90 * 86_400.0
+"""How long attempts are kept unless routes.yaml says otherwise."""
 _NONE: frozenset[str] = frozenset()
 
 
@@ -150,6 +152,8 @@ class Provider:
     verify: bool = True
     """Check the TLS certificate."""
     price: Prices | None = None
+    is_reconciled: bool = False
+    """It is asked what it billed and what credit is left."""
     model_rates: Mapping[str, tuple[Rate, ...]] = field(default_factory=dict)
     """By a pattern with one `*`: all models that match share them, as the place `target:PROVIDER/PATTERN`."""
     flags: ProviderFlags = field(default_factory=ProviderFlags)
@@ -358,6 +362,8 @@ class Table:
     """By place: `key:mobile`, `provider:openrouter`, `global` and so on; a place without any is left out."""
     walls: frozenset[str] = frozenset()
     """Of these places, the models and providers with a hard budget."""
+    retention_s: float | None = RETENTION_S
+    """How long attempts are kept before their day's sums stand for them; None: for ever."""
     caching: Caching = field(default_factory=Caching)
     notes: tuple[str, ...] = ()
     """What a start says aloud: no routes.yaml, providers not ready."""

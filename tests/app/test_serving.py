@@ -57,6 +57,19 @@ async def client_of(gateway: Gateway) -> AsyncIterator[httpx.AsyncClient]:
             yield client
 
 
+async def test_usage_is_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it is, a piece at a time."""
+    monkeypatch.setattr("proxy.edge.spooling.CHUNK_BYTES", 100)
+    async with opened(tmp_path) as gateway, client_of(gateway) as client:
+        for user in range(5):
+            await client.post("/v1/chat/completions", json={**ASKED, "user": f"u{user}"})
+        async with client.stream("GET", "/v1/usage?by=user&format=csv") as response:
+            lines = [line async for line in response.aiter_lines()]
+    assert response.headers["content-type"].startswith("text/csv")
+    assert "content-length" not in response.headers
+    assert [line.split(",")[0] for line in lines] == ["user", "u0", "u1", "u2", "u3", "u4"]
+
+
 @pytest.mark.parametrize("prefix", ["/v1", "/api/v1"])
 async def test_chat_is_served_on_both_surfaces(tmp_path: Path, prefix: str) -> None:
     """And every other method of its path is told which one it has."""

@@ -180,6 +180,21 @@ defaults: {default_model: chat, retry: {attempts: 5}, timeouts: {total: 15m}, pa
     assert table.routes["chat"].targets[0].params == {"temperature": 1, "top_p": 0.5}
 
 
+@pytest.mark.parametrize(("text", "days"), [("", 90), ("retention: 2y\n", 730), ("retention: forever\n", None)])
+def test_attempts_are_kept_for_90_days_unless_the_file_says_otherwise(
+    tmp_path: Path, text: str, days: int | None
+) -> None:
+    """Retention is on by default."""
+    retention_s = load(tmp_path, text + CHAT).retention_s
+    assert retention_s == (None if days is None else days * 86_400)
+
+
+def test_openrouters_accounts_are_asked_unless_the_file_says_not(tmp_path: Path) -> None:
+    """And nobody else's."""
+    providers = load(tmp_path, "providers: {work: {dialect: openrouter, reconcile: false}}\n" + CHAT).providers
+    assert [name for name, provider in providers.items() if provider.is_reconciled] == ["openrouter"]
+
+
 def test_sections_with_everything_commented_out_are_empty(tmp_path: Path) -> None:
     """`keys:` followed by comments is how people begin."""
     table = load(tmp_path, f"providers:\ndefaults:\ntenants:\nkeys:\n{CHAT}")

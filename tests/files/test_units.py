@@ -106,3 +106,18 @@ def test_a_bad_rate_is_refused_by_its_text(text: str) -> None:
     """With the form wanted, or the bounds."""
     with pytest.raises(ValueError, match=r"100k tokens/min|must"):
         units.parse_rate(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "days"), [("35d", 35), (" 90 d ", 90), ("2y", 730), ("3660d", 3_660), ("forever", None)]
+)
+def test_a_retention_is_read(text: str, days: int | None) -> None:
+    """Days, years of 365 of them, or for ever."""
+    assert units.parse_retention_s(text) == (None if days is None else days * 86_400)
+
+
+@pytest.mark.parametrize("text", ["34d", "11y", "90", "3 months", "0d", "never", ""])
+def test_a_bad_retention_is_refused_by_its_text(text: str) -> None:
+    """Shorter than a month, longer than ten years, or no such thing."""
+    with pytest.raises(ValueError, match=r"write it as 90d, 2y or forever|must be 35d to 3660d"):
+        units.parse_retention_s(text)

@@ -40,11 +40,12 @@ from proxy.policy.limits import NO_LIMITS, Limits, Measure, Rate
 from proxy.policy.lookups import LOOKUP_AFTER_S
 from proxy.policy.scopes import parse_scope
 from proxy.usage import CostSource, Usage
-from tests.ledger.entries import HOUR_S, NOON_S, ask, key, onward, over, posted, voided
+from tests.ledger.entries import DAY_S, HOUR_S, NOON_S, ask, key, onward, over, posted, voided
 from tests.ledger.houses import House, MemoryHouse, SqliteHouse
 
 PROCESSES = 2
 ROWS_MAX = 10_000
+DETAIL_DAYS = 35
 TENANTS = {"a": "acme", "b": None}
 PLACES = ("key:a", "key:b", "tenant:acme", "global", "model:chat", "provider:sim", "provider:other")
 PERSONAL = frozenset({"user", "tag"})
@@ -124,6 +125,9 @@ class Books(RuleBasedStateMachine):
         self._former: dict[tuple[str, int], AttemptRow] = {}
         self._corrected: set[tuple[str, int]] = set()
         """Attempts that this step may have corrected."""
+        self._rolled_cost = 0
+        self._rolled_overruns = 0
+        """What those came to whose detail has gone."""
 
     def _both(self, question: Callable[[Ledger], Awaitable[object]], process: int = 0) -> object:
         """Ask both kinds the same and give their common answer."""
@@ -308,6 +312,18 @@ class Books(RuleBasedStateMachine):
         """Let time pass, to the next try of a look-up, into other hours, days, weeks and months."""
         self._now_s += seconds
 
+    @rule()
+    def forget(self) -> None:
+        """Keep of what is older than any window that resets its day's sums alone."""
+        self._both(lambda ledger: ledger.roll_up(self._now_s - DETAIL_DAYS * DAY_S))
+        self._both(lambda ledger: ledger.sum_usage(UsageQuery(("key", "day"))))
+        left = {(row.request_id, row.attempt) for row in self._rows()}
+        gone = [row for place, row in self._former.items() if place not in left]
+        assert all(row.state not in HOLDING for row in gone)
+        self._rolled_cost += sum(row.cost_nano_usd or 0 for row in gone)
+        self._rolled_overruns += sum(row.is_overrun for row in gone)
+        self._former = {place: row for place, row in self._former.items() if place in left}
+
     @invariant()
     def both_agree(self) -> None:
         """Rows and balances are the same in both, and no row has done what none may (I1, I3, I5, I6, I13)."""
@@ -320,9 +336,9 @@ class Books(RuleBasedStateMachine):
         self._former, self._corrected = rows, set()
         assert all(state.held_nano_usd >= 0 <= state.posted_nano_usd for state in self._budgets())
         (total,) = self._runner.run(self._open[1][0].sum_usage(UsageQuery()))
-        assert total.cost_nano_usd == sum(row.cost_nano_usd or 0 for row in rows.values())
+        assert total.cost_nano_usd == self._rolled_cost + sum(row.cost_nano_usd or 0 for row in rows.values())
         assert total.held_nano_usd == sum(row.hold_nano_usd for row in rows.values() if row.state in HOLDING)
-        assert total.overruns == sum(row.is_overrun for row in rows.values())
+        assert total.overruns == self._rolled_overruns + sum(row.is_overrun for row in rows.values())
 
     def teardown(self) -> None:
         """Work the file out anew, then close everything."""
