@@ -7,7 +7,7 @@ of requests at once are not played. Budgets begin empty, and count what the requ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from proxy.errors import RequestError
 from proxy.money import Budget
 from proxy.policy.calendar import Window, find_window
 from proxy.policy.limits import Balance, find_shortfall
-from proxy.policy.scopes import PAYER_GATEWAY, PAYER_TENANT, Rule, Subject, places_of, rules_of
+from proxy.policy.scopes import PAYER_GATEWAY, PAYER_TENANT, Subject, places_of, rules_of
 from proxy.pricing import cost
 from proxy.routing.principal import Principal
 from proxy.routing.resolve import Facts, resolve
@@ -145,10 +145,9 @@ class Replay:
                 outcome.refused += 1
                 return
         outcome.cost_nano_usd += price
-        for rule in self._find_rules(request, choice):
-            for budget in rule.limits.budgets:
-                window, taken = self._stand(rule.scope, budget, request.at_s)
-                self._balances[rule.scope, budget] = (window, taken + price)
+        for scope, budget in self._find_budgets(request, choice):
+            window, taken = self._stand(scope, budget, request.at_s)
+            self._balances[scope, budget] = (window, taken + price)
 
     def _price(self, request: PastRequest, choice: _Choice, outcome: Outcome) -> int | None:
         outcome.targets.setdefault(choice.target.name, choice.is_ready)
@@ -165,21 +164,20 @@ class Replay:
         """Find the budget that speaks first: of walls the one with the least left, else a soft one that redirects."""
         walls: list[tuple[int, Hit]] = []
         soft: Hit | None = None
-        for rule in self._find_rules(request, choice):
-            for budget in rule.limits.budgets:
-                if budget.is_soft and (budget.when_spent is None or is_redirected):
-                    continue
-                window, taken = self._stand(rule.scope, budget, request.at_s)
-                shortfall = find_shortfall(budget, window, Balance(taken, 0), needed_nano_usd=price)
-                if shortfall is not None and budget.is_soft:
-                    soft = soft or Hit(rule.scope, budget)
-                elif shortfall is not None:
-                    walls.append((shortfall.left_nano_usd, Hit(rule.scope, budget)))
+        for scope, budget in self._find_budgets(request, choice):
+            if budget.is_soft and (budget.when_spent is None or is_redirected):
+                continue
+            window, taken = self._stand(scope, budget, request.at_s)
+            shortfall = find_shortfall(budget, window, Balance(taken, 0), needed_nano_usd=price)
+            if shortfall is not None and budget.is_soft:
+                soft = soft or Hit(scope, budget)
+            elif shortfall is not None:
+                walls.append((shortfall.left_nano_usd, Hit(scope, budget)))
         return min(walls, key=lambda wall: wall[0])[1] if walls else soft
 
-    def _find_rules(self, request: PastRequest, choice: _Choice) -> list[Rule]:
+    def _find_budgets(self, request: PastRequest, choice: _Choice) -> Sequence[tuple[str, Budget]]:
         subject, limits = self._subject(request, choice), self._table.limits
-        return rules_of(subject, {place: limits[place] for place in places_of(subject) if place in limits})
+        return rules_of(subject, {place: limits[place] for place in places_of(subject) if place in limits}).budgets
 
     def _subject(self, request: PastRequest, choice: _Choice) -> Subject:
         provider, tenant = choice.target.provider, self._tenant_of(request)
