@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from proxy.ledger.records import BudgetState
-from proxy.money import Budget
+from proxy.money import UTC_NAME, Budget
 from proxy.policy.calendar import Window, find_window
 from proxy.policy.limits import Balance, Limits
 from proxy.policy.scopes import parse_scope
@@ -53,26 +53,37 @@ def list_open(places: Mapping[str, Limits], now_s: float) -> list[OpenBudget]:
 
 
 def match_personal(
-    places: Mapping[str, Limits], kept: Iterable[KeptBalance], *, tenants: Mapping[str, str | None], now_s: float
+    places: Mapping[str, Limits], kept: Iterable[KeptBalance], *, owners: Mapping[str, str | None], now_s: float
 ) -> list[BudgetState]:
-    """Tell how the budgets of users and tags stand, as far as they are kept; `tenants` are those of keys by name."""
+    """Tell how the budgets of users and tags stand, as far as they are kept.
+
+    `owners` says of keys whose users theirs are: the tenant, else the key that made them; None: their own.
+    """
     states: dict[tuple[str, Budget], BudgetState] = {}
     for one in kept:
         scope = parse_scope(one.scope)
         if scope.kind not in PERSONAL:
             continue
-        for limits in _templates(places, scope.kind, scope.name, owner=scope.owner, tenants=tenants):
+        for limits in _templates(places, scope.kind, scope.name, owner=scope.owner, owners=owners):
             for budget in limits.budgets:
                 if find_window(budget.period, now_s, budget.timezone) == one.window:
                     states[one.scope, budget] = OpenBudget(one.scope, budget, one.window).state(one.balance)
     return list(states.values())
 
 
+def list_zones(places: Mapping[str, Limits]) -> set[str]:
+    """Give every time zone that some budget is in."""
+    inner = [*places.values()]
+    for limits in places.values():
+        inner += [*(() if limits.users is None else (limits.users,)), *(of_tag for _, of_tag in limits.tags)]
+    return {UTC_NAME, *(budget.timezone for limits in inner for budget in limits.budgets)}
+
+
 def _templates(
-    places: Mapping[str, Limits], kind: str, name: str, *, owner: str, tenants: Mapping[str, str | None]
+    places: Mapping[str, Limits], kind: str, name: str, *, owner: str, owners: Mapping[str, str | None]
 ) -> Iterator[Limits]:
     """Give what places say of one user or tag of an owner."""
-    keys = [key for key, tenant in tenants.items() if (tenant or key) == owner]
+    keys = [key for key, over in owners.items() if (over or key) == owner]
     for place in ("global", f"tenant:{owner}", *(f"key:{key}" for key in keys)):
         limits = places.get(place)
         if limits is None:

@@ -6,7 +6,7 @@ owner's number here: `share` gives another owner of the same books, `die` ends o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from proxy.clock import Clock
@@ -25,7 +25,11 @@ from proxy.ledger.admission import (
     judge_step,
     pair_ends,
 )
-from proxy.ledger.budgeting import KeptBalance, list_open, match_personal
+from proxy.ledger.budgeting import KeptBalance, list_open, list_zones, match_personal
+from proxy.ledger.deeds import note_declaration
+from proxy.ledger.errands import add_key, declaring, end_key, limit
+from proxy.ledger.lineage import as_presented, join
+from proxy.ledger.memory_registry import Archive, MemoryRegistry
 from proxy.ledger.records import (
     GENERATIONS_SEARCHED_MAX,
     Admission,
@@ -43,7 +47,8 @@ from proxy.ledger.records import (
     UsageQuery,
     UsageSum,
 )
-from proxy.money import UTC_NAME, Period
+from proxy.ledger.rules import add_prepaid
+from proxy.money import Period
 from proxy.policy.calendar import Window, find_window
 from proxy.policy.limits import NO_LIMITS, RATE_SLOTS, Balance, Flow, Limits, Rate
 from proxy.policy.scopes import Subject, accounts_of, places_of
@@ -65,7 +70,16 @@ class _Entry:
         """Whom it counts for."""
         row = self.row
         return Subject(
-            row.key, row.tenant, row.user, row.tags, row.route, row.provider, row.model, row.upstream_key, row.payer
+            row.key,
+            row.tenant,
+            row.user,
+            row.tags,
+            row.route,
+            row.provider,
+            row.model,
+            row.upstream_key,
+            row.payer,
+            self.admission.parent,
         )
 
     @property
@@ -94,6 +108,7 @@ class _Books:
     rates: dict[tuple[str, int, int], tuple[int, int]] = field(default_factory=dict)
     """Requests and tokens by scope, window and slot."""
     requests: dict[str, list[_Entry]] = field(default_factory=dict)
+    archive: Archive = field(default_factory=Archive)
     living: set[int] = field(default_factory=set)
     owners: int = 0
 
@@ -102,7 +117,7 @@ class _Books:
         """Everything, in order."""
         return [entry.row for entry in self.entries]
 
-    def join(self) -> int:
+    def begin(self) -> int:
         """Give a new owner its number."""
         self.owners += 1
         self.living.add(self.owners)
@@ -110,7 +125,11 @@ class _Books:
 
     def find_limits(self, places: Sequence[str]) -> Mapping[str, Limits]:
         """Give the limits of those places that have some."""
-        return {place: self.limits[place] for place in places if place in self.limits}
+        return {place: limits for place in places if (limits := self.limits_at(place)) != NO_LIMITS}
+
+    def limits_at(self, place: str) -> Limits:
+        """Give what holds for a place, with the wall of what was prepaid."""
+        return add_prepaid(self.limits.get(place, NO_LIMITS), self.archive.prepaid.get(place))
 
     def find_balance(self, scope: str, window: Window) -> Balance:
         """Sum what a scope's attempts of a window came to."""
@@ -149,12 +168,19 @@ class _Books:
 
     def find_key_state(self, name: str) -> KeyState | None:
         """Find what an admission must know of its key."""
-        key = self.keys.get(name)
-        return None if key is None else KeyState(key.is_enabled, key.expires_at_s, key.revision)
+        if name not in self.keys:
+            return None
+        key = self.join(self.keys[name])
+        return KeyState(key.is_enabled, key.expires_at_s, key.revision)
+
+    def join(self, key: KeyRecord) -> KeyRecord:
+        """Put a key together with its maker and its tenant."""
+        maker = None if key.parent is None else self.tell_walls(self.keys[key.parent])
+        return join(key, maker=maker, house=self.archive.find_tenant(key.tenant))
 
     def tell_walls(self, key: KeyRecord) -> KeyRecord:
         """Say of a key whether some hard budget may hold for it."""
-        places = [f"key:{key.name}", "global", *([] if key.tenant is None else [f"tenant:{key.tenant}"])]
+        places = [f"key:{key.name}", f"key:{key.parent}", f"tenant:{key.tenant}", "global"]
         return replace(
             key,
             limits=self.limits.get(f"key:{key.name}", NO_LIMITS),
@@ -193,7 +219,8 @@ class MemoryLedger:
         """Begin with empty books; `clock` is asked for because every ledger is."""
         self._clock = clock
         self._books = books or _Books()
-        self._owner = self._books.join()
+        self._owner = self._books.begin()
+        self._registry = MemoryRegistry(self._books)
         self._is_closed = False
 
     def share(self) -> MemoryLedger:
@@ -204,6 +231,11 @@ class MemoryLedger:
         """End as a killed process does: what is pending stays pending."""
         self._books.living.discard(self._owner)
         self._is_closed = True
+
+    @property
+    def registry(self) -> MemoryRegistry:
+        """Give what administers keys, tenants and credits."""
+        return self._registry
 
     async def admit(self, admission: Admission) -> Outcome:
         """Check the key and every limit that holds and write the holds, all or nothing."""
@@ -249,40 +281,43 @@ class MemoryLedger:
     async def find_key(self, digest: str) -> KeyRecord | None:
         """Find a key by its digest, disabled and expired ones too; an enabled one before others."""
         self._check_open()
-        found = [key for key in self._books.keys.values() if key.digest == digest]
+        now_s = self._clock.now_s()
+        found = [
+            key
+            for key in self._books.keys.values()
+            if key.digest == digest or (key.former_digest == digest and (key.former_until_s or 0) > now_s)
+        ]
         first = min(found, key=lambda key: (not key.is_enabled, key.name), default=None)
-        return None if first is None else self._books.tell_walls(first)
+        return None if first is None else as_presented(self._books.join(self._books.tell_walls(first)), digest)
 
     async def create_key(self, key: KeyRecord) -> bool:
         """Add a minted key; False when the name is taken."""
         self._check_open()
-        if key.name in self._books.keys:
-            return False
-        self._books.keys[key.name] = key
-        self._books.put_limits(f"key:{key.name}", key.limits)
-        return True
+        return await add_key(self.registry, key)
 
     async def revoke_key(self, name: str) -> bool:
         """Disable a key from the next admission on; False when there is none."""
         self._check_open()
-        if name not in self._books.keys:
-            return False
-        self._books.disable(name)
-        return True
+        return await end_key(self.registry, name, self._clock.now_s())
 
     async def declare_keys(self, keys: Sequence[KeyRecord]) -> None:
         """Make the declared keys exactly these; a key that did not change keeps its revision."""
         self._check_open()
-        for name, known in self._books.keys.items():
-            if known.is_declared and name not in {key.name for key in keys}:
-                self._books.disable(name)
+        books, names, changed = self._books, {key.name for key in keys}, []
+        gone = [name for name, key in books.keys.items() if key.is_declared and key.is_enabled and name not in names]
+        for name in gone:
+            books.disable(name)
         for key in (replace(wanted, is_declared=True) for wanted in keys):
-            former = self._books.keys.get(key.name)
-            self._books.put_limits(f"key:{key.name}", key.limits)
+            former = books.keys.get(key.name)
+            books.put_limits(f"key:{key.name}", key.limits)
             if former is None:
-                self._books.keys[key.name] = key
+                books.keys[key.name] = key
             elif former != (same := replace(key, created_at_s=former.created_at_s, revision=former.revision)):
-                self._books.keys[key.name] = replace(same, revision=former.revision + 1)
+                books.keys[key.name] = replace(same, revision=former.revision + 1)
+            else:
+                continue
+            changed.append(key.name)
+        await self._note("keys.declare", changed, gone)
 
     async def declare_limits(self, limits: Mapping[str, Limits]) -> None:
         """Make the declared limits of all places but keys exactly these; a change makes every key's plans stale."""
@@ -290,26 +325,20 @@ class MemoryLedger:
         books, wanted = self._books, {place: one for place, one in limits.items() if one != NO_LIMITS}
         if {place: books.limits[place] for place in books.declared if place in books.limits} == wanted:
             return
-        for place in books.declared - wanted.keys():
+        gone = books.declared - wanted.keys()
+        changed = [place for place, one in wanted.items() if place not in books.declared or books.limits[place] != one]
+        for place in gone:
             books.put_limits(place, NO_LIMITS)
         books.declared = set(wanted)
         for place, one in wanted.items():
             books.put_limits(place, one)
         books.renew(*books.keys)
+        await self._note("limits.declare", changed, gone)
 
     async def set_limits(self, place: str, limits: Limits) -> None:
         """Change the limits of one place from the next admission on."""
         self._check_open()
-        self._books.declared.discard(place)
-        self._books.put_limits(place, limits)
-        kind, _, name = place.partition(":")
-        if kind == "key":
-            known = self._books.keys.get(name)
-            if known is not None:
-                self._books.keys[name] = replace(known, limits=limits)
-            self._books.renew(name)
-        else:
-            self._books.renew(*self._books.keys)
+        await limit(self.registry, place, limits, self._clock.now_s())
 
     async def find_limits(self, place: str) -> Limits:
         """Tell what holds for a place, `NO_LIMITS` when nothing does."""
@@ -337,21 +366,21 @@ class MemoryLedger:
         key = self._books.keys.get(key_name)
         if key is None:
             return []
-        places = self._books.find_limits([f"key:{key_name}", f"tenant:{key.tenant}"])
+        places = self._books.find_limits([f"key:{key_name}", f"key:{key.parent}", f"tenant:{key.tenant}"])
         return [one.state(self._books.find_balance(one.scope, one.window)) for one in list_open(places, now_s)]
 
     async def list_budgets(self, now_s: float) -> Sequence[BudgetState]:
         """Tell how every budget stands; those of users and tags as far as somebody has come."""
         self._check_open()
         books = self._books
-        places = dict(sorted(books.limits.items()))
+        places = books.find_limits(sorted({*books.limits, *books.archive.prepaid}))
         opened = list_open(places, now_s)
         scopes = sorted({scope for entry in books.entries for scope in accounts_of(entry.subject)})
-        windows = {find_window(period, now_s, zone) for period in Period for zone in _zones(places)}
+        windows = {find_window(period, now_s, zone) for period in Period for zone in list_zones(places)}
         kept = [KeptBalance(scope, window, books.find_balance(scope, window)) for scope in scopes for window in windows]
-        tenants = {key.name: key.tenant for key in books.keys.values()}
+        owners = {key.name: key.tenant or key.parent for key in books.keys.values()}
         states = [one.state(books.find_balance(one.scope, one.window)) for one in opened]
-        return [*states, *match_personal(places, kept, tenants=tenants, now_s=now_s)]
+        return [*states, *match_personal(places, kept, owners=owners, now_s=now_s)]
 
     async def sum_usage(self, query: UsageQuery) -> Sequence[UsageSum]:
         """Sum attempts by the query's dimensions; ValueError names an unknown one."""
@@ -400,6 +429,10 @@ class MemoryLedger:
     async def close(self) -> None:
         """Let go of the books; calling it twice is harmless."""
         self.die()
+
+    async def _note(self, action: str, changed: Iterable[str], gone: Iterable[str]) -> None:
+        act = declaring(self._clock.now_s())
+        await self.registry.write(lambda store: note_declaration(store, act, action, changed=changed, gone=gone))
 
     def _check_open(self) -> None:
         if self._is_closed:
@@ -467,11 +500,3 @@ class MemoryLedger:
             cost_source=CostSource.HELD if attempt.is_priced else CostSource.UNKNOWN,
             error=error,
         )
-
-
-def _zones(places: Mapping[str, Limits]) -> set[str]:
-    """Give every time zone that some budget is in."""
-    inner = [*places.values()]
-    for limits in places.values():
-        inner += [*(() if limits.users is None else (limits.users,)), *(of_tag for _, of_tag in limits.tags)]
-    return {UTC_NAME, *(budget.timezone for limits in inner for budget in limits.budgets)}

@@ -35,8 +35,8 @@ class SqliteStanding:
         found = self._cursor.execute(fill_places("find_limits", len(places)), places).fetchall()
         if not found:
             return {}
-        rules = dict(found)
-        return {place: read_limits(rules[place]) for place in places if place in rules}
+        limits = {place: read_limits(rules, prepaid) for place, rules, prepaid in found}
+        return {place: limits[place] for place in places if place in limits}
 
     def find_balance(self, scope: str, window: Window) -> Balance:
         """Read a window's balance, made of the attempts that count in it when nobody has asked for it yet."""
@@ -84,6 +84,8 @@ def condition_of(scope: str) -> tuple[str, tuple[str, ...]]:
         return STATEMENTS["scope_global"], ()
     if kind == "user":
         return STATEMENTS["scope_user"], (name, owner)
+    if kind == "key":
+        return STATEMENTS["scope_key"], (name, name)
     return STATEMENTS[f"scope_{kind}"], (scope if kind == "tag" else name,)
 
 

@@ -79,3 +79,12 @@ def fill(pattern: str, name: str) -> str | None:
     if len(name) < len(head) + len(tail) or not name.startswith(head) or not name.endswith(tail):
         return None
     return name[len(head) : len(name) - len(tail)]
+
+
+def covers(pattern: str, other: str) -> bool:
+    """Tell whether every name that `other` matches is one that `pattern` matches; each has at most one `*`."""
+    if "*" not in other or "*" not in pattern:
+        return matches(pattern, other) if "*" not in other else False
+    head, _, tail = pattern.partition("*")
+    other_head, _, other_tail = other.partition("*")
+    return other_head.startswith(head) and other_tail.endswith(tail)
