@@ -101,7 +101,7 @@ class LimitsBuilder:
     def _budgets(self, options: MoneyOptions, node: Node, zone: str) -> tuple[Budget, ...]:
         place = node.at("when_spent")
         check_askable(options.when_spent, self._models, node=place, problems=self._problems)
-        if options.when_spent is not None and not options.budget and not node.is_wounded:
+        if options.when_spent is not None and not options.budget and not _is_wounded(node, "budget"):
             self._problems.add(place, "`when_spent` says what follows a spent budget; put a `budget` beside it")
         budgets: dict[Budget, None] = {}
         for index, entry in enumerate(options.budget or ()):
@@ -128,7 +128,8 @@ class LimitsBuilder:
             self._problems.add(place, f"`when_spent` of `{name}` leads back to itself; name another model")
 
     def _check_wait(self, options: EachOptions, node: Node) -> None:
-        if options.wait and not options.rate and options.parallel is None and not node.is_wounded:
+        is_idle = options.wait and not options.rate and options.parallel is None
+        if is_idle and not _is_wounded(node, "rate"):
             message = "`wait` is the queue of a `rate` or of `parallel`; put one of them beside it"
             self._problems.add(node.at("wait"), message)
 
@@ -147,6 +148,11 @@ class LimitsBuilder:
         if meant:
             return f"; did you mean `{min(meant, key=len)}`?"
         return self._problems.suggest(name, (zone for zone in list_zones() if zone[:1].lower() == lowered[:1]))
+
+
+def _is_wounded(node: Node, member: str) -> bool:
+    """Tell whether a member is missing, or empty, because of a finding in it."""
+    return node.is_wounded or node.at(member).is_wounded
 
 
 @cache

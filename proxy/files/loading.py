@@ -35,6 +35,8 @@ from proxy.routing.table import Catalogue, Provider, Retry, Route, Table, Tenant
 DEFAULT_PATH = Path("routes.yaml")
 DOTENV = ".env"
 ID_HEX_DIGITS = 12
+_BY_TARGET = ("model:", "provider:")
+"""Places that only some of the models meet."""
 NAMES_SHOWN_MAX = 10
 """Models listed in one note."""
 
@@ -197,6 +199,7 @@ def _freeze(draft: _Draft, catalogue: Catalogue, *, table_id: str, notes: tuple[
         retry=Retry(defaults.retry.attempts) if defaults.retry else Retry(),
         timeouts=build_timeouts(defaults.timeouts),
         limits=limits,
+        walls=frozenset(place for place, one in limits.items() if one.has_hard_budget and place.startswith(_BY_TARGET)),
         notes=(
             *notes,
             *_note_not_ready(every),

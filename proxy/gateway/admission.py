@@ -16,6 +16,7 @@ from proxy.policy.scopes import is_upstream
 from proxy.routing.eligibility import Skipped
 from proxy.routing.holds import hold_of, least_of, size
 from proxy.routing.plan import Candidate, Plan
+from proxy.routing.principal import matches
 from proxy.tokens import bound_input, input_bound
 
 ADMISSION_TRIES_MAX = 3
@@ -59,7 +60,7 @@ def counts_in(candidate: Candidate, scope: str) -> bool:
         return False
     kind, _, name = scope.partition(":")
     target = candidate.target
-    return name == target.name if kind == "target" else name.partition("/")[0] == target.provider.name
+    return matches(name, target.name) if kind == "target" else name.partition("/")[0] == target.provider.name
 
 
 async def _admit(plan: Plan, ask: Ask, bounds: Sequence[int]) -> tuple[Plan, Admitted]:

@@ -57,7 +57,15 @@ class Attempt:
         """Give what the ledger must know before the first upstream byte."""
         target = self.candidate.target
         is_priced = self.candidate.prices is not None
-        return AttemptStart(self.number, target.provider.name, target.model, self.hold_nano_usd, is_priced=is_priced)
+        provider = target.provider
+        return AttemptStart(
+            self.number,
+            provider.name,
+            target.model,
+            self.hold_nano_usd,
+            is_priced=is_priced,
+            patterns=provider.list_patterns(target.model) if provider.model_rates else (),
+        )
 
     async def open(self, clock: Clock, *, total_left_s: float) -> None:
         """Call the upstream; raises `UpstreamError`, after which `elapsed_ms` tells how long it took."""

@@ -282,6 +282,7 @@ class Exchange:
             attempts=(attempt.start()._replace(tokens=self._estimate_tokens(plan)),),
             user=asked.user,
             tags=asked.tags,
+            alias=plan.route.name,
             is_redirected=self._spent_scope is not None,
         )
         answer = await self._service.ledger.admit(admission)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
@@ -30,7 +30,7 @@ from proxy.policy.limits import (
     find_wait_s,
     tell_quota,
 )
-from proxy.policy.scopes import Subject, accounts_of, is_upstream, places_of, rules_of
+from proxy.policy.scopes import Rule, Subject, accounts_of, is_upstream, places_of
 
 ERROR_OWNER_DIED = "owner_died"
 """`error` of an attempt whose process died while it was pending."""
@@ -47,8 +47,8 @@ Refusal = Refused | Limited | Unpriced | KeyGone
 class Standing(Protocol):
     """How things stand in the transaction that decides."""
 
-    def find_limits(self, places: Sequence[str]) -> Mapping[str, Limits]:
-        """Give the limits of those places that have some."""
+    def find_rules(self, subject: Subject) -> Sequence[Rule]:
+        """Give every rule that holds for an attempt."""
         ...
 
     def find_balance(self, scope: str, window: Window) -> Balance:
@@ -56,7 +56,7 @@ class Standing(Protocol):
         ...
 
     def find_flow(self, scope: str, rate: Rate, at_s: float) -> Flow:
-        """Give what a scope's rate has let through in the window that ends now."""
+        """Give what a scope has let through in a rate's window that ends now."""
         ...
 
     def count_open(self, scope: str) -> int:
@@ -80,8 +80,16 @@ class PendingAttempt(NamedTuple):
     at_s: float
     hold_nano_usd: int
     is_priced: bool
-    reserved_tokens: int | None
+    reserve: Reserve | None
     subject: Subject
+
+
+class Reserve(NamedTuple):
+    """What rates of tokens were charged with for an attempt, until its true count is known."""
+
+    tokens: int
+    slots: tuple[tuple[str, int, int], ...]
+    """Scope, window in seconds and slot."""
 
 
 class Charge(NamedTuple):
@@ -99,8 +107,12 @@ class Grant(NamedTuple):
 
     charges: tuple[Charge, ...] = ()
     quotas: tuple[Quota, ...] = ()
-    counts_tokens: bool = False
-    """A rate of tokens was charged: the attempts' true counts are to be told to it."""
+    slots: tuple[tuple[str, int, int], ...] = ()
+    """Of the rates of tokens, to which the attempts' true counts are to be told."""
+
+    def reserve(self, start: AttemptStart) -> Reserve | None:
+        """Give what an attempt's end has to correct, None when nothing."""
+        return Reserve(start.tokens, self.slots) if self.slots else None
 
 
 NO_CHARGE = Grant()
@@ -132,19 +144,24 @@ def subject_of(admission: Admission, start: AttemptStart) -> Subject:
         admission.tenant,
         admission.user,
         admission.tags,
-        admission.route,
+        admission.alias or admission.route,
         start.provider,
         start.model,
         start.upstream_key,
         start.payer,
         admission.parent,
+        start.patterns,
     )
 
 
 def next_subject(subject: Subject, start: AttemptStart) -> Subject:
     """Give a request's next attempt as limits see it."""
     return subject._replace(
-        provider=start.provider, model=start.model, upstream_key=start.upstream_key, payer=start.payer
+        provider=start.provider,
+        model=start.model,
+        upstream_key=start.upstream_key,
+        payer=start.payer,
+        patterns=start.patterns,
     )
 
 
@@ -177,7 +194,7 @@ def judge_step(step: Advance, ended: PendingAttempt, key: KeyState | None, stand
         return KeyGone(is_stale=False)
     begins = step.begins
     subject = next_subject(ended.subject, begins)
-    rules = rules_of(subject, standing.find_limits(places_of(subject)))
+    rules = standing.find_rules(subject)
     if not rules:
         return NO_CHARGE
     demands = [
@@ -245,16 +262,12 @@ def _gather(admission: Admission, standing: Standing) -> list[_Demand]:
     """Give what is asked of every rule; a rule that holds for several attempts is asked for them together."""
     if len(admission.attempts) == 1:
         start = admission.attempts[0]
-        subject = subject_of(admission, start)
-        found = standing.find_limits(places_of(subject))
-        if not found:
-            return []
+        rules = standing.find_rules(subject_of(admission, start))
         hold, tokens = start.hold_nano_usd, start.tokens
-        return [_Demand(scope, limits, hold, tokens, 1, 1) for scope, limits in rules_of(subject, found)]
+        return [_Demand(scope, limits, hold, tokens, 1, 1) for scope, limits in rules] if rules else []
     demands: dict[tuple[str, int], _Demand] = {}
     for start in admission.attempts:
-        subject = subject_of(admission, start)
-        for scope, limits in rules_of(subject, standing.find_limits(places_of(subject))):
+        for scope, limits in standing.find_rules(subject_of(admission, start)):
             place = (scope, id(limits))
             known = demands.get(place) or _Demand(scope, limits, 0, 0, 0, 0)
             demands[place] = known._replace(
@@ -291,31 +304,37 @@ def _judge_open(demands: Iterable[_Demand], standing: Standing, ending: _Ending 
 def _judge_rates(demands: Iterable[_Demand], standing: Standing, at_s: float) -> Limited | Grant:
     """Ask every rate; the one that makes wait longest refuses."""
     refused: list[Limited] = []
+    flows: dict[tuple[str, int], Flow] = {}
     charges: dict[tuple[str, int], Charge] = {}
     quotas: dict[Measure, Quota] = {}
-    counts_tokens = False
+    slots: list[tuple[str, int, int]] = []
     for demand in demands:
+        scope, tokens = demand.scope, demand.tokens
         for rate in demand.limits.rates:
-            flow = standing.find_flow(demand.scope, rate, at_s)
-            counts_tokens = counts_tokens or rate.measure is Measure.TOKENS
-            if demand.requests:
-                wait_s = find_wait_s(rate, flow, at_s, tokens=demand.tokens)
-                if wait_s is not None:
-                    limits = demand.limits
-                    refused.append(
-                        Limited(demand.scope, rate.measure, rate.limit, rate.window_s, wait_s, limits.wait_s)
-                    )
-                    continue
-                quota = tell_quota(rate, flow, at_s, tokens=demand.tokens)
-                known = quotas.get(rate.measure)
-                if known is None or quota.remaining < known.remaining:
-                    quotas[rate.measure] = quota
-            charges[demand.scope, rate.window_s] = Charge(
-                demand.scope, rate.window_s, rate.slot_of(at_s), demand.requests, demand.tokens
-            )
+            place, slot = (scope, rate.window_s), rate.slot_of(at_s)
+            flow = flows.get(place)
+            if flow is None:
+                flow = flows[place] = standing.find_flow(scope, rate, at_s)
+            charges[place] = Charge(scope, rate.window_s, slot, demand.requests, tokens)
+            if rate.measure is Measure.TOKENS:
+                slots.append((scope, rate.window_s, slot))
+            if not demand.requests:
+                continue
+            wait_s = find_wait_s(rate, flow, at_s, tokens=tokens)
+            if wait_s is None:
+                _keep_tightest(quotas, tell_quota(rate, flow, at_s, tokens=tokens))
+            else:
+                limits = demand.limits
+                refused.append(Limited(scope, rate.measure, rate.limit, rate.window_s, wait_s, limits.wait_s))
     if refused:
         return max(refused, key=lambda one: one.retry_after_s)
-    return Grant(tuple(charges.values()), tuple(quotas.values()), counts_tokens) if charges else NO_CHARGE
+    return Grant(tuple(charges.values()), tuple(quotas.values()), tuple(slots)) if charges else NO_CHARGE
+
+
+def _keep_tightest(quotas: dict[Measure, Quota], quota: Quota) -> None:
+    known = quotas.get(quota.measure)
+    if known is None or quota.remaining < known.remaining:
+        quotas[quota.measure] = quota
 
 
 def _judge_budgets(

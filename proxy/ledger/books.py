@@ -12,6 +12,7 @@ from functools import partial
 from sqlite3 import Cursor
 
 from proxy.ledger import rows
+from proxy.ledger.accounts import Accounts
 from proxy.ledger.admission import (
     ERROR_ABANDONED,
     ERROR_OWNER_DIED,
@@ -19,9 +20,7 @@ from proxy.ledger.admission import (
     Grant,
     KeyState,
     PendingAttempt,
-    count_tokens,
     find_free_id,
-    find_posted_nano_usd,
     judge_admission,
     judge_step,
     next_subject,
@@ -34,7 +33,6 @@ from proxy.ledger.records import (
     Admission,
     Admitted,
     Advance,
-    AttemptEnd,
     AttemptStart,
     KeyRecord,
     Outcome,
@@ -43,9 +41,8 @@ from proxy.ledger.records import (
 from proxy.ledger.rules import write_limits
 from proxy.ledger.shelves import SqliteStore, put_limits
 from proxy.ledger.sql import STATEMENTS
-from proxy.ledger.standing import SqliteStanding, charge_rates, correct_rates, fill_places
+from proxy.ledger.standing import Rules, SqliteStanding, charge_rates
 from proxy.policy.limits import NO_LIMITS, RATE_SLOTS, Limits
-from proxy.policy.scopes import Subject, accounts_of, places_of, tag_scopes
 
 RESOLVED_PER_CALL_MAX = 500
 """How many attempts of a dead owner one transaction ends, so that requests are not kept waiting behind them."""
@@ -56,8 +53,6 @@ _BEGIN_ATTEMPT = STATEMENTS["begin_attempt"]
 _CLEAR_LAST_ATTEMPT = STATEMENTS["clear_last_attempt"]
 _BEGIN_NEXT_ATTEMPT = STATEMENTS["begin_next_attempt"]
 _FIND_PENDING = STATEMENTS["find_pending"]
-_END_ATTEMPT = STATEMENTS["end_attempt"]
-_POST_IN_FULL = STATEMENTS["post_in_full"]
 _VOID_ATTEMPT = STATEMENTS["void_attempt"]
 _FIND_PENDING_OF_OWNER = STATEMENTS["find_pending_of_owner"]
 
@@ -67,17 +62,20 @@ class Books:
 
     def __init__(self, owner_id: str) -> None:
         self._owner_id = owner_id
+        self._rules = Rules()
+        self._accounts = Accounts()
 
     def admit(self, cursor: Cursor, admission: Admission) -> Outcome:
         """Check the key and every limit that holds, then write the holds under an id that is free."""
-        key = _read_key_state(cursor, admission.key_name)
-        grant = judge_admission(admission, key, SqliteStanding(cursor))
+        key, version = _read_key_state(cursor, admission.key_name)
+        standing = SqliteStanding(cursor, self._rules, version)
+        grant = judge_admission(admission, key, standing)
         if not isinstance(grant, Grant):
             return grant
         request_id = admission.request_id
-        if not self._begin(cursor, request_id, admission, counts_tokens=grant.counts_tokens):
+        if not self._begin(cursor, request_id, admission, grant=grant):
             request_id = find_free_id(request_id, partial(_is_taken, cursor))
-            self._begin(cursor, request_id, admission, counts_tokens=grant.counts_tokens)
+            self._begin(cursor, request_id, admission, grant=grant)
         charge_rates(cursor, grant.charges)
         return Admitted(request_id, grant.quotas)
 
@@ -87,13 +85,14 @@ class Books:
         ended = pending.get(step.ended.number)
         if ended is None:
             raise ValueError(f"attempt {step.ended.number} of {step.request_id} is not pending")
-        key = _read_key_state(cursor, ended.subject.key_name)
-        grant = judge_step(step, ended, key, SqliteStanding(cursor))
+        key, version = _read_key_state(cursor, ended.subject.key_name)
+        standing = SqliteStanding(cursor, self._rules, version)
+        grant = judge_step(step, ended, key, standing)
         if not isinstance(grant, Grant):
             return grant
         cursor.execute(_CLEAR_LAST_ATTEMPT, (step.request_id,))
-        self._begin_next(cursor, step, ended, counts_tokens=grant.counts_tokens)
-        _end(cursor, ended, step.ended, step.at_s)
+        self._begin_next(cursor, step, ended, grant=grant)
+        self._accounts.end(cursor, ended, step.ended, step.at_s)
         charge_rates(cursor, grant.charges)
         return Admitted(step.request_id, grant.quotas)
 
@@ -102,9 +101,9 @@ class Books:
         pending = _read_pending(cursor, settlement.request_id)
         for attempt, end in pair_ends(pending, settlement.ended):
             if end is None:
-                _post_in_full(cursor, attempt, at_s=settlement.at_s, error=ERROR_UNSETTLED)
+                self._accounts.post_in_full(cursor, attempt, at_s=settlement.at_s, error=ERROR_UNSETTLED)
             else:
-                _end(cursor, attempt, end, settlement.at_s)
+                self._accounts.end(cursor, attempt, end, settlement.at_s)
         return bool(pending)
 
     def void(self, cursor: Cursor, begun: tuple[str, Sequence[AttemptStart], float]) -> None:
@@ -114,14 +113,14 @@ class Books:
         for attempt in _read_pending(cursor, request_id):
             if attempt.number in numbers:
                 cursor.execute(_VOID_ATTEMPT, (at_s, ERROR_ABANDONED, attempt.seq))
-                _release(cursor, attempt, posted=0, tokens=0)
+                self._accounts.release(cursor, attempt, posted=0, tokens=0)
 
     def resolve(self, cursor: Cursor, dead: tuple[str, float]) -> int:
         """Post in full what a dead owner left, at most `RESOLVED_PER_CALL_MAX` attempts; gives how many."""
         owner_id, now_s = dead
         found = cursor.execute(_FIND_PENDING_OF_OWNER, (owner_id, RESOLVED_PER_CALL_MAX)).fetchall()
         for attempt in map(rows.read_pending, found):
-            _post_in_full(cursor, attempt, at_s=now_s, error=ERROR_OWNER_DIED)
+            self._accounts.post_in_full(cursor, attempt, at_s=now_s, error=ERROR_OWNER_DIED)
         return len(found)
 
     def declare_keys(self, cursor: Cursor, declaration: tuple[Sequence[KeyRecord], Act]) -> None:
@@ -170,7 +169,7 @@ class Books:
         """Forget pieces of time that no window holds any more."""
         return cursor.execute(STATEMENTS["prune_rates"], (now_s, RATE_SLOTS, RATE_SLOTS)).rowcount
 
-    def _begin(self, cursor: Cursor, request_id: str, admission: Admission, *, counts_tokens: bool) -> bool:
+    def _begin(self, cursor: Cursor, request_id: str, admission: Admission, *, grant: Grant) -> bool:
         """Write the holds; False when the id is taken, which the first of them finds out without a look-up more."""
         first, last = admission.attempts[0], admission.attempts[-1]
         assert first.number == 1, "a request's attempts count from 1, so its id is taken exactly when it has a first"
@@ -188,49 +187,28 @@ class Books:
                     admission.app,
                     admission.route,
                     int(admission.is_stream),
-                    *rows.write_start(start, counts_tokens=counts_tokens),
+                    *rows.write_start(start, reserve=grant.reserve(start)),
                     admission.user,
                     rows.write_tags(admission.tags),
+                    admission.alias or admission.route,
                 ),
             )
             if start is first and cursor.rowcount == 0:
                 return False
-            _hold(cursor, subject_of(admission, start), admission.at_s, start.hold_nano_usd)
+            self._accounts.hold(cursor, subject_of(admission, start), admission.at_s, start.hold_nano_usd)
         return True
 
-    def _begin_next(self, cursor: Cursor, step: Advance, ended: PendingAttempt, *, counts_tokens: bool) -> None:
+    def _begin_next(self, cursor: Cursor, step: Advance, ended: PendingAttempt, *, grant: Grant) -> None:
         start = step.begins
-        written = rows.write_start(start, counts_tokens=counts_tokens)
+        written = rows.write_start(start, reserve=grant.reserve(start))
         cursor.execute(_BEGIN_NEXT_ATTEMPT, (start.number, self._owner_id, step.at_s, *written, ended.seq))
-        _hold(cursor, next_subject(ended.subject, start), step.at_s, start.hold_nano_usd)
+        self._accounts.hold(cursor, next_subject(ended.subject, start), step.at_s, start.hold_nano_usd)
 
 
-def _read_key_state(cursor: Cursor, name: str) -> KeyState | None:
+def _read_key_state(cursor: Cursor, name: str) -> tuple[KeyState | None, int]:
+    """Read a key's state, and the version of the limits it is judged with."""
     found = cursor.execute(_FIND_KEY_STATE, (name,)).fetchone()
-    return None if found is None else KeyState._make(found)
-
-
-def _hold(cursor: Cursor, subject: Subject, at_s: float, held: int) -> None:
-    """Count a new attempt, the one whose row was written last, in everything that is kept of its scopes."""
-    if subject.tags:
-        seq = cursor.lastrowid
-        for scope in tag_scopes(subject):
-            cursor.execute(STATEMENTS["tag_attempt"], (scope, at_s, seq))
-    _move(cursor, subject, at_s, posted=0, held=held)
-
-
-def _move(cursor: Cursor, subject: Subject, at_s: float, *, posted: int, held: int) -> None:
-    scopes = accounts_of(subject)
-    cursor.execute(fill_places("move_balances", len(scopes)), (posted, held, at_s, at_s, *scopes))
-
-
-def _release(cursor: Cursor, attempt: PendingAttempt, *, posted: int, tokens: int) -> None:
-    """Give back what an attempt held, and book what it came to."""
-    subject, reserved = attempt.subject, attempt.reserved_tokens
-    _move(cursor, subject, attempt.at_s, posted=posted, held=-attempt.hold_nano_usd)
-    if reserved is not None and tokens != reserved:
-        scopes = list(dict.fromkeys([*accounts_of(subject), *places_of(subject)]))
-        correct_rates(cursor, scopes, attempt.at_s, tokens - reserved)
+    return (None, 0) if found is None else (KeyState._make(found[:3]), found[3])
 
 
 def _is_taken(cursor: Cursor, request_id: str) -> bool:
@@ -239,18 +217,6 @@ def _is_taken(cursor: Cursor, request_id: str) -> bool:
 
 def _read_pending(cursor: Cursor, request_id: str) -> list[PendingAttempt]:
     return [rows.read_pending(row) for row in cursor.execute(_FIND_PENDING, (request_id,)).fetchall()]
-
-
-def _end(cursor: Cursor, attempt: PendingAttempt, end: AttemptEnd, at_s: float) -> None:
-    cursor.execute(_END_ATTEMPT, rows.write_end(end, at_s, attempt.seq))
-    tokens = 0 if attempt.reserved_tokens is None else count_tokens(end, attempt.reserved_tokens)
-    _release(cursor, attempt, posted=find_posted_nano_usd(end), tokens=tokens)
-
-
-def _post_in_full(cursor: Cursor, attempt: PendingAttempt, *, at_s: float, error: str) -> None:
-    cursor.execute(_POST_IN_FULL, (at_s, error, attempt.seq))
-    posted = attempt.hold_nano_usd if attempt.is_priced else 0
-    _release(cursor, attempt, posted=posted, tokens=attempt.reserved_tokens or 0)
 
 
 def _list_keys(cursor: Cursor) -> list[KeyRecord]:

@@ -19,6 +19,7 @@ from proxy.ledger.admission import (
     Grant,
     KeyState,
     PendingAttempt,
+    Reserve,
     count_tokens,
     find_free_id,
     judge_admission,
@@ -51,7 +52,7 @@ from proxy.ledger.rules import add_prepaid
 from proxy.money import Period
 from proxy.policy.calendar import Window, find_window
 from proxy.policy.limits import NO_LIMITS, RATE_SLOTS, Balance, Flow, Limits, Rate
-from proxy.policy.scopes import Subject, accounts_of, places_of
+from proxy.policy.scopes import Rule, Subject, accounts_of, places_of, rules_of
 from proxy.usage import CostSource, Usage
 
 
@@ -63,7 +64,7 @@ class _Entry:
     admission: Admission
     owner: int
     is_priced: bool
-    reserved_tokens: int | None
+    reserve: Reserve | None
 
     @property
     def subject(self) -> Subject:
@@ -74,7 +75,7 @@ class _Entry:
             row.tenant,
             row.user,
             row.tags,
-            row.route,
+            row.alias or row.route,
             row.provider,
             row.model,
             row.upstream_key,
@@ -87,7 +88,7 @@ class _Entry:
         """Its hold, as the shared rules take it."""
         row = self.row
         return PendingAttempt(
-            row.seq, row.attempt, row.at_s, row.hold_nano_usd, self.is_priced, self.reserved_tokens, self.subject
+            row.seq, row.attempt, row.at_s, row.hold_nano_usd, self.is_priced, self.reserve, self.subject
         )
 
     def counts_in(self, scope: str) -> bool:
@@ -131,6 +132,10 @@ class _Books:
         """Give what holds for a place, with the wall of what was prepaid."""
         return add_prepaid(self.limits.get(place, NO_LIMITS), self.archive.prepaid.get(place))
 
+    def find_rules(self, subject: Subject) -> Sequence[Rule]:
+        """Give every rule that holds for an attempt."""
+        return rules_of(subject, self.find_limits(places_of(subject)))
+
     def find_balance(self, scope: str, window: Window) -> Balance:
         """Sum what a scope's attempts of a window came to."""
         mine = [entry.row for entry in self.entries if window.has(entry.row.at_s) and entry.counts_in(scope)]
@@ -158,13 +163,12 @@ class _Books:
             known = self.rates.get((scope, window_s, slot), (0, 0))
             self.rates[scope, window_s, slot] = (known[0] + requests, known[1] + tokens)
 
-    def correct(self, attempt: PendingAttempt, tokens: int) -> None:
-        """Tell the rates how many tokens an attempt had in truth."""
-        difference = tokens - (attempt.reserved_tokens or 0)
-        scopes = {*accounts_of(attempt.subject), *places_of(attempt.subject)}
-        for (scope, window_s, slot), (requests, known) in list(self.rates.items()):
-            if scope in scopes and slot == int(attempt.at_s * RATE_SLOTS // window_s):
-                self.rates[scope, window_s, slot] = (requests, max(0, known + difference))
+    def correct(self, reserve: Reserve, tokens: int) -> None:
+        """Tell the rates of tokens how many an attempt had in truth."""
+        for place in reserve.slots:
+            requests, known = self.rates.get(place, (0, 0))
+            if place in self.rates:
+                self.rates[place] = (requests, max(0, known + tokens - reserve.tokens))
 
     def find_key_state(self, name: str) -> KeyState | None:
         """Find what an admission must know of its key."""
@@ -466,9 +470,9 @@ class MemoryLedger:
             tags=admission.tags,
             upstream_key=start.upstream_key,
             payer=start.payer,
+            alias=admission.alias or admission.route,
         )
-        reserved = start.tokens if grant.counts_tokens else None
-        entry = _Entry(row, admission, self._owner, start.is_priced, reserved)
+        entry = _Entry(row, admission, self._owner, start.is_priced, grant.reserve(start))
         self._books.entries.append(entry)
         self._books.requests.setdefault(request_id, []).append(entry)
 
@@ -488,8 +492,8 @@ class MemoryLedger:
             is_overrun=end.is_overrun,
             saved_nano_usd=end.saved_nano_usd,
         )
-        if attempt.reserved_tokens is not None:
-            self._books.correct(attempt, count_tokens(end, attempt.reserved_tokens))
+        if attempt.reserve is not None:
+            self._books.correct(attempt.reserve, count_tokens(end, attempt.reserve.tokens))
 
     def _post_in_full(self, attempt: PendingAttempt, error: str) -> None:
         entry = self._books.entries[attempt.seq - 1]

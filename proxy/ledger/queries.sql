@@ -4,13 +4,15 @@
 -- ---------------------------------------------------------------- admission (writer, inside a batch)
 
 -- name: find_key_state
--- What an admission must know of its key, by name: its maker's and its tenant's state included.
+-- What an admission must know of its key, by name: its maker's and its tenant's state included, and which limits there
+-- are meanwhile.
 SELECT
   keys.is_enabled AND coalesce(makers.is_enabled, 1) AND coalesce(tenants.is_enabled, 1),
   CASE WHEN makers.expires_at_s < coalesce(keys.expires_at_s, makers.expires_at_s + 1)
     THEN makers.expires_at_s ELSE keys.expires_at_s END,
-  keys.revision + coalesce(makers.revision, 0) + coalesce(tenants.revision, 0)
-FROM keys
+  keys.revision + coalesce(makers.revision, 0) + coalesce(tenants.revision, 0),
+  versions.limits
+FROM keys CROSS JOIN versions ON versions.id = 1
 LEFT JOIN keys AS makers ON makers.name = keys.parent
 LEFT JOIN tenants ON tenants.name = keys.tenant
 WHERE keys.name = ?
@@ -32,6 +34,14 @@ SELECT ?, ?, ?,
   coalesce(sum(CASE WHEN state IN ('pending', 'unresolved') THEN hold_nano_usd END), 0)
 FROM attempts WHERE at_s >= ? AND at_s < ? AND {condition}
 
+-- name: find_balances_version
+-- Whether there are new windows.
+SELECT balances FROM versions WHERE id = 1
+
+-- name: is_kept
+-- Any window of a scope.
+SELECT 1 FROM balances WHERE scope = ? LIMIT 1
+
 -- name: move_balances
 -- Move what changed at an attempt's moment into every window that is kept of its scopes and holds that moment.
 -- Parameters: posted, held (both may be negative), at_s, at_s, the scopes put in for {places}.
@@ -39,8 +49,9 @@ UPDATE balances SET posted_nano_usd = posted_nano_usd + ?, held_nano_usd = held_
 WHERE ends_s > ? AND starts_s <= ? AND scope IN ({places})
 
 -- name: count_open
--- A scope's attempts under way. Parameters: those of {condition}.
-SELECT count(*) FROM attempts WHERE state = 'pending' AND {condition}
+-- A scope's attempts under way. Parameters: those of {condition}. Left to itself, SQLite would walk through all a key
+-- ever did.
+SELECT count(*) FROM attempts INDEXED BY attempts_pending WHERE state = 'pending' AND {condition}
 
 -- name: find_flow
 -- What a rate has let through since a piece of time.
@@ -51,10 +62,6 @@ WHERE scope = ? AND window_s = ? AND slot >= ?
 -- Count in one piece of time.
 INSERT INTO rates (scope, window_s, slot, requests, tokens) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (scope, window_s, slot) DO UPDATE SET requests = requests + excluded.requests, tokens = tokens + excluded.tokens
-
--- name: list_windows
--- Which windows of rates are kept of the scopes put in for {places}.
-SELECT DISTINCT scope, window_s FROM rates WHERE scope IN ({places})
 
 -- name: correct_rate
 -- Tell a piece of time the true count of tokens; gone, it counts no more. Parameters: difference, scope, window_s, slot.
@@ -72,8 +79,8 @@ SELECT 1 FROM attempts WHERE request_id = ? LIMIT 1
 -- The hold, before the first upstream byte. No row is added when the request's id is taken.
 INSERT INTO attempts (
   request_id, number, is_last, state, owner, at_s, key_name, tenant, app, route, is_stream,
-  provider, model, hold_nano_usd, is_priced, upstream_key, payer, reserved_tokens, user, tags
-) VALUES (?, ?, ?, 'pending', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+  provider, model, hold_nano_usd, is_priced, upstream_key, payer, charged, user, tags, alias
+) VALUES (?, ?, ?, 'pending', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (request_id, number) DO NOTHING
 
 -- name: tag_attempt
@@ -86,21 +93,21 @@ UPDATE attempts SET is_last = 0 WHERE request_id = ? AND is_last = 1
 
 -- name: begin_next_attempt
 -- As begin_attempt, the request's own facts taken from an attempt before it.
--- Parameters: number, owner, at_s, provider, model, hold, is_priced, upstream key, payer, reserved tokens, seq of the
+-- Parameters: number, owner, at_s, provider, model, hold, is_priced, upstream key, payer, what rates were charged with, seq of the
 -- attempt before.
 INSERT INTO attempts (
-  request_id, number, is_last, state, owner, at_s, key_name, tenant, app, route, is_stream, user, tags,
-  provider, model, hold_nano_usd, is_priced, upstream_key, payer, reserved_tokens
+  request_id, number, is_last, state, owner, at_s, key_name, tenant, app, route, is_stream, user, tags, alias,
+  provider, model, hold_nano_usd, is_priced, upstream_key, payer, charged
 )
-SELECT request_id, ?, 1, 'pending', ?, ?, key_name, tenant, app, route, is_stream, user, tags, ?, ?, ?, ?, ?, ?, ?
+SELECT request_id, ?, 1, 'pending', ?, ?, key_name, tenant, app, route, is_stream, user, tags, alias, ?, ?, ?, ?, ?, ?, ?
 FROM attempts WHERE seq = ?
 
 -- ---------------------------------------------------------------- settlement (writer, inside a batch)
 
 -- name: find_pending
 -- The open attempts of a request.
-SELECT seq, number, at_s, hold_nano_usd, is_priced, reserved_tokens,
-  key_name, tenant, user, tags, route, provider, model, upstream_key, payer,
+SELECT seq, number, at_s, hold_nano_usd, is_priced, charged,
+  key_name, tenant, user, tags, alias, provider, model, upstream_key, payer,
   (SELECT parent FROM keys WHERE name = key_name)
 FROM attempts WHERE request_id = ? AND state = 'pending'
 
@@ -128,8 +135,8 @@ UPDATE attempts SET state = 'voided', ended_at_s = ?, cost_nano_usd = 0, error =
 
 -- name: find_pending_of_owner
 -- What a dead process left open, a bounded number at a time.
-SELECT seq, number, at_s, hold_nano_usd, is_priced, reserved_tokens,
-  key_name, tenant, user, tags, route, provider, model, upstream_key, payer,
+SELECT seq, number, at_s, hold_nano_usd, is_priced, charged,
+  key_name, tenant, user, tags, alias, provider, model, upstream_key, payer,
   (SELECT parent FROM keys WHERE name = key_name)
 FROM attempts WHERE owner = ? AND state = 'pending' LIMIT ?
 
@@ -219,7 +226,7 @@ key_name IN (SELECT ? UNION ALL SELECT name FROM keys WHERE parent = ?)
 -- name: scope_tenant
 tenant = ?
 -- name: scope_model
-route = ?
+alias = ?
 -- name: scope_provider
 provider = ? AND payer = 'gateway'
 -- name: scope_target
@@ -291,7 +298,7 @@ SELECT seq, request_id, number, state, at_s, key_name, tenant, app, route, provi
   hold_nano_usd, cost_nano_usd, cost_source, latency_ms, first_token_ms, error, generation_id, is_overrun,
   input_tokens, output_tokens, cached_tokens, cache_write_tokens, cache_write_1h_tokens,
   audio_input_tokens, reasoning_tokens, audio_output_tokens, reported_nano_usd, is_byok, anomalies,
-  user, tags, upstream_key, payer, saved_nano_usd
+  user, tags, upstream_key, payer, saved_nano_usd, alias
 FROM attempts WHERE seq > ? AND (? IS NULL OR at_s >= ?) ORDER BY seq LIMIT ?
 
 -- name: find_request
@@ -300,7 +307,7 @@ SELECT seq, request_id, number, state, at_s, key_name, tenant, app, route, provi
   hold_nano_usd, cost_nano_usd, cost_source, latency_ms, first_token_ms, error, generation_id, is_overrun,
   input_tokens, output_tokens, cached_tokens, cache_write_tokens, cache_write_1h_tokens,
   audio_input_tokens, reasoning_tokens, audio_output_tokens, reported_nano_usd, is_byok, anomalies,
-  user, tags, upstream_key, payer, saved_nano_usd
+  user, tags, upstream_key, payer, saved_nano_usd, alias
 FROM attempts WHERE request_id = ? ORDER BY number
 
 -- name: find_generation

@@ -87,6 +87,8 @@ class AttemptStart(NamedTuple):
     payer: str = PAYER_GATEWAY
     tokens: int = 0
     """What rates of tokens are charged with until the true count is known."""
+    patterns: tuple[str, ...] = ()
+    """Of the provider's models, those with a limit of their own that this one is among."""
 
 
 class Admission(NamedTuple):
@@ -107,6 +109,8 @@ class Admission(NamedTuple):
     user: str | None = None
     tags: tuple[tuple[str, str], ...] = ()
     """Names and values, sorted by name."""
+    alias: str | None = None
+    """The key of `models` behind `route`, where that is another name: a glob, or one with a suffix."""
     is_redirected: bool = False
     """A spent budget has sent it here: soft budgets hold it up no more."""
     parent: str | None = None
@@ -259,6 +263,7 @@ class AttemptRow:
     upstream_key: str | None = None
     payer: str = PAYER_GATEWAY
     saved_nano_usd: int | None = None
+    alias: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

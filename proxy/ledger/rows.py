@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from proxy.ledger.admission import PendingAttempt
+from proxy.ledger.admission import PendingAttempt, Reserve
 from proxy.ledger.records import AttemptEnd, AttemptRow, AttemptStart, AttemptState, KeyRecord, UsageSum
 from proxy.ledger.rules import read_limits
 from proxy.policy.limits import NO_LIMITS
@@ -55,7 +55,7 @@ def read_attempt(row: Row) -> AttemptRow:
     """Read a row of `export_attempts` or `find_request`."""
     (*head, is_stream, status, hold, cost, source, latency, first_token, error, generation_id, is_overrun) = row[:21]
     seq, request_id, number, state, at_s, key, tenant, app, route, provider, model = head
-    user, tags, upstream_key, payer, saved_nano_usd = row[-5:]
+    user, tags, upstream_key, payer, saved_nano_usd, alias = row[-6:]
     return AttemptRow(
         seq=seq,
         request_id=request_id,
@@ -70,7 +70,7 @@ def read_attempt(row: Row) -> AttemptRow:
         model=model,
         is_stream=bool(is_stream),
         status=status,
-        usage=_read_usage(row[21:-5]),
+        usage=_read_usage(row[21:-6]),
         hold_nano_usd=hold,
         cost_nano_usd=cost,
         cost_source=None if source is None else CostSource(source),
@@ -84,14 +84,15 @@ def read_attempt(row: Row) -> AttemptRow:
         upstream_key=upstream_key,
         payer=payer,
         saved_nano_usd=saved_nano_usd,
+        alias=alias,
     )
 
 
-def write_start(start: AttemptStart, *, counts_tokens: bool) -> Row:
+def write_start(start: AttemptStart, *, reserve: Reserve | None) -> Row:
     """Give the parameters of `begin_attempt` that differ between a request's attempts, from the provider on."""
-    reserved_tokens = start.tokens if counts_tokens else None
+    charged = None if reserve is None else json.dumps(reserve)
     priced = int(start.is_priced)
-    return (start.provider, start.model, start.hold_nano_usd, priced, start.upstream_key, start.payer, reserved_tokens)
+    return (start.provider, start.model, start.hold_nano_usd, priced, start.upstream_key, start.payer, charged)
 
 
 def write_tags(tags: Tags) -> str | None:
@@ -106,9 +107,15 @@ def read_tags(text: str | None) -> Tags:
 
 def read_pending(row: Row) -> PendingAttempt:
     """Read a row of `find_pending` or `find_pending_of_owner`."""
-    seq, number, at_s, hold_nano_usd, is_priced, reserved_tokens, key_name, tenant, user, tags, *rest = row
+    seq, number, at_s, hold_nano_usd, is_priced, charged, key_name, tenant, user, tags, *rest = row
     subject = Subject(key_name, tenant, user, read_tags(tags), *rest)
-    return PendingAttempt(seq, number, at_s, hold_nano_usd, bool(is_priced), reserved_tokens, subject)
+    reserve = None if charged is None else _read_reserve(charged)
+    return PendingAttempt(seq, number, at_s, hold_nano_usd, is_priced, reserve, subject)
+
+
+def _read_reserve(text: str) -> Reserve:
+    tokens, slots = json.loads(text)
+    return Reserve(tokens, tuple((scope, window_s, slot) for scope, window_s, slot in slots))
 
 
 def _read_usage(row: Row) -> Usage:

@@ -20,7 +20,7 @@ from proxy.ledger.registry import Deed, T
 from proxy.ledger.rules import read_limits, write_limits
 from proxy.ledger.schema import connect, explain
 from proxy.ledger.sql import STATEMENTS, parse_blocks
-from proxy.ledger.standing import SqliteStanding
+from proxy.ledger.standing import find_balance
 from proxy.ledger.tenancy import CredentialRecord, Grant, TenantRecord
 from proxy.ledger.writer import Writer
 from proxy.policy.calendar import Window
@@ -112,7 +112,7 @@ class SqliteStore:
 
     def find_posted(self, place: str) -> int:
         """Sum what a place has ever spent."""
-        return SqliteStanding(self._cursor).find_balance(place, _EVER).posted_nano_usd
+        return find_balance(self._cursor, place, _EVER).posted_nano_usd
 
     def find_tenant(self, name: str) -> TenantRecord | None:
         """Give a tenant with its credentials."""

@@ -44,7 +44,7 @@ _DIMENSIONS = MappingProxyType(
     {
         "key": ("key_name", "1"),
         "tenant": ("tenant", "tenant IS NOT NULL"),
-        "model": ("route", "1"),
+        "model": ("alias", "alias IS NOT NULL"),
         "provider": ("provider", "payer = 'gateway'"),
         GLOBAL: ("''", "payer = 'gateway'"),
     }

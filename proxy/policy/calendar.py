@@ -50,7 +50,7 @@ def find_window(period: Period, at_s: float, timezone: str = UTC_NAME) -> Window
 
 def _find_in_utc(period: Period, at_s: float) -> Window:
     if period is Period.MONTH:
-        return _month(at_s)
+        return _month(int(at_s // _DAY_S))
     if period is Period.HOUR:
         starts_s = int(at_s // _HOUR_S) * _HOUR_S
         return Window(starts_s, starts_s + _HOUR_S)
@@ -61,8 +61,9 @@ def _find_in_utc(period: Period, at_s: float) -> Window:
     return Window(monday * _DAY_S, (monday + 7) * _DAY_S)
 
 
-def _month(at_s: float) -> Window:
-    first = (_EPOCH + timedelta(days=at_s // _DAY_S)).replace(day=1)
+@lru_cache(maxsize=_WINDOWS_KEPT_MAX)
+def _month(day: int) -> Window:
+    first = (_EPOCH + timedelta(days=day)).replace(day=1)
     following = (first + timedelta(days=31)).replace(day=1)
     return Window((first - _EPOCH).days * _DAY_S, (following - _EPOCH).days * _DAY_S)
 

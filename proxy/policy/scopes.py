@@ -8,6 +8,7 @@ the same name; what it says of users and tags holds for the scope of each of the
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
@@ -19,6 +20,8 @@ PAYER_TENANT = "tenant"
 """The tenant's own credential: its money, so no limit of the operator's account counts it."""
 
 
+_SUBJECTS_KEPT_MAX = 4_096
+"""Of which the names are remembered: most requests differ from another in nothing of it."""
 _UPSTREAM = ("provider:", "target:", "upstream:")
 _PERSONAL = frozenset({"user", "tag"})
 _KINDS = frozenset({"key", "tenant", "model", "provider", "target", "upstream", *_PERSONAL})
@@ -33,7 +36,8 @@ class Subject(NamedTuple):
     """The request's `user`."""
     tags: tuple[tuple[str, str], ...]
     """Names and values, sorted by name."""
-    route: str
+    alias: str
+    """The key of `models` that answers to what was asked for."""
     provider: str
     model: str
     upstream_key: str | None = None
@@ -41,6 +45,8 @@ class Subject(NamedTuple):
     payer: str = PAYER_GATEWAY
     parent: str | None = None
     """The key that made the key: it pays as well."""
+    patterns: tuple[str, ...] = ()
+    """Of the provider's models, those with a limit of their own that this one is among (`*:free`)."""
 
 
 class Rule(NamedTuple):
@@ -59,9 +65,10 @@ class Scope(NamedTuple):
     """Whose user or tag: the tenant, else the key that made the key, else the key."""
 
 
-def places_of(subject: Subject) -> list[str]:
+@lru_cache(maxsize=_SUBJECTS_KEPT_MAX)
+def places_of(subject: Subject) -> tuple[str, ...]:
     """Name the places whose limits hold for an attempt, the key's first."""
-    places = [f"key:{subject.key_name}", f"model:{subject.route}"]
+    places = [f"key:{subject.key_name}", f"model:{subject.alias}"]
     if subject.parent is not None:
         places.append(f"key:{subject.parent}")
     if subject.tenant is not None:
@@ -69,14 +76,16 @@ def places_of(subject: Subject) -> list[str]:
     if subject.payer == PAYER_GATEWAY:
         provider = subject.provider
         places += (GLOBAL, f"provider:{provider}", f"target:{provider}/{subject.model}")
+        places += (f"target:{provider}/{pattern}" for pattern in subject.patterns)
         if subject.upstream_key is not None:
             places.append(f"upstream:{provider}/{subject.upstream_key}")
-    return places
+    return tuple(places)
 
 
-def accounts_of(subject: Subject) -> list[str]:
+@lru_cache(maxsize=_SUBJECTS_KEPT_MAX)
+def accounts_of(subject: Subject) -> tuple[str, ...]:
     """Name the scopes in which an attempt's money counts."""
-    scopes = [f"key:{subject.key_name}", f"model:{subject.route}"]
+    scopes = [f"key:{subject.key_name}", f"model:{subject.alias}"]
     if subject.parent is not None:
         scopes.append(f"key:{subject.parent}")
     if subject.payer == PAYER_GATEWAY:
@@ -87,7 +96,7 @@ def accounts_of(subject: Subject) -> list[str]:
         scopes.append(_user_scope(subject))
     if subject.tags:
         scopes += tag_scopes(subject)
-    return scopes
+    return tuple(scopes)
 
 
 def rules_of(subject: Subject, found: Mapping[str, Limits]) -> list[Rule]:

@@ -6,7 +6,7 @@ sees to prompts that are too long, `holds` adds the money, `steps` walks it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from proxy.codecs.plainness import check_effort
@@ -17,7 +17,7 @@ from proxy.routing.choice import Choice, choose, resolve_legs
 from proxy.routing.eligibility import Reason, Skipped
 from proxy.routing.extras import IN_NAME, Extras, read_extras, take_preset
 from proxy.routing.principal import Principal, asked_output_tokens, lay_over
-from proxy.routing.resolve import Facts, is_alias
+from proxy.routing.resolve import Facts, Resolved, is_alias
 from proxy.routing.restrictions import refuse_unpriced
 from proxy.routing.table import Dialect, Route, Table, Target, Timeouts
 
@@ -89,7 +89,8 @@ def make_plan(body: Mapping[str, Any], *, principal: Principal, table: Table, fa
     if len(legs) > 1 or principal.max_cost_nano_usd is not None:
         ceilings = [principal.max_cost_nano_usd, *(leg.route.max_cost_nano_usd for leg in legs)]
         max_cost = min((ceiling for ceiling in ceilings if ceiling is not None), default=None)
-    is_limited = principal.has_budget or max_cost is not None
+    has_budget = principal.has_budget or (bool(table.walls) and _is_walled(legs, table))
+    is_limited = has_budget or max_cost is not None
     if is_limited or principal.lists:
         refuse_unpriced(body, extras, legs, principal=principal, is_limited=is_limited)
     choices, skipped = choose(legs, body, extras)
@@ -109,10 +110,18 @@ def make_plan(body: Mapping[str, Any], *, principal: Principal, table: Table, fa
         retries=table.retry.attempts,
         total_s=min([candidate.clocks.total_s for candidate in candidates], default=TOTAL_S),
         max_cost_nano_usd=max_cost,
-        has_budget=principal.has_budget,
+        has_budget=has_budget,
         requires_parameters=any(choice.extras.preferences.require_parameters for choice in choices),
         asked_output_tokens=asked_output_tokens(body),
     )
+
+
+def _is_walled(legs: Sequence[Resolved], table: Table) -> bool:
+    """Tell whether a model or a provider on the way has a hard budget of its own."""
+    routes = [leg.route for leg in legs]
+    places = {f"model:{route.name}" for route in routes}
+    places |= {f"provider:{target.provider.name}" for route in routes for target in route.targets}
+    return not table.walls.isdisjoint(places)
 
 
 def _as_alias(body: Mapping[str, Any], extras: Extras, preset: str) -> tuple[Mapping[str, Any], Extras]:

@@ -312,6 +312,8 @@ class Table:
     timeouts: Timeouts = field(default_factory=Timeouts)
     limits: Mapping[str, Limits] = field(default_factory=dict)
     """By place: `key:mobile`, `provider:openrouter`, `global` and so on; a place without any is left out."""
+    walls: frozenset[str] = frozenset()
+    """Of these places, the models and providers with a hard budget."""
     notes: tuple[str, ...] = ()
     """What a start says aloud: no routes.yaml, providers not ready."""
 

@@ -210,6 +210,7 @@ models:
 keys:
   - {name: x, key: sk-test-1, budget: $5/dya, when_spent: chat, timezone: Nowhere}
   - {name: y, key: sk-test-2, wait: 1s, rate: 5}
+  - {name: z, key: sk-test-3, wait: 1s, rate: [5], budget: [5], when_spent: chat}
 """
     found = find_problems(tmp_path, text)
     assert [problem.path for problem in found] == [
@@ -219,4 +220,6 @@ keys:
         "keys.0.budget",
         "keys.0.timezone",
         "keys.1.rate",
+        "keys.2.rate.0",
+        "keys.2.budget.0",
     ]

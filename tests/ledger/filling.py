@@ -31,20 +31,20 @@ attempts_of (n, id, number, is_last) AS (
   SELECT n, lower(hex(randomblob(16))), 1, n % 20 <> 7 FROM numbers
 )
 INSERT INTO attempts (
-  request_id, number, is_last, state, owner, at_s, key_name, route, provider, model, is_stream, hold_nano_usd,
+  request_id, number, is_last, state, owner, at_s, key_name, alias, route, provider, model, is_stream, hold_nano_usd,
   is_priced, ended_at_s, cost_nano_usd, cost_source, status, latency_ms, first_token_ms, generation_id, input_tokens,
   output_tokens
 )
 SELECT id, number, is_last, CASE WHEN n % 50 THEN 'posted' ELSE 'voided' END, 'a1b2c3d4e5f60718',
-  :from_s + n * :every_s, 'key-' || (n * 7919 % :keys), 'chat', 'openrouter', 'openai/gpt-4o-mini', n % 2,
+  :from_s + n * :every_s, 'key-' || (n * 7919 % :keys), 'chat', 'chat', 'openrouter', 'openai/gpt-4o-mini', n % 2,
   40000 + n % 999, 1, :from_s + n * :every_s + 2.5, CASE WHEN n % 50 THEN 1000 + n % 997 ELSE 0 END,
   CASE WHEN n % 50 THEN 'reported' END, 200, 2500, 300, 'gen-' || lower(hex(randomblob(12))), 200 + n % 100, 100
 FROM attempts_of"""
 _FALLBACKS = """INSERT INTO attempts (
-  request_id, number, is_last, state, owner, at_s, key_name, route, provider, model, is_stream, hold_nano_usd,
+  request_id, number, is_last, state, owner, at_s, key_name, alias, route, provider, model, is_stream, hold_nano_usd,
   is_priced, ended_at_s, cost_nano_usd, cost_source, status, latency_ms
 )
-SELECT request_id, 2, 1, 'posted', owner, at_s + 0.5, key_name, route, 'openai', model, is_stream, hold_nano_usd,
+SELECT request_id, 2, 1, 'posted', owner, at_s + 0.5, key_name, alias, route, 'openai', model, is_stream, hold_nano_usd,
   1, ended_at_s, 777, 'computed', 200, 2000
 FROM attempts WHERE NOT is_last"""
 _BALANCES = """INSERT INTO balances

@@ -171,7 +171,6 @@ IN_BATCHES = (
     "find_limits",
     "find_flow",
     "correct_rate",
-    "list_windows",
     "count_open",
     "open_balance",
     "find_balance",

@@ -182,7 +182,9 @@ def test_a_quota_counts_the_request_it_is_told_to() -> None:
 @given(st.lists(st.floats(min_value=0, max_value=600, allow_nan=False), max_size=80), st.integers(1, 9))
 def test_no_stretch_of_a_window_lets_more_through_than_the_rate(moments: list[float], limit: int) -> None:
     """Asked at any moments in their order: the window slides, it does not start anew."""
-    rate, slots, admitted = Rate(Measure.REQUESTS, limit, 60), {}, []
+    rate = Rate(Measure.REQUESTS, limit, 60)
+    slots: dict[int, int] = {}
+    admitted: list[float] = []
     for at_s in sorted(moments):
         kept = {slot: count for slot, count in slots.items() if slot >= rate.slot_of(at_s) - RATE_SLOTS}
         flow = Flow(sum(kept.values()), 0, min(kept, default=None))

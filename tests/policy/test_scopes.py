@@ -25,13 +25,13 @@ FULL = Subject("app", "ac/me", "u 1", (("job", "42"),), "chat", "sim", "echo", "
 
 def test_a_bare_attempt_counts_for_its_key_and_what_it_calls() -> None:
     """Key, model, provider and the whole gateway."""
-    assert accounts_of(BARE) == ["key:app", "model:chat", "provider:sim", "global"]
-    assert places_of(BARE) == ["key:app", "model:chat", "global", "provider:sim", "target:sim/echo"]
+    assert accounts_of(BARE) == ("key:app", "model:chat", "provider:sim", "global")
+    assert places_of(BARE) == ("key:app", "model:chat", "global", "provider:sim", "target:sim/echo")
 
 
 def test_users_and_tags_belong_to_a_tenant_or_a_key() -> None:
     """The same user of another tenant is somebody else; a slash in an owner's name confuses nobody."""
-    assert accounts_of(FULL)[4:] == ["tenant:ac/me", "user:ac%2Fme/u 1", "tag:ac%2Fme/job=42"]
+    assert accounts_of(FULL)[4:] == ("tenant:ac/me", "user:ac%2Fme/u 1", "tag:ac%2Fme/job=42")
     assert tag_scopes(FULL) == ["tag:ac%2Fme/job=42"]
     assert accounts_of(BARE._replace(user="u 1"))[-1] == "user:app/u 1"
     assert places_of(FULL)[-1] == "upstream:sim/2"
@@ -40,8 +40,8 @@ def test_users_and_tags_belong_to_a_tenant_or_a_key() -> None:
 def test_a_tenants_own_credential_costs_the_operator_nothing() -> None:
     """Neither the provider's budget nor the gateway's counts it; those of its key and tenant do."""
     paid = FULL._replace(payer=PAYER_TENANT)
-    assert accounts_of(paid) == ["key:app", "model:chat", "tenant:ac/me", "user:ac%2Fme/u 1", "tag:ac%2Fme/job=42"]
-    assert places_of(paid) == ["key:app", "model:chat", "tenant:ac/me"]
+    assert accounts_of(paid) == ("key:app", "model:chat", "tenant:ac/me", "user:ac%2Fme/u 1", "tag:ac%2Fme/job=42")
+    assert places_of(paid) == ("key:app", "model:chat", "tenant:ac/me")
 
 
 def test_a_places_limits_hold_for_its_scope_and_for_its_users_and_tags() -> None:

@@ -2,12 +2,16 @@
 
 -- Who else is asked: the request's `user`, its tags, the credential of a pool, whose money it is.
 ALTER TABLE attempts ADD COLUMN user TEXT;
+-- The key of `models` that answered to what was asked for, a glob perhaps; `route` is the name as asked.
+ALTER TABLE attempts ADD COLUMN alias TEXT;
+UPDATE attempts SET alias = route;
 -- A JSON array of [name, value], sorted.
 ALTER TABLE attempts ADD COLUMN tags TEXT;
 ALTER TABLE attempts ADD COLUMN upstream_key TEXT;
 ALTER TABLE attempts ADD COLUMN payer TEXT NOT NULL DEFAULT 'gateway';
--- Tokens that rates were charged with at the admission, corrected at the end; NULL: no rate of tokens held.
-ALTER TABLE attempts ADD COLUMN reserved_tokens INTEGER;
+-- What rates of tokens were charged with at the admission, to be corrected at the end: a JSON array of the tokens and of
+-- each [scope, window_s, slot]; NULL when no such rate held.
+ALTER TABLE attempts ADD COLUMN charged TEXT;
 -- What an answer out of the response cache would have cost.
 ALTER TABLE attempts ADD COLUMN saved_nano_usd INTEGER;
 
@@ -16,7 +20,7 @@ CREATE INDEX attempts_by_user ON attempts (user, at_s) WHERE user IS NOT NULL;
 
 -- What is in flight, by all that `parallel` may be asked of: counted there, so no counter can drift.
 DROP INDEX attempts_pending;
-CREATE INDEX attempts_pending ON attempts (key_name, route, tenant, user, owner) WHERE state = 'pending';
+CREATE INDEX attempts_pending ON attempts (key_name, alias, tenant, user, owner) WHERE state = 'pending';
 
 -- Which attempts a tag's scope has, so that its windows can be summed.
 CREATE TABLE attempt_tags (
@@ -36,6 +40,19 @@ CREATE TABLE limits (
   -- It stands in routes.yaml.
   is_declared INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- Two numbers that are others after every change of `limits`, and after every new row of `balances`, never to come back:
+-- what a process remembers of those tables holds as long as these do.
+CREATE TABLE versions (
+  id INTEGER PRIMARY KEY CHECK (id = 1),
+  limits INTEGER NOT NULL,
+  balances INTEGER NOT NULL
+) STRICT;
+INSERT INTO versions (id, limits, balances) VALUES (1, 0, 0);
+CREATE TRIGGER limits_inserted AFTER INSERT ON limits BEGIN UPDATE versions SET limits = random(); END;
+CREATE TRIGGER limits_updated AFTER UPDATE ON limits BEGIN UPDATE versions SET limits = random(); END;
+CREATE TRIGGER limits_deleted AFTER DELETE ON limits BEGIN UPDATE versions SET limits = random(); END;
+CREATE TRIGGER balances_inserted AFTER INSERT ON balances BEGIN UPDATE versions SET balances = random(); END;
 
 -- Sliding windows of rates, in pieces of a sixtieth of the window.
 CREATE TABLE rates (
