@@ -31,6 +31,8 @@ from proxy.upstream import HttpUpstream
 
 OPERATOR_KEY = "turnpike-operator"
 """Name of the key under which `turnpike test` books what it spends; nobody can sign in with it."""
+LINES_MAX = 4_096
+"""Accounts whose codec is kept; beyond it they are made anew."""
 DECLARE_AGAIN_S = 1.0
 """Time between two tries to tell the ledger a new table's keys."""
 
@@ -74,11 +76,13 @@ class Lines:
 
     def find(self, provider: Provider) -> Line:
         """Give the upstream and the codec of a provider."""
-        known = self._lines.get(provider.name)
+        known = self._lines.get(provider.account_name)
         if known is not None and known[0] is provider:
             return known[1]
         line = Line(self._simulated if provider.dialect is Dialect.SIMULATED else self._http, make_codec(provider))
-        self._lines[provider.name] = (provider, line)
+        if len(self._lines) >= LINES_MAX:
+            self._lines.clear()
+        self._lines[provider.account_name] = (provider, line)
         return line
 
 
@@ -176,6 +180,7 @@ def _record(key: DeclaredKey, gateway: Gateway) -> KeyRecord:
         models=key.models,
         default_model=key.default_model,
         params=key.params,
+        max_cost_nano_usd=key.max_cost_nano_usd,
         is_declared=True,
         created_at_s=gateway.clock.now_s(),
     )

@@ -88,7 +88,7 @@ class ChatEndpoint:
                 body_bytes=len(data),
                 surface=surface_of(scope["path"]),
                 principal=principal,
-                table=table,
+                table=principal.view or table,
                 request_id=request_id,
                 app=read_app(headers) if is_telling else None,
                 received_s=received_s,

@@ -55,3 +55,7 @@ class Services:
     async def identify(self, headers: list[tuple[bytes, bytes]]) -> Principal:
         """Tell who asks, from the ledger; raises `Unauthenticated`, `ClientError` or `LedgerUnavailable`."""
         return await self.authenticator.authenticate(headers, self.routes.current)
+
+    def table_for(self, principal: Principal) -> Table:
+        """Give the table as the principal's tenant sees it."""
+        return principal.view or self.routes.current
