@@ -16,7 +16,7 @@ from typing import Any
 from proxy.clock import Clock
 from proxy.edge.tenancy import Tenancy
 from proxy.errors import ClientError, Unauthenticated
-from proxy.ledger.folder import digest_key_sha256
+from proxy.ledger.folder import digest_key, digest_key_sha256
 from proxy.ledger.records import KeyRecord, Ledger
 from proxy.routing.principal import Principal, lay_over
 from proxy.routing.table import Table
@@ -137,6 +137,18 @@ class Authenticator:
         """Drop what is remembered of a key, because an admission found it changed or gone."""
         for sha256_hex in [sha256_hex for sha256_hex, record in self._records.items() if record.name == name]:
             self._drop(sha256_hex)
+
+    def hide(self, secret: str) -> None:
+        """Tell the log that this must never stand in it."""
+        self._tenancy.hide(secret)
+
+    def digest(self, key: str) -> str:
+        """Digest a key as the ledger keeps it."""
+        return digest_key(self._pepper, key)
+
+    def digest_sha256(self, key_sha256: str) -> str:
+        """Digest a key of which only the hex SHA-256 is known."""
+        return digest_key_sha256(self._pepper, key_sha256)
 
     def _digest(self, headers: RawHeaders) -> str:
         return digest_key_sha256(self._pepper, hashlib.sha256(read_key(headers)).hexdigest())

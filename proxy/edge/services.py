@@ -8,11 +8,13 @@ from typing import Protocol
 
 from proxy.clock import Clock
 from proxy.edge.auth import Authenticator
+from proxy.edge.guard import Guard
 from proxy.health import Health
 from proxy.ledger.records import Ledger
 from proxy.routing.principal import Principal
 from proxy.routing.resolve import Facts
 from proxy.routing.table import Table
+from proxy.vault import Vault
 
 
 class Routes(Protocol):
@@ -49,6 +51,10 @@ class Services:
     version: str
     facts: Facts
     """The catalogue's look-up."""
+    guard: Guard
+    """Knows the admin key."""
+    vault: Vault
+    """Encrypts credentials that are stored."""
     known_models: Callable[[str], Iterable[str]]
     """Ids the catalogue knows of a provider, to show what a glob lets through."""
 

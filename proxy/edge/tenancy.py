@@ -27,7 +27,7 @@ class Tenancy:
     def __init__(self, vault: Vault, hide: Callable[[str], None] = say_nothing) -> None:
         """Decrypt with this vault, and tell `hide` what must never stand in a log."""
         self._vault = vault
-        self._hide = hide
+        self.hide = hide
         self._views: dict[str, tuple[Table, Tenant, Table]] = {}
 
     def find(self, record: KeyRecord, table: Table) -> Tenant | None:
@@ -53,7 +53,7 @@ class Tenancy:
             if secret is None:
                 missing[credential.provider] = f"the stored credential of {tenant.name} cannot be decrypted"
             else:
-                self._hide(secret)
+                self.hide(secret)
                 keys[credential.provider] = Secret(secret)
         return Tenant(
             name=tenant.name,

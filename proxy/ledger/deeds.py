@@ -163,15 +163,17 @@ def _check_subset(key: KeyRecord, maker: KeyRecord) -> None:
 # ---------------------------------------------------------------- limits and credits
 
 
-def set_limits(store: Store, place: str, limits: Limits, act: Act) -> None:
-    """Write what holds for a place from the next admission on."""
+def set_limits(store: Store, place: str, edit: Callable[[Limits], Limits], act: Act) -> Limits:
+    """Change what holds for a place from the next admission on; gives what does now."""
     known, is_declared = store.find_limits(place)
     _check_place(store, place)
     if is_declared:
         raise declared(f"What holds for {place}")
+    limits = edit(known)
     store.put_limits(place, limits)
     renew(store, place)
     note(store, act, "limits.set", place, (show_limits(known), show_limits(limits)))
+    return limits
 
 
 def grant(store: Store, given: Grant, act: Act) -> int:

@@ -216,7 +216,7 @@ class Target:
 
     @property
     def account_name(self) -> str:
-        """Give the name under which its health is kept: what one account's credential meets says nothing of another's."""
+        """Give the name its health is kept under: what one account's credential meets says nothing of another's."""
         return f"{self.provider.account_name}/{self.model}"
 
     @property
@@ -308,6 +308,8 @@ class DeclaredKey:
     params: Mapping[str, Any] = field(default_factory=dict)
     max_cost_nano_usd: int | None = None
     """Ceiling of one request."""
+    may_create_keys: bool = False
+    """It may make keys that may do no more than itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """A routing table as one tenant sees it (floor 1b, pure): providers named in its `provider_keys` are its own accounts.
 
 Such a provider is called with the tenant's credential and with nothing of the operator's: not his keys, not the headers
-that hold a credential or name his account. A credential that is missing makes it not ready, and never falls back to his.
+that hold a credential or name his account. One whose credential is missing is not ready; it never falls back to his.
 """
 
 from __future__ import annotations
