@@ -6,9 +6,9 @@ for the first time, `trials` thinks one request through or makes it, for the com
 
 from __future__ import annotations
 
-from proxy.app.parts import Gateway, Settings, open_gateway, open_ledger, put_in_force
+from proxy.app.parts import Gateway, Settings, open_gateway, open_ledger, open_vault, put_in_force
 from proxy.app.serving import build_app, run
-from proxy.app.trials import explain, test_model
+from proxy.app.trials import explain, test_model, test_tenant
 
 __all__ = [
     "Gateway",
@@ -17,7 +17,9 @@ __all__ = [
     "explain",
     "open_gateway",
     "open_ledger",
+    "open_vault",
     "put_in_force",
     "run",
     "test_model",
+    "test_tenant",
 ]

@@ -113,7 +113,11 @@ class Authenticator:
 
     async def authenticate(self, headers: RawHeaders, table: Table) -> Principal:
         """Look the key up in the ledger; raises `Unauthenticated`, `ClientError` or `LedgerUnavailable`."""
-        return build_principal(await self.find(headers), table, self._tenancy)
+        return self.principal_of(await self.find(headers), table)
+
+    def principal_of(self, record: KeyRecord, table: Table) -> Principal:
+        """Make the principal of a record."""
+        return build_principal(record, table, self._tenancy)
 
     async def find(self, headers: RawHeaders) -> KeyRecord:
         """Give the whole record of the key, under the same rules."""
@@ -129,7 +133,7 @@ class Authenticator:
         known = self._principals.get(sha256_hex)
         if known is not None and known[0] is table:
             return known[1]
-        principal = build_principal(record, table, self._tenancy)
+        principal = self.principal_of(record, table)
         self._principals[sha256_hex] = (table, principal)
         return principal
 

@@ -46,7 +46,7 @@ class Guard:
         self.refuse_guessers(request)
         if not self._is_right(read_key(request.scope["headers"])):
             await self._note_failure(request)
-            raise Unauthenticated("This needs the admin key; it stands in the file admin_key of the data folder.")
+            raise Unauthenticated("This needs the admin key of this gateway.")
         return self.act_of(request, ADMIN)
 
     def holds(self, request: Request) -> bool:

@@ -1,7 +1,7 @@
 """OpenRouter's provisioning of keys (floor 5): `GET|POST keys`, `GET|PATCH|DELETE keys/{hash}` on both prefixes.
 
-Amounts are JSON numbers, `limit` is per `limit_reset` or for all time, the key itself is told once. `hash` is the digest
-we keep; the SHA-256 of the key is understood too. Whoever has the admin key manages every key; a client key that may
+Amounts are JSON numbers, `limit` is per `limit_reset` or for all time, the key itself is told once. `hash` is what we
+keep of a key; the SHA-256 of it is understood too. Whoever has the admin key manages every key; a client key that may
 make keys manages those it made, which may do no more than itself.
 """
 

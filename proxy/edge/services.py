@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from starlette.requests import Request
+
 from proxy.clock import Clock
 from proxy.edge.auth import Authenticator
 from proxy.edge.guard import Guard
+from proxy.errors import Unauthenticated
 from proxy.health import Health
 from proxy.ledger.records import Ledger
 from proxy.routing.principal import Principal
@@ -61,6 +64,21 @@ class Services:
     async def identify(self, headers: list[tuple[bytes, bytes]]) -> Principal:
         """Tell who asks, from the ledger; raises `Unauthenticated`, `ClientError` or `LedgerUnavailable`."""
         return await self.authenticator.authenticate(headers, self.routes.current)
+
+    async def find_whose(self, request: Request) -> str | None:
+        """Tell whose figures a request may see: its own key's by name; None, which is everybody's, for the admin key.
+
+        Raises as `identify`, and `RateLimited` for an address that guesses.
+        """
+        if self.guard.holds(request):
+            return None
+        self.guard.refuse_guessers(request)
+        try:
+            return (await self.identify(request.scope["headers"])).name
+        except Unauthenticated as error:
+            if error.code == Unauthenticated.code:
+                self.guard.count_failure(request)
+            raise
 
     def table_for(self, principal: Principal) -> Table:
         """Give the table as the principal's tenant sees it."""

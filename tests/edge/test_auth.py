@@ -15,7 +15,7 @@ from proxy.errors import ClientError, Unauthenticated
 from proxy.ledger.folder import digest_key
 from proxy.ledger.records import KeyRecord, Ledger
 from proxy.routing.principal import Principal
-from proxy.routing.table import DeclaredKey, Table, Tenant
+from proxy.routing.table import Table, Tenant
 
 PEPPER = b"p" * 32
 KEY = b"sk-tp-0123456789"
@@ -129,13 +129,11 @@ async def test_a_known_key_becomes_a_principal_with_its_tenants_defaults() -> No
     [(None, None, None), (5, None, 5), (None, 5, 5), (5, 9, 5), (9, 5, 5), (0, 5, 0)],
 )
 def test_the_lower_ceiling_of_key_and_tenant_holds(tenants: int | None, keys: int | None, lowest: int | None) -> None:
-    """And the models that both allow; a minted key of a declared one's name has nothing of its."""
+    """And the models that both allow."""
     acme = Tenant("acme", models=("chat", "b*"), max_cost_nano_usd=tenants)
-    declared = (DeclaredKey("other", "0", max_cost_nano_usd=1), DeclaredKey("mobile", "1", max_cost_nano_usd=keys))
-    table = replace(TABLE, tenants={"acme": acme}, keys=declared)
-    principal = build_principal(a_record(tenant="acme", models=("*",), is_declared=True), table)
+    table = replace(TABLE, tenants={"acme": acme})
+    principal = build_principal(a_record(tenant="acme", models=("*",), max_cost_nano_usd=keys), table)
     assert (principal.max_cost_nano_usd, principal.tenant_models) == (lowest, ("chat", "b*"))
-    assert build_principal(a_record(tenant="acme"), table).max_cost_nano_usd == tenants
 
 
 def test_a_tenant_that_left_the_file_adds_nothing() -> None:
