@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from proxy.catalogue import load_catalogue
+from proxy.catalogue import REFRESHED_FILE, LiveCatalogue, load_catalogue
 from proxy.clock import Clock, SystemClock
 from proxy.codecs.anthropic import AnthropicCodec
 from proxy.codecs.google import GoogleCodec
@@ -30,6 +30,7 @@ from proxy.ledger.folder import ADMIN_KEY_CHARS_MIN, digest_key_sha256, load_adm
 from proxy.ledger.records import KeyRecord, Ledger
 from proxy.ledger.sqlite import SqliteLedger
 from proxy.ledger.tenant_deeds import declare_tenants
+from proxy.replies import Replies
 from proxy.routing.table import DeclaredKey, Dialect, Provider, Table
 from proxy.simulated import SimulatedUpstream
 from proxy.telemetry import Telemetry
@@ -71,8 +72,9 @@ class Gateway:
     clock: Clock
     guard: Guard
     vault: Vault
-    known_models: Callable[[str], Iterable[str]]
-    """Ids the catalogue knows of a provider."""
+    catalogue: LiveCatalogue
+    data: Path
+    """The data folder."""
 
 
 class Lines:
@@ -118,7 +120,7 @@ async def open_gateway(settings: Settings, environ: Mapping[str, str] | None = N
     `ConfigError` for a routes.yaml that cannot be used and `LedgerUnavailable` for a data folder that cannot.
     """
     clock = SystemClock()
-    catalogue = load_catalogue()
+    catalogue = load_catalogue(refreshed=settings.data / REFRESHED_FILE, clock=clock)
     environ = os.environ if environ is None else environ
     routes = RoutesFile(settings.config, environ=environ, catalogue=catalogue, clock=clock)
     async with AsyncExitStack() as stack:
@@ -127,6 +129,8 @@ async def open_gateway(settings: Settings, environ: Mapping[str, str] | None = N
         stack.callback(telemetry.close)
         ledger = await SqliteLedger.open(settings.data, clock=clock)
         stack.push_async_callback(ledger.close)
+        replies = await Replies.open(settings.data, clock=clock, warn=telemetry.warn)
+        stack.push_async_callback(replies.close)
         http, simulated = HttpUpstream(), SimulatedUpstream()
         stack.push_async_callback(http.close)
         stack.push_async_callback(simulated.close)
@@ -137,6 +141,7 @@ async def open_gateway(settings: Settings, environ: Mapping[str, str] | None = N
             facts=catalogue.find,
             line=Lines(http=http, simulated=simulated).find,
             jitter=random.random,
+            replies=replies,
         )
         stack.push_async_callback(service.drain)
         pepper = await asyncio.to_thread(load_pepper, settings.data)
@@ -154,7 +159,8 @@ async def open_gateway(settings: Settings, environ: Mapping[str, str] | None = N
             clock=clock,
             guard=Guard(admin_key, registry=ledger.registry, clock=clock),
             vault=vault,
-            known_models=catalogue.list_models,
+            catalogue=catalogue,
+            data=settings.data,
         )
         hide_secrets(telemetry, routes.current)
         yield gateway
@@ -216,7 +222,8 @@ def hide_secrets(telemetry: Telemetry, table: Table) -> None:
     """Tell the log which values must never stand in it."""
     of_providers = (secret for provider in table.providers.values() for secret in provider.secrets)
     of_tenants = (secret for tenant in table.tenants.values() for secret in tenant.secrets)
-    for secret in (*of_providers, *of_tenants):
+    of_webhooks = (secret for alert in table.alerts if alert.webhook for secret in alert.webhook.secrets)
+    for secret in (*of_providers, *of_tenants, *of_webhooks):
         telemetry.register_secret(secret)
 
 

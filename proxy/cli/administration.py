@@ -12,9 +12,7 @@ import typer
 from proxy.cli.flags import DATA, OPTIONS, Config, Data, Json
 from proxy.cli.places import find_places
 
-Budget = Annotated[
-    list[str] | None, typer.Option(help="As '$5/day'; hour to month, bare is total. Repeatable.")
-]
+Budget = Annotated[list[str] | None, typer.Option(help="As '$5/day'; hour to month, bare is total. Repeatable.")]
 Rate = Annotated[list[str] | None, typer.Option(help="As 60/min or '100k tokens/min'. Repeatable.")]
 Parallel = Annotated[int | None, typer.Option(help="Requests at once.")]
 Models = Annotated[str | None, typer.Option(help="Models it may ask for, as a,b or openrouter/*.")]

@@ -80,6 +80,7 @@ def build_principal(record: KeyRecord, table: Table, tenancy: Tenancy = NO_VAULT
     params: Mapping[str, Any] = {}
     for one in (*above, record):
         params = lay_over(params, one.params) if params else one.params
+    declared = [key for key in table.keys if key.name == record.name] if record.is_declared else []
     defaults = (one.default_model for one in (record, *reversed(above)))
     ceilings = [one.max_cost_nano_usd for one in (*above, record)]
     view = tenancy.view(table, tenant)
@@ -96,6 +97,7 @@ def build_principal(record: KeyRecord, table: Table, tenancy: Tenancy = NO_VAULT
         parent=record.parent,
         maker_models=maker.models if maker is not None else None,
         view=None if view is table else view,
+        cache=declared[0].cache if declared else None,
     )
 
 

@@ -30,6 +30,8 @@ from proxy.ledger.budgeting import KeptBalance, list_open, list_zones, match_per
 from proxy.ledger.deeds import note_declaration
 from proxy.ledger.errands import add_key, declaring, end_key, limit
 from proxy.ledger.lineage import as_presented, join
+from proxy.ledger.memory_entries import Booked
+from proxy.ledger.memory_incidents import MemoryIncidents, MemorySignals
 from proxy.ledger.memory_registry import Archive, MemoryRegistry
 from proxy.ledger.records import (
     GENERATIONS_SEARCHED_MAX,
@@ -57,61 +59,22 @@ from proxy.usage import CostSource, Usage
 
 
 @dataclass(slots=True)
-class _Entry:
-    """One attempt and what its row does not show."""
-
-    row: AttemptRow
-    admission: Admission
-    owner: int
-    is_priced: bool
-    reserve: Reserve | None
-
-    @property
-    def subject(self) -> Subject:
-        """Whom it counts for."""
-        row = self.row
-        return Subject(
-            row.key,
-            row.tenant,
-            row.user,
-            row.tags,
-            row.alias or row.route,
-            row.provider,
-            row.model,
-            row.upstream_key,
-            row.payer,
-            self.admission.parent,
-        )
-
-    @property
-    def pending(self) -> PendingAttempt:
-        """Its hold, as the shared rules take it."""
-        row = self.row
-        return PendingAttempt(
-            row.seq, row.attempt, row.at_s, row.hold_nano_usd, self.is_priced, self.reserve, self.subject
-        )
-
-    def counts_in(self, scope: str) -> bool:
-        """Tell whether it counts in a scope."""
-        return scope in accounts_of(self.subject) or scope in places_of(self.subject)
-
-
-@dataclass(slots=True)
 class _Books:
     """What several owners have in common."""
 
     keys: dict[str, KeyRecord] = field(default_factory=dict)
-    entries: list[_Entry] = field(default_factory=list)
+    entries: list[Booked] = field(default_factory=list)
     """Entry n has seq n + 1."""
     limits: dict[str, Limits] = field(default_factory=dict)
     declared: set[str] = field(default_factory=set)
     """Places whose limits were declared."""
     rates: dict[tuple[str, int, int], tuple[int, int]] = field(default_factory=dict)
     """Requests and tokens by scope, window and slot."""
-    requests: dict[str, list[_Entry]] = field(default_factory=dict)
+    requests: dict[str, list[Booked]] = field(default_factory=dict)
     archive: Archive = field(default_factory=Archive)
     living: set[int] = field(default_factory=set)
     owners: int = 0
+    incidents: MemoryIncidents = field(default_factory=MemoryIncidents)
 
     @property
     def rows(self) -> list[AttemptRow]:
@@ -225,6 +188,8 @@ class MemoryLedger:
         self._books = books or _Books()
         self._owner = self._books.begin()
         self._registry = MemoryRegistry(self._books)
+        self.incidents = self._books.incidents
+        self.signals = MemorySignals(lambda: self._books.rows, self._books.find_balance)
         self._is_closed = False
 
     def share(self) -> MemoryLedger:
@@ -472,7 +437,7 @@ class MemoryLedger:
             payer=start.payer,
             alias=admission.alias or admission.route,
         )
-        entry = _Entry(row, admission, self._owner, start.is_priced, grant.reserve(start))
+        entry = Booked(row, admission, self._owner, start.is_priced, grant.reserve(start))
         self._books.entries.append(entry)
         self._books.requests.setdefault(request_id, []).append(entry)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from proxy.ledger.incidents import Incidents, Signals
 from proxy.ledger.tenancy import TenantRecord
 from proxy.policy.limits import NO_LIMITS, Limits, Measure, Quota
 from proxy.policy.scopes import PAYER_GATEWAY
@@ -325,6 +326,16 @@ class Ledger(Protocol):
     @property
     def registry(self) -> Registry:
         """Give what administers keys, tenants and credits."""
+        ...
+
+    @property
+    def incidents(self) -> Incidents:
+        """Give what alerts have told and have still to tell."""
+        ...
+
+    @property
+    def signals(self) -> Signals:
+        """Give the figures that alerts are told by."""
         ...
 
     async def admit(self, admission: Admission) -> Outcome:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from proxy.routing.caching import CacheRule
 from proxy.routing.conditions import tighten
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class Principal:
     """What that key may ask for: its own may ask for no more."""
     view: Table | None = field(default=None, compare=False, repr=False)
     """The table as its tenant sees it, None when that is the table in force."""
+    cache: CacheRule | None = None
+    """What routes.yaml says of the key."""
 
     @property
     def lists(self) -> tuple[tuple[str, ...], ...]:
