@@ -15,7 +15,7 @@ from typing import Any
 
 from proxy.clock import Clock
 from proxy.edge.tenancy import Tenancy
-from proxy.errors import ClientError, Unauthenticated
+from proxy.errors import ClientError, LedgerUnavailable, Unauthenticated
 from proxy.ledger.folder import digest_key, digest_key_sha256
 from proxy.ledger.records import KeyRecord, Ledger
 from proxy.routing.principal import Principal, lay_over
@@ -143,6 +143,15 @@ class Authenticator:
         """Drop what is remembered of a key, because an admission found it changed or gone."""
         for sha256_hex in [sha256_hex for sha256_hex, record in self._records.items() if record.name == name]:
             self._drop(sha256_hex)
+
+    async def has_changed(self, headers: RawHeaders, principal: Principal) -> bool:
+        """Tell whether key, tenant or maker changed since this was made of them; no, when nobody can say."""
+        try:
+            return (await self.find(headers)).revision != principal.revision
+        except Unauthenticated:
+            return True
+        except LedgerUnavailable:
+            return False
 
     def hide(self, secret: str) -> None:
         """Tell the log that this must never stand in it."""

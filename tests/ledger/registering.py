@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from proxy.ledger import deeds, tenant_deeds
 from proxy.ledger.audit import Act, find_break
@@ -34,7 +35,7 @@ async def find(ledger: Ledger, name: str) -> KeyRecord:
     return found
 
 
-async def admit(ledger: Ledger, name: str, hold: int = 10, *, request_id: str = "r", **more: object) -> Outcome:
+async def admit(ledger: Ledger, name: str, hold: int = 10, *, request_id: str = "r", **more: Any) -> Outcome:
     """Ask to be let in with what a look-up says of the key."""
     record = await find(ledger, name)
     asked = ask(request_id, hold, key_name=name, revision=record.revision)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -160,7 +161,10 @@ async def test_what_stands_in_the_file_is_changed_there(ledger: Ledger) -> None:
 @pytest.mark.parametrize("name", ["find_key", "rotate_key", "revoke_key"])
 async def test_an_unknown_key_is_told(ledger: Ledger, name: str) -> None:
     """By name."""
-    more = {"rotate_key": {"digest": "d", "former_until_s": None, "act": ACT}, "revoke_key": {"act": ACT}}
+    more: dict[str, dict[str, Any]] = {
+        "rotate_key": {"digest": "d", "former_until_s": None, "act": ACT},
+        "revoke_key": {"act": ACT},
+    }
     with pytest.raises(NotFound, match="no key named 'nobody'"):
         await ledger.registry.write(partial(getattr(deeds, name), name="nobody", **more.get(name, {})))
 
