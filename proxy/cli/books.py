@@ -10,8 +10,7 @@ import typer
 
 from proxy.app import open_ledger
 from proxy.cli.places import LEDGER, Places
-from proxy.errors import ClientError, LedgerUnavailable, NotFound
-from proxy.ledger.deeds import Conflict
+from proxy.errors import ClientError, LedgerUnavailable
 from proxy.ledger.records import Ledger
 from proxy.ledger.registry import Deed
 
@@ -35,9 +34,9 @@ def ask_registry(places: Places, deed: Deed[T], *, may_begin: bool = False) -> T
 
     try:
         return ask_ledger(places, write, may_begin=may_begin)
-    except (Conflict, NotFound):
-        raise
     except ClientError as error:
+        if error.status != ClientError.status:
+            raise
         raise typer.BadParameter(error.message) from error
 
 

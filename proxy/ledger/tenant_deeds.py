@@ -86,15 +86,15 @@ def drop_credential(store: Store, name: str, provider: str, act: Act) -> None:
 
 def reseal(store: Store, seal_again: Callable[[str], str], act: Act) -> int:
     """Encrypt every stored credential anew; gives how many."""
-    count = 0
-    for tenant in store.list_tenants():
-        for credential in tenant.credentials:
-            store.put_credential(replace(credential, sealed=seal_again(credential.sealed)))
-            count += 1
-        if tenant.credentials:
-            _touch(store, tenant, act)
-    note(store, act, "credential.reseal", "credentials", (None, {"count": count}))
-    return count
+    tenants = [tenant for tenant in store.list_tenants() if tenant.credentials]
+    credentials = [credential for tenant in tenants for credential in tenant.credentials]
+    resealed = [replace(credential, sealed=seal_again(credential.sealed)) for credential in credentials]
+    for credential in resealed:
+        store.put_credential(credential)
+    for tenant in tenants:
+        _touch(store, tenant, act)
+    note(store, act, "credential.reseal", "credentials", (None, {"count": len(resealed)}))
+    return len(resealed)
 
 
 def declare_tenants(store: Store, names: Iterable[str], table_id: str, act: Act) -> None:
