@@ -141,8 +141,7 @@ class Sheet:
         slot, window_s = rate.slot_of(at_s), rate.window_s
         passing = self._passing.get((scope, window_s))
         if passing is None or passing.slot != slot:
-            if passing is not None:
-                self._flush_rates()
+            self._flush_rates()
             found = self._cursor.execute(_FIND_FLOW, (scope, window_s, slot - RATE_SLOTS)).fetchone()
             passing = self._passing[scope, window_s] = _Passing(slot, *found)
         return Flow(passing.requests, passing.tokens, passing.oldest)
