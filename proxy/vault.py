@@ -42,11 +42,6 @@ class Vault:
             raise SecretKeyError(f"{VARIABLE} holds a text that is no key; {REMEDY}") from error
         self._fernet = MultiFernet(fernets) if fernets else None
 
-    @property
-    def is_open(self) -> bool:
-        """Tell whether there is a key."""
-        return self._fernet is not None
-
     def seal(self, secret: str) -> str:
         """Encrypt; raises `VaultClosed` without a key."""
         if self._fernet is None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from proxy.clock import ManualClock
 from proxy.edge import auth
 from proxy.edge.auth import Authenticator, build_principal, read_key
-from proxy.errors import ClientError, Unauthenticated
+from proxy.errors import ClientError, LedgerUnavailable, Unauthenticated
 from proxy.ledger.folder import digest_key
 from proxy.ledger.records import KeyRecord, Ledger
 from proxy.routing.principal import Principal
@@ -29,9 +29,12 @@ class KeyLedger:
         """Know these keys."""
         self.records = {record.digest: record for record in records}
         self.looked_up = 0
+        self.is_away = False
 
     async def find_key(self, digest: str) -> KeyRecord | None:
         """Find one key."""
+        if self.is_away:
+            raise LedgerUnavailable("away")
         self.looked_up += 1
         return self.records.get(digest)
 
@@ -238,3 +241,18 @@ def test_any_bytes_as_a_key_are_a_key_or_a_refusal(value: bytes) -> None:
     else:
         with pytest.raises(Unauthenticated):
             read_key([(b"x-api-key", value)])
+
+
+async def test_a_key_that_changed_since_is_told() -> None:
+    """Another revision, or gone; when the ledger cannot be asked nobody can say."""
+    record = a_record(revision=1)
+    ledger = KeyLedger(record)
+    authenticator = an_authenticator(ledger)
+    principal = await authenticator.authenticate_cached(bearer(), TABLE)
+    assert not await authenticator.has_changed(bearer(), principal)
+    ledger.records[record.digest] = a_record(revision=2)
+    assert await authenticator.has_changed(bearer(), principal)
+    ledger.records.clear()
+    assert await authenticator.has_changed(bearer(), principal)
+    ledger.is_away = True
+    assert not await authenticator.has_changed(bearer(), principal)
