@@ -1,5 +1,6 @@
 """Whether the gateway is well (floor 5), told without a key: no names, no error text, and no upstream is called.
 
+Any worker answers for all of them. The table shown is its own; it is stale when any worker's is.
 With the admin key it names the providers and says how each target has been doing.
 """
 
@@ -41,7 +42,7 @@ class Health:
 
     def _body(self, status: str) -> dict[str, object]:
         routes = self._services.routes
-        config = {"id": routes.current.id, "loaded_at": iso_time(routes.loaded_at_s), "stale": routes.is_stale}
+        config = {"id": routes.current.id, "loaded_at": iso_time(routes.loaded_at_s), "stale": self._is_stale()}
         return {"status": status, "version": self._services.version, "config": config}
 
     def _providers(self) -> dict[str, dict[str, object]]:
@@ -67,8 +68,11 @@ class Health:
                 await self._services.ledger.find_key(NOBODY)
         except (LedgerUnavailable, TimeoutError):
             return "down"
-        routes = self._services.routes
-        return "degraded" if routes.is_stale or _has_unready(routes.current) else "ok"
+        is_whole = self._services.board.is_complete and not _has_unready(self._services.routes.current)
+        return "ok" if is_whole and not self._is_stale() else "degraded"
+
+    def _is_stale(self) -> bool:
+        return self._services.routes.is_stale or self._services.board.is_stale
 
 
 def _target_object(known: TargetHealth) -> dict[str, object]:

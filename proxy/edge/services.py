@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from starlette.requests import Request
@@ -17,6 +17,7 @@ from proxy.ledger.records import Ledger
 from proxy.routing.principal import Principal
 from proxy.routing.resolve import Facts
 from proxy.routing.table import Table
+from proxy.telemetry import Board
 from proxy.vault import Vault
 
 
@@ -60,6 +61,8 @@ class Services:
     """Encrypts credentials that are stored."""
     known_models: Callable[[str], Iterable[str]]
     """Ids the catalogue knows of a provider, to show what a glob lets through."""
+    board: Board = field(default_factory=Board)
+    """What the workers of this server know of each other."""
 
     async def identify(self, headers: list[tuple[bytes, bytes]]) -> Principal:
         """Tell who asks, from the ledger; raises `Unauthenticated`, `ClientError` or `LedgerUnavailable`."""

@@ -27,14 +27,17 @@ from proxy.ledger.admission import (
     pair_ends,
 )
 from proxy.ledger.budgeting import KeptBalance, list_open, list_zones, match_personal
+from proxy.ledger.correcting import Dead
 from proxy.ledger.deeds import note_declaration
 from proxy.ledger.errands import add_key, declaring, end_key, limit
 from proxy.ledger.lineage import as_presented, join
-from proxy.ledger.memory_entries import Booked
+from proxy.ledger.memory_entries import Entry
 from proxy.ledger.memory_incidents import MemoryIncidents, MemorySignals
 from proxy.ledger.memory_registry import Archive, MemoryRegistry
+from proxy.ledger.memory_resolution import LateBooks, MemoryResolution
 from proxy.ledger.records import (
     GENERATIONS_SEARCHED_MAX,
+    HOLDING,
     Admission,
     Admitted,
     Advance,
@@ -63,17 +66,18 @@ class _Books:
     """What several owners have in common."""
 
     keys: dict[str, KeyRecord] = field(default_factory=dict)
-    entries: list[Booked] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
     """Entry n has seq n + 1."""
     limits: dict[str, Limits] = field(default_factory=dict)
     declared: set[str] = field(default_factory=set)
     """Places whose limits were declared."""
     rates: dict[tuple[str, int, int], tuple[int, int]] = field(default_factory=dict)
     """Requests and tokens by scope, window and slot."""
-    requests: dict[str, list[Booked]] = field(default_factory=dict)
+    requests: dict[str, list[Entry]] = field(default_factory=dict)
     archive: Archive = field(default_factory=Archive)
     living: set[int] = field(default_factory=set)
     owners: int = 0
+    late: LateBooks = field(default_factory=LateBooks)
     incidents: MemoryIncidents = field(default_factory=MemoryIncidents)
 
     @property
@@ -103,7 +107,7 @@ class _Books:
         """Sum what a scope's attempts of a window came to."""
         mine = [entry.row for entry in self.entries if window.has(entry.row.at_s) and entry.counts_in(scope)]
         posted = sum(row.cost_nano_usd or 0 for row in mine if row.state is AttemptState.POSTED)
-        return Balance(posted, sum(row.hold_nano_usd for row in mine if row.state is AttemptState.PENDING))
+        return Balance(posted, sum(row.hold_nano_usd for row in mine if row.state in HOLDING))
 
     def find_flow(self, scope: str, rate: Rate, at_s: float) -> Flow:
         """Sum what a rate has let through."""
@@ -191,6 +195,13 @@ class MemoryLedger:
         self.incidents = self._books.incidents
         self.signals = MemorySignals(lambda: self._books.rows, self._books.find_balance)
         self._is_closed = False
+        self.resolution = MemoryResolution(
+            self._owner,
+            self._books.late,
+            self._books.entries,
+            correct_rates=self._books.correct,
+            check_open=self._check_open,
+        )
 
     def share(self) -> MemoryLedger:
         """Give another process's view of the same books."""
@@ -230,7 +241,7 @@ class MemoryLedger:
         grant = judge_step(step, ended, key, self._books)
         if not isinstance(grant, Grant):
             return grant
-        self._end(ended, step.ended)
+        self._end(ended, step.ended, step.at_s)
         admission = self._books.entries[ended.seq - 1].admission
         self._begin(step.request_id, step.begins, admission, at_s=step.at_s, grant=grant)
         self._books.charge(grant.charges)
@@ -244,8 +255,8 @@ class MemoryLedger:
             if end is None:
                 self._post_in_full(attempt, ERROR_UNSETTLED)
             else:
-                self._end(attempt, end)
-        return bool(pending)
+                self._end(attempt, end, settlement.at_s)
+        return self._settle_late(settlement, {attempt.number for attempt in pending}) or bool(pending)
 
     async def find_key(self, digest: str) -> KeyRecord | None:
         """Find a key by its digest, disabled and expired ones too; an enabled one before others."""
@@ -384,19 +395,24 @@ class MemoryLedger:
         return [] if found is None else await self.find_request(found.request_id)
 
     async def resolve_dead_owners(self, now_s: float) -> int:
-        """Post in full, source `held`, what owners that no longer live left pending; gives how many attempts."""
+        """Leave nothing pending of owners that no longer live; gives how many attempts."""
         self._check_open()
+        books = self._books
         left = [
-            entry.pending
-            for entry in self._books.entries
-            if entry.row.state is AttemptState.PENDING and entry.owner not in self._books.living
+            entry
+            for entry in books.entries
+            if entry.row.state is AttemptState.PENDING and entry.owner not in books.living
         ]
-        for attempt in left:
-            self._post_in_full(attempt, ERROR_OWNER_DIED)
+        for entry in left:
+            dead = Dead(str(entry.owner), now_s, books.late.find_progress(entry.owner))
+            if not self.resolution.leave_open(entry, dead):
+                self._post_in_full(entry.pending, ERROR_OWNER_DIED)
         return len(left)
 
     async def close(self) -> None:
         """Let go of the books; calling it twice is harmless."""
+        if not self._is_closed:
+            self._books.late.progress.pop(self._owner, None)
         self.die()
 
     async def _note(self, action: str, changed: Iterable[str], gone: Iterable[str]) -> None:
@@ -437,11 +453,17 @@ class MemoryLedger:
             payer=start.payer,
             alias=admission.alias or admission.route,
         )
-        entry = Booked(row, admission, self._owner, start.is_priced, grant.reserve(start))
+        entry = Entry(row, admission, self._owner, start.is_priced, grant.reserve(start))
         self._books.entries.append(entry)
         self._books.requests.setdefault(request_id, []).append(entry)
 
-    def _end(self, attempt: PendingAttempt, end: AttemptEnd) -> None:
+    def _settle_late(self, settlement: Settlement, pending: set[int]) -> bool:
+        ends = {end.number: end for end in settlement.ended if end.number not in pending}
+        entries = [one for one in self._books.requests.get(settlement.request_id, []) if one.row.attempt in ends]
+        late = [self.resolution.settle_late(one, ends[one.row.attempt], settlement.at_s) for one in entries]
+        return any(late)
+
+    def _end(self, attempt: PendingAttempt, end: AttemptEnd, at_s: float) -> None:
         entry = self._books.entries[attempt.seq - 1]
         entry.row = replace(
             entry.row,
@@ -457,6 +479,8 @@ class MemoryLedger:
             is_overrun=end.is_overrun,
             saved_nano_usd=end.saved_nano_usd,
         )
+        if end.is_lookup_due and end.generation_id is not None:
+            self._books.late.ask_later(attempt.seq, at_s)
         if attempt.reserve is not None:
             self._books.correct(attempt.reserve, count_tokens(end, attempt.reserve.tokens))
 

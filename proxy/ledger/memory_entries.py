@@ -1,4 +1,4 @@
-"""One attempt in the books of `memory` (floor 2): its row, and what the row does not show."""
+"""One attempt as the ledger's twin in memory keeps it (floor 2)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from proxy.policy.scopes import Subject, scopes_of
 
 
 @dataclass(slots=True)
-class Booked:
+class Entry:
     """One attempt and what its row does not show."""
 
     row: AttemptRow
@@ -41,7 +41,14 @@ class Booked:
         """Its hold, as the shared rules take it."""
         row = self.row
         return PendingAttempt(
-            row.seq, row.attempt, row.at_s, row.hold_nano_usd, self.is_priced, self.reserve, self.subject
+            row.seq,
+            row.request_id,
+            row.attempt,
+            row.at_s,
+            row.hold_nano_usd,
+            self.is_priced,
+            self.reserve,
+            self.subject,
         )
 
     def counts_in(self, scope: str) -> bool:

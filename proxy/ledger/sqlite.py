@@ -18,10 +18,12 @@ from typing import Self
 from proxy.clock import Clock
 from proxy.ledger.books import RESOLVED_PER_CALL_MAX, Books
 from proxy.ledger.committer import Call
+from proxy.ledger.correcting import Dead
 from proxy.ledger.errands import add_key, declaring, end_key, limit
 from proxy.ledger.folder import find_owners, make_data_folder
 from proxy.ledger.locks import Turnstile
 from proxy.ledger.owners import DeadOwner, Owner, seize_dead
+from proxy.ledger.progress import read_progress
 from proxy.ledger.records import (
     Admission,
     Admitted,
@@ -39,14 +41,17 @@ from proxy.ledger.reports import Reports
 from proxy.ledger.schema import connect, explain, find_file, prepare
 from proxy.ledger.shelves import SqliteRegistry
 from proxy.ledger.sqlite_incidents import SqliteIncidents, SqliteSignals
-from proxy.ledger.writer import Writer
+from proxy.ledger.sqlite_resolution import SqliteResolution
+from proxy.ledger.writer import Observer, Writer
 from proxy.policy.limits import Limits
 
 
 class SqliteLedger:
     """The `Ledger` of records.py on SQLite."""
 
-    def __init__(self, data_dir: Path, *, turnstile: Turnstile, owner: Owner, clock: Clock) -> None:
+    def __init__(
+        self, data_dir: Path, *, turnstile: Turnstile, owner: Owner, clock: Clock, observer: Observer | None = None
+    ) -> None:
         """Take over what `open` has made ready."""
         path = find_file(data_dir)
         self._owners = find_owners(data_dir)
@@ -55,13 +60,14 @@ class SqliteLedger:
         self._books = Books(owner.id)
         self._clock = clock
         self._reports = Reports(path)
-        self._writer = Writer(partial(connect, path), turnstile, clock, common=self._books.sheet)
+        self._writer = Writer(partial(connect, path), turnstile, clock, common=self._books.sheet, observer=observer)
         self._registry = SqliteRegistry(path, self._writer)
         self.incidents = SqliteIncidents(self._writer, self._reports)
         self.signals = SqliteSignals(self._writer, self._reports)
+        self.resolution = SqliteResolution(self._writer, self._reports, self._books.late, progress=owner.progress)
 
     @classmethod
-    async def open(cls, data_dir: Path, *, clock: Clock) -> Self:
+    async def open(cls, data_dir: Path, *, clock: Clock, observer: Observer | None = None) -> Self:
         """Open the ledger of a data folder, made when it is missing and migrated when it is old.
 
         Raises LedgerUnavailable, naming the file and the remedy, when it is damaged, not ours, newer than this
@@ -69,7 +75,7 @@ class SqliteLedger:
         """
         turnstile, owner = await asyncio.to_thread(_make_ready, data_dir, clock.now_s())
         async with AsyncExitStack() as stack:
-            ledger = cls(data_dir, turnstile=turnstile, owner=owner, clock=clock)
+            ledger = cls(data_dir, turnstile=turnstile, owner=owner, clock=clock, observer=observer)
             stack.push_async_callback(ledger.close)
             await ledger._reports.open()
             stack.pop_all()
@@ -162,7 +168,7 @@ class SqliteLedger:
         return await self._reports.find_generation(generation_id, key_name)
 
     async def resolve_dead_owners(self, now_s: float) -> int:
-        """Post in full what dead processes left pending; two indexed look-ups when there is nothing to do."""
+        """Leave nothing of dead processes pending; two indexed look-ups when there is nothing to do."""
         pending = await self._reports.list_pending_owners()
         try:
             with seize_dead(self._owners, pending) as dead:
@@ -183,8 +189,9 @@ class SqliteLedger:
 
     async def _resolve(self, dead: DeadOwner, now_s: float) -> int:
         resolved = 0
+        left = Dead(dead.id, now_s, await asyncio.to_thread(read_progress, dead.progress))
         while True:
-            count = await self._writer.call(self._books.resolve, (dead.id, now_s))
+            count = await self._writer.call(self._books.resolve, left)
             resolved += count
             if count < RESOLVED_PER_CALL_MAX:
                 dead.bury()

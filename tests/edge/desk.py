@@ -20,6 +20,7 @@ from proxy.ledger.memory import MemoryLedger
 from proxy.ledger.records import Admission, Admitted, AttemptEnd, AttemptStart, AttemptState, KeyRecord, Settlement
 from proxy.pricing import ModelFacts, Prices
 from proxy.routing.table import Catalogue, Dialect, Provider, Route, Table, Target
+from proxy.telemetry import Board
 from proxy.usage import CostSource, Usage
 from proxy.vault import Vault
 
@@ -93,6 +94,11 @@ class Desk:
         guard = Guard(ADMIN_KEY, registry=ledger.registry, clock=self.clock)
         authenticator = an_authenticator(ledger, self.clock)
         self.services = replace(self.services, ledger=ledger, authenticator=authenticator, guard=guard)
+        self._serve()
+
+    def share(self, board: Board) -> None:
+        """Serve as one of several workers."""
+        self.services = replace(self.services, board=board)
         self._serve()
 
     def _serve(self) -> None:

@@ -14,9 +14,7 @@ from proxy.vault import Vault, make_secret_key
 
 SECRET_KEY = make_secret_key()
 SIM = Provider("sim", Dialect.SIMULATED)
-DECLARED = Tenant(
-    "acme", default_model="file", provider_keys={"one": Secret("of-the-file")}, not_ready={"two": "unset"}
-)
+DECLARED = Tenant("acme", default_model="file", provider_keys={"one": Secret("files")}, not_ready={"two": "unset"})
 TABLE = Table(id="t", providers={"sim": SIM}, routes={"m": Route("m", (Target(SIM, "m"),))}, tenants={"acme": DECLARED})
 
 
