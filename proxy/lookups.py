@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple, Protocol
 
 from proxy.clock import Clock
@@ -51,6 +51,14 @@ class Outcome(NamedTuple):
     is_overrun: bool = False
 
 
+FindStored = Callable[[str, str], Awaitable[Secret | None]]
+"""Takes the names of a tenant and a provider."""
+
+
+async def nobodys(_tenant: str, _provider: str) -> None:
+    """Know of no stored credential."""
+
+
 class Lookups:
     """Works off what the ledger has to ask."""
 
@@ -62,8 +70,13 @@ class Lookups:
         asking: Asking,
         table: Callable[[], Table],
         tell: Callable[[Outcome], None],
+        find_stored: FindStored = nobodys,
     ) -> None:
-        """Ask with the credentials of the table in force; `tell` hears of every look-up that has come to an end."""
+        """Ask with the credentials of the table in force; `tell` hears of every look-up that has come to an end.
+
+        `find_stored` gives a tenant's credential that is kept elsewhere.
+        """
+        self._find_stored = find_stored
         self._ledger = ledger
         self._clock = clock
         self._asking = asking
@@ -112,7 +125,10 @@ class Lookups:
         provider = table.providers.get(lookup.provider)
         if provider is None or not provider.base_url:
             raise GenerationUnknownError("the provider is no longer there")
-        return await self._asking.find(provider, find_credential(table, provider, lookup), lookup.generation_id)
+        credential = find_credential(table, provider, lookup)
+        if credential is None and lookup.payer == PAYER_TENANT:
+            credential = await self._find_stored(lookup.tenant or "", provider.name)
+        return await self._asking.find(provider, credential, lookup.generation_id)
 
     async def _miss(self, lookup: DueLookup, reason: str) -> None:
         is_booked = await self._ledger.resolution.miss_lookup(lookup, self._clock.now_s())

@@ -9,9 +9,9 @@ command line.
 from __future__ import annotations
 
 from proxy.app.alerting import TestResult, send_tests
-from proxy.app.parts import OPERATOR_KEY, Gateway, Settings, open_gateway, open_ledger, put_in_force
+from proxy.app.parts import OPERATOR_KEY, Gateway, Settings, open_gateway, open_ledger, open_vault, put_in_force
 from proxy.app.serving import build_app, run, run_workers
-from proxy.app.trials import explain, test_model
+from proxy.app.trials import explain, test_model, test_tenant
 from proxy.app.upkeep import list_accounts, read_accounts
 
 __all__ = [
@@ -24,10 +24,12 @@ __all__ = [
     "list_accounts",
     "open_gateway",
     "open_ledger",
+    "open_vault",
     "put_in_force",
     "read_accounts",
     "run",
     "run_workers",
     "send_tests",
     "test_model",
+    "test_tenant",
 ]

@@ -8,6 +8,7 @@ import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from proxy.catalogue import REFRESHED_FILE, LiveCatalogue, load_catalogue
@@ -17,21 +18,30 @@ from proxy.codecs.google import GoogleCodec
 from proxy.codecs.openai import OpenAICodec
 from proxy.codecs.wire import Codec, Upstream
 from proxy.edge.auth import Authenticator
-from proxy.errors import LedgerUnavailable
-from proxy.files import RoutesFile
+from proxy.edge.guard import Guard
+from proxy.edge.tenancy import Tenancy
+from proxy.errors import ConfigError, ConfigProblem, LedgerUnavailable
+from proxy.files import DEFAULT_PATH, DOTENV, RoutesFile, read_dotenv
 from proxy.gateway import Line, Service
 from proxy.health import Health
-from proxy.ledger.folder import digest_key_sha256, load_pepper
+from proxy.ledger.audit import Act
+from proxy.ledger.errands import ROUTES
+from proxy.ledger.folder import ADMIN_KEY_CHARS_MIN, digest_key_sha256, load_admin_key, load_pepper
 from proxy.ledger.records import KeyRecord, Ledger
 from proxy.ledger.sqlite import SqliteLedger
+from proxy.ledger.tenant_deeds import declare_tenants
 from proxy.replies import Replies
 from proxy.routing.table import DeclaredKey, Dialect, Provider, Table
 from proxy.simulated import SimulatedUpstream
 from proxy.telemetry import Board, Meters, Names, Telemetry
 from proxy.upstream import HttpUpstream
+from proxy.vault import VARIABLE, SecretKeyError, Vault
 
+ADMIN_KEY = "TURNPIKE_ADMIN_KEY"
 OPERATOR_KEY = "turnpike-operator"
 """Name of the key under which `turnpike test` books what it spends; nobody can sign in with it."""
+LINES_MAX = 4_096
+"""Accounts whose codec is kept; beyond it they are made anew."""
 DECLARE_AGAIN_S = 1.0
 """Time between two tries to tell the ledger a new table's keys."""
 
@@ -63,6 +73,8 @@ class Gateway:
     telemetry: Telemetry
     pepper: bytes
     clock: Clock
+    guard: Guard
+    vault: Vault
     catalogue: LiveCatalogue
     data: Path
     """The data folder."""
@@ -83,11 +95,13 @@ class Lines:
 
     def find(self, provider: Provider) -> Line:
         """Give the upstream and the codec of a provider."""
-        known = self._lines.get(provider.name)
+        known = self._lines.get(provider.account_name)
         if known is not None and known[0] is provider:
             return known[1]
         line = Line(self._simulated if provider.dialect is Dialect.SIMULATED else self._http, make_codec(provider))
-        self._lines[provider.name] = (provider, line)
+        if len(self._lines) >= LINES_MAX:
+            self._lines.clear()
+        self._lines[provider.account_name] = (provider, line)
         return line
 
 
@@ -162,15 +176,20 @@ async def open_gateway(
         )
         stack.push_async_callback(service.drain)
         pepper = await asyncio.to_thread(load_pepper, settings.data)
-        authenticator = Authenticator(ledger, pepper=pepper, clock=clock)
+        vault = open_vault(settings.config, environ)
+        tenancy = Tenancy(vault, telemetry.register_secret)
+        admin_key = await asyncio.to_thread(find_admin_key, settings, environ)
+        telemetry.register_secret(admin_key)
         gateway = Gateway(
-            service,
-            routes,
-            ledger,
-            authenticator,
-            telemetry,
-            pepper,
-            clock,
+            service=service,
+            routes=routes,
+            ledger=ledger,
+            authenticator=Authenticator(ledger, pepper=pepper, clock=clock, tenancy=tenancy),
+            telemetry=telemetry,
+            pepper=pepper,
+            clock=clock,
+            guard=Guard(admin_key, registry=ledger.registry, clock=clock),
+            vault=vault,
             catalogue=catalogue,
             data=settings.data,
             board=board,
@@ -198,11 +217,38 @@ async def put_in_force_at_last(gateway: Gateway) -> None:
 async def put_in_force(gateway: Gateway, table: Table) -> None:
     """Make the ledger's declared limits and keys those of a table, and hide its secrets from the log."""
     hide_secrets(gateway.telemetry, table)
+    act = Act(ROUTES, gateway.clock.now_s())
+    await gateway.ledger.registry.write(
+        partial(declare_tenants, names=frozenset(table.tenants), table_id=table.id, act=act)
+    )
     await gateway.ledger.declare_limits(
         {place: limits for place, limits in table.limits.items() if not place.startswith("key:")}  # a key has its own
     )
     await gateway.ledger.declare_keys([_record(key, gateway) for key in table.keys])
     gateway.telemetry.info("routes_loaded", config=table.id, notes=list(table.notes))
+
+
+def open_vault(config: Path | None, environ: Mapping[str, str] | None = None) -> Vault:
+    """Open the vault with TURNPIKE_SECRET_KEY of the environment or of `.env`; ConfigError when that holds no key."""
+    try:
+        return Vault(_variables(config, os.environ if environ is None else environ).get(VARIABLE))
+    except SecretKeyError as error:
+        raise ConfigError((ConfigProblem("environment", 0, 0, VARIABLE, str(error)),)) from error
+
+
+def find_admin_key(settings: Settings, environ: Mapping[str, str]) -> str:
+    """Give TURNPIKE_ADMIN_KEY, else the key of the data folder, made at the first start; ConfigError when too short."""
+    key = _variables(settings.config, environ).get(ADMIN_KEY, "").strip()
+    if not key:
+        return load_admin_key(settings.data)
+    if len(key) < ADMIN_KEY_CHARS_MIN or not key.isascii() or not key.isprintable() or " " in key:
+        said = f"it must have at least {ADMIN_KEY_CHARS_MIN} visible ASCII characters; leave it out to have one made"
+        raise ConfigError((ConfigProblem("environment", 0, 0, ADMIN_KEY, said),))
+    return key
+
+
+def _variables(config: Path | None, environ: Mapping[str, str]) -> Mapping[str, str]:
+    return {**read_dotenv((config or DEFAULT_PATH).parent / DOTENV), **environ}
 
 
 def hide_secrets(telemetry: Telemetry, table: Table) -> None:
@@ -223,6 +269,8 @@ def _record(key: DeclaredKey, gateway: Gateway) -> KeyRecord:
         models=key.models,
         default_model=key.default_model,
         params=key.params,
+        may_create_keys=key.may_create_keys,
+        max_cost_nano_usd=key.max_cost_nano_usd,
         is_declared=True,
         created_at_s=gateway.clock.now_s(),
     )

@@ -12,6 +12,7 @@ from proxy.gateway import CHECKPOINT_S, take_stock
 from proxy.lookups import Lookups, Outcome
 from proxy.money import format_usd
 from proxy.outbound.generations import Generations
+from proxy.routing.table import Secret
 
 
 @asynccontextmanager
@@ -32,10 +33,21 @@ async def open_lookups(gateway: Gateway) -> AsyncIterator[Lookups]:
             overrun=outcome.is_overrun,
         )
 
+    async def find_stored(tenant: str, provider: str) -> Secret | None:
+        found = await gateway.ledger.registry.read(lambda store: store.find_tenant(tenant))
+        sealed = (one.sealed for one in (found.credentials if found is not None else ()) if one.provider == provider)
+        secret = next((gateway.vault.unseal(text) for text in sealed), None)
+        return None if secret is None else Secret(secret)
+
     asking = Generations()
     try:
         yield Lookups(
-            gateway.ledger, clock=gateway.clock, asking=asking, table=lambda: gateway.routes.current, tell=tell
+            gateway.ledger,
+            clock=gateway.clock,
+            asking=asking,
+            table=lambda: gateway.routes.current,
+            tell=tell,
+            find_stored=find_stored,
         )
     finally:
         await asking.close()

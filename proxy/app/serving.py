@@ -59,6 +59,8 @@ def build_app(gateway: Gateway, *, started_at_s: float) -> Asgi:
         authenticator=gateway.authenticator,
         clock=gateway.clock,
         health=gateway.service.health,
+        guard=gateway.guard,
+        vault=gateway.vault,
         started_at_s=started_at_s,
         version=__version__,
         facts=gateway.service.facts,

@@ -6,39 +6,24 @@ Every flag has a variable; the flag wins. What a command does stands in the modu
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from proxy import __version__
+from proxy.cli.administration import attach
+from proxy.cli.flags import DATA, OPTIONS, Config, Data, Json
 from proxy.cli.places import find_places
 
-Config = Annotated[
-    Path | None,
-    typer.Option("--config", envvar="TURNPIKE_CONFIG", help="The routing table. [default: routes.yaml]"),
-]
-Data = Annotated[
-    Path,
-    typer.Option(
-        "--data",
-        envvar="TURNPIKE_DATA",
-        help="The data folder (ledger, keys); a relative one stands beside the routes file.",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-DATA = Path("data")
-
-_options: dict[str, Any] = {"add_completion": False, "rich_markup_mode": None, "pretty_exceptions_enable": False}
 app = typer.Typer(
     help="An OpenAI-compatible gateway: streams, falls back, and accounts for every cent.",
     no_args_is_help=True,
-    **_options,
+    **OPTIONS,
 )
-keys = typer.Typer(help="Make, list and revoke client keys.", no_args_is_help=True, **_options)
-app.add_typer(keys, name="keys")
-ledger = typer.Typer(help="Verify and back up the books.", no_args_is_help=True, **_options)
+attach(app)
+ledger = typer.Typer(help="Verify and back up the books.", no_args_is_help=True, **OPTIONS)
 app.add_typer(ledger, name="ledger")
-alerts = typer.Typer(help="Show what is watched, what holds, and what was told; or test it.", **_options)
+alerts = typer.Typer(help="Show what is watched, what holds, and what was told; or test it.", **OPTIONS)
 app.add_typer(alerts, name="alerts")
 
 
@@ -141,45 +126,22 @@ def explain(model: str, *, config: Config = None, data: Data = DATA, as_json: Js
 
 
 @app.command("test")
-def try_out(model: str, *, config: Config = None, data: Data = DATA, as_json: Json = False) -> None:
-    """Send one short request to MODEL and tell what came back; it is booked like any other."""
-    from proxy.cli.trials import try_model
-
-    raise typer.Exit(try_model(find_places(config, data), model, as_json=as_json))
-
-
-@keys.command("create")
-def create_key(  # noqa: PLR0913  # one parameter per flag
-    name: Annotated[str, typer.Argument(help="Shown in usage and logs; unique.")],
+def try_out(
+    model: Annotated[str | None, typer.Argument(help="With --tenant it may be left out: all of its accounts.")] = None,
     *,
-    budget: Annotated[str | None, typer.Option(help="As $5/day; hour, day, week, month, bare is total.")] = None,
-    models: Annotated[str | None, typer.Option(help="Models it may ask for, as a,b or openrouter/*.")] = None,
-    expires: Annotated[str | None, typer.Option(help="How long it lives, as 30d.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Try this tenant's own accounts, one short call each.")] = None,
     config: Config = None,
     data: Data = DATA,
     as_json: Json = False,
 ) -> None:
-    """Make a client key and print it, alone on stdout; it is shown this once."""
-    from proxy.cli.keys import KeyWishes, create_key
+    """Send one short request to MODEL and tell what came back; it is booked like any other."""
+    from proxy.cli.trials import try_model, try_tenant
 
-    wishes = KeyWishes(name, budget=budget, models=models, expires=expires)
-    create_key(find_places(config, data), wishes, as_json=as_json)
-
-
-@keys.command("list")
-def list_keys(*, config: Config = None, data: Data = DATA, as_json: Json = False) -> None:
-    """List all client keys with their limits; never their values."""
-    from proxy.cli.keys import list_keys
-
-    list_keys(find_places(config, data), as_json=as_json)
-
-
-@keys.command("revoke")
-def revoke_key(name: str, *, config: Config = None, data: Data = DATA, as_json: Json = False) -> None:
-    """Revoke a client key: from its next request on it is refused."""
-    from proxy.cli.keys import revoke_key
-
-    raise typer.Exit(revoke_key(find_places(config, data), name, as_json=as_json))
+    if tenant is not None:
+        raise typer.Exit(try_tenant(find_places(config, data), tenant, model, as_json=as_json))
+    if model is None:
+        raise typer.BadParameter("name a model, or a tenant with --tenant", param_hint="MODEL")
+    raise typer.Exit(try_model(find_places(config, data), model, as_json=as_json))
 
 
 @app.command()

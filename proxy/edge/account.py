@@ -1,4 +1,4 @@
-"""What a key may know of itself (floor 5): `key`, `credits`, `usage`, `stats`; of the calling key only.
+"""What a key may know of itself (floor 5): `key`, `credits`, `usage`, `stats`; the admin key sees all keys together.
 
 `key` and `credits` have OpenRouter's shapes on both prefixes, filled from our ledger, with JSON numbers; `usage`,
 `stats` and the `budgets` inside `key` are ours, with decimal strings.
@@ -22,6 +22,7 @@ from proxy.errors import ClientError
 from proxy.ledger.records import BudgetState, KeyRecord, UsageQuery, UsageSum
 from proxy.money import AMOUNT_NANO_USD_MAX, UTC_NAME, Period, format_usd
 from proxy.policy.calendar import find_window
+from proxy.policy.scopes import GLOBAL
 
 STATS_SPAN_S = 86_400
 """What `stats` looks back on unless told `since`."""
@@ -33,6 +34,9 @@ GROUPS_MAX = 10_000
 
 T = TypeVar("T")
 _MEDIA_TYPES = {"json": "application/json", "csv": "text/csv", "jsonl": "application/x-ndjson"}
+ADMINISTRATOR = KeyRecord("admin", digest="")
+"""What the admin key is shown as: no key of the ledger's, it sees them all."""
+
 _RESETS = {"day": "daily", "week": "weekly", "month": "monthly"}
 """OpenRouter's words; it has none for an hour or for all time."""
 
@@ -46,12 +50,13 @@ class Account:
 
     async def show_key(self, request: Request) -> Response:
         """`GET key`: what the key has used, what it may still use."""
-        record = await self._services.authenticator.find(request.scope["headers"])
         now_s = self._services.clock.now_s()
-        budgets = await self._services.ledger.budgets(record.name, now_s)
+        record = await self._find_record(request)
+        name = None if record is ADMINISTRATOR else record.name
+        budgets = await self._budgets(name, now_s)
         used = {
-            name: usd_number(await self._spent(record.name, period, now_s))
-            for name, period in (
+            figure: usd_number(await self._spent(name, period, now_s))
+            for figure, period in (
                 ("usage", Period.TOTAL),
                 ("usage_daily", Period.DAY),
                 ("usage_weekly", Period.WEEK),
@@ -62,10 +67,10 @@ class Account:
 
     async def show_credits(self, request: Request) -> Response:
         """`GET credits`: total less used is what the key's budget has left in its period."""
-        principal = await self._services.identify(request.scope["headers"])
+        name = await self._services.find_whose(request)
         now_s = self._services.clock.now_s()
-        used = await self._spent(principal.name, Period.TOTAL, now_s)
-        budget = _tightest(await self._services.ledger.budgets(principal.name, now_s))
+        used = await self._spent(name, Period.TOTAL, now_s)
+        budget = _tightest(await self._budgets(name, now_s))
         total = CREDITS_WITHOUT_LIMIT_NANO_USD
         if budget is not None:
             total = used + max(0, budget.limit_nano_usd - budget.posted_nano_usd)
@@ -73,8 +78,8 @@ class Account:
 
     async def show_usage(self, request: Request) -> Response:
         """`GET usage`: sums over the key's own attempts, as JSON, lines or CSV."""
-        principal = await self._services.identify(request.scope["headers"])
-        query = _read_query(request, principal.name)
+        name = await self._services.find_whose(request)
+        query = _read_query(request, name)
         form = request.query_params.get("format", "json")
         if form not in _MEDIA_TYPES:
             raise ClientError(f"format {form[:40]!r} is unknown; there are json, csv and jsonl.", param="format")
@@ -94,12 +99,12 @@ class Account:
 
     async def show_stats(self, request: Request) -> Response:
         """`GET stats`: how each provider did lately, for this key."""
-        principal = await self._services.identify(request.scope["headers"])
+        name = await self._services.find_whose(request)
         since_s = _read_moment(request, "since")
         if since_s is None:
             since_s = self._services.clock.now_s() - STATS_SPAN_S
-        total = await self._total(UsageQuery(from_s=since_s, key_name=principal.name))
-        providers = await self._services.ledger.provider_stats(since_s=since_s, key_name=principal.name)
+        total = await self._total(UsageQuery(from_s=since_s, key_name=name))
+        providers = await self._services.ledger.provider_stats(since_s=since_s, key_name=name)
         return json_response(
             {
                 "since": iso_time(since_s),
@@ -119,7 +124,19 @@ class Account:
             }
         )
 
-    async def _spent(self, key_name: str, period: Period, now_s: float) -> int:
+    async def _find_record(self, request: Request) -> KeyRecord:
+        """Give the calling key; the admin key is none, and stands for all of them."""
+        if await self._services.find_whose(request) is None:
+            return ADMINISTRATOR
+        return await self._services.authenticator.find(request.scope["headers"])
+
+    async def _budgets(self, key_name: str | None, now_s: float) -> Sequence[BudgetState]:
+        """Give a key's budgets, or those of the whole gateway."""
+        if key_name is not None:
+            return await self._services.ledger.budgets(key_name, now_s)
+        return [one for one in await self._services.ledger.list_budgets(now_s) if one.scope == GLOBAL]
+
+    async def _spent(self, key_name: str | None, period: Period, now_s: float) -> int:
         from_s = None if period is Period.TOTAL else find_window(period, now_s).starts_s
         return (await self._total(UsageQuery(from_s=from_s, key_name=key_name))).cost_nano_usd
 
@@ -128,7 +145,7 @@ class Account:
         return total
 
 
-def _read_query(request: Request, key_name: str) -> UsageQuery:
+def _read_query(request: Request, key_name: str | None) -> UsageQuery:
     asked = request.query_params
     by = _read("by", parse_by, asked.get("by", ""))
     timezone = _read("timezone", parse_timezone, asked.get("timezone") or UTC_NAME)
@@ -159,8 +176,8 @@ def _key_fields(record: KeyRecord) -> dict[str, Any]:
         "byok_usage_weekly": 0,
         "byok_usage_monthly": 0,
         "is_free_tier": False,
-        "is_management_key": False,
-        "is_provisioning_key": False,
+        "is_management_key": record is ADMINISTRATOR,
+        "is_provisioning_key": record is ADMINISTRATOR or record.may_create_keys,
         "expires_at": iso_time(record.expires_at_s),
         "creator_user_id": None,
         "organization_id": None,

@@ -12,12 +12,12 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 from starlette.types import Message, Receive, Scope, Send
 
-from proxy.codecs.wire import JsonObject, Surface
+from proxy.codecs.wire import JsonObject
 from proxy.edge.auth import Authenticator, holds_key
 from proxy.edge.body import ClientLeft, RawHeaders, parse_body, read_body
 from proxy.edge.errors import Headers, error_reply, error_status, send_reply, surface_of
@@ -115,7 +115,7 @@ class ChatEndpoint:
                 body_bytes=len(data),
                 surface=surface_of(scope["path"]),
                 principal=principal,
-                table=table,
+                table=principal.view or table,
                 request_id=request_id,
                 app=read_app(headers) if is_telling else None,
                 received_s=received_s,
@@ -125,7 +125,8 @@ class ChatEndpoint:
             service = self._service
             exchange = SharedExchange(asked, wish, service) if is_shared(wish, table) else Exchange(asked, service)
             try:
-                record = await _Turn(exchange, asked.surface, send, scope).run()
+                has_changed = partial(self._authenticator.has_changed, headers, principal)
+                record = await _Turn(exchange, send, scope, has_changed=has_changed).run()
             except KeyChanged:
                 self._authenticator.forget(principal.name)
                 principal = await self._authenticator.authenticate_cached(headers, table)
@@ -140,9 +141,17 @@ class ChatEndpoint:
 class _Turn:
     """One exchange and the connection it answers on."""
 
-    def __init__(self, exchange: Exchange | SharedExchange, surface: Surface, send: Send, scope: Scope) -> None:
+    def __init__(
+        self,
+        exchange: Exchange | SharedExchange,
+        send: Send,
+        scope: Scope,
+        *,
+        has_changed: Callable[[], Awaitable[bool]],
+    ) -> None:
         self._exchange = exchange
-        self._surface = surface
+        self._has_changed = has_changed
+        self._surface = surface_of(scope["path"])
         self._send = send
         self._scope = scope
         self._is_over = False
@@ -167,6 +176,8 @@ class _Turn:
         except KeyChanged:
             raise
         except RequestError as error:
+            if await self._is_outdated(error):
+                raise KeyChanged(error.message) from error
             self._is_over = True
             self._status = error_status(error, self._surface)
             routing = self._exchange.routing()
@@ -178,6 +189,14 @@ class _Turn:
             self._is_over = True
         status = CLIENT_LEFT_STATUS if self._has_left else self._status
         return self._exchange.record(status)
+
+    async def _is_outdated(self, error: RequestError) -> bool:
+        """Tell whether a plan was refused under a key or a tenant that is another one by now.
+
+        What the ledger refuses was judged by what holds; a plan that never got there was made with what is remembered.
+        """
+        is_planned = isinstance(error, ClientError) or error.code == "max_cost_exceeded"
+        return is_planned and self._exchange.attempts == 0 and await self._has_changed()
 
     async def _answer(self) -> None:
         answer = await self._exchange.answer()

@@ -287,6 +287,9 @@ class KeyOptions(CallerOptions):
     key: values.ClientKey | None = Field(None, description="8 to 256 visible ASCII characters, best as ${VAR}.")
     key_sha256: values.KeySha256 | None = Field(None, description="Instead of `key`: its SHA-256, 64 hex digits.")
     tenant: values.Name | None = Field(None, description="One of `tenants`.", examples=["acme"])
+    may_create_keys: bool = Field(
+        default=False, description="It may make keys over the API, which may do no more than itself."
+    )
     cache: CacheOptions | None = Field(
         None, description="Keep answers to it for equal requests of its tenant; wins over the model's.", examples=[True]
     )

@@ -242,7 +242,8 @@ def _read_key_sha256(value: Any, info: ValidationInfo) -> str:
     return text.lower()
 
 
-def _read_params(value: Any) -> dict[str, Any]:
+def read_params(value: Any) -> dict[str, Any]:
+    """Read defaults for request fields; ValueError names what may not be one."""
     if not isinstance(value, dict):
         raise ValueError(f"a mapping of request fields is wanted, this is {_kind(value)}")  # noqa: TRY004 - pydantic gathers ValueErrors
     refused = sorted(PARAMS_REFUSED.intersection(value))
@@ -344,6 +345,6 @@ ServiceName = Annotated[Text, AfterValidator(_read_service)]
 RefreshPeriod = Annotated[float, PlainValidator(_unit(_parse_refresh_s)), _schema(_DURATION, "24h")]
 Params = Annotated[
     dict[str, Any],
-    PlainValidator(_read_params),
+    PlainValidator(read_params),
     WithJsonSchema({"type": "object", "propertyNames": {"not": {"enum": sorted(PARAMS_REFUSED)}}}),
 ]

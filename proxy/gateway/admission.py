@@ -56,7 +56,7 @@ async def admit(plan: Plan, ask: Ask, *, input_bounds: Sequence[int]) -> tuple[P
 
 def counts_in(candidate: Candidate, scope: str) -> bool:
     """Tell whether calls of a candidate count in the scope of a provider, a target or a credential."""
-    if not is_upstream(scope):
+    if not is_upstream(scope) or candidate.target.provider.account is not None:
         return False
     kind, _, name = scope.partition(":")
     target = candidate.target

@@ -88,6 +88,7 @@ class Attempt:
             target.model,
             self.hold_nano_usd,
             is_priced=is_priced,
+            payer=provider.payer,
             patterns=provider.list_patterns(target.model) if provider.model_rates else (),
         )
 

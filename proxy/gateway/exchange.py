@@ -190,7 +190,7 @@ class Exchange:
     def _redirect(self, spent: Spent) -> None:
         """Go to the model a spent budget names: the operator's word, so the key need not have it on its list."""
         body = {name: value for name, value in self._asked.body.items() if name != "models"}
-        principal = replace(self._asked.principal, models=None)
+        principal = replace(self._asked.principal, models=None, tenant_models=None, maker_models=None)
         self._asked = replace(self._asked, body={**body, "model": spent.instead}, principal=principal)
         self._spent_scope = spent.scope
 
@@ -270,7 +270,9 @@ class Exchange:
             await attempt.open(self._clock, total_left_s=self._total_left_s())
         finally:
             self._upstream_s += self._clock.monotonic_s() - before_s
-        self._service.health.record_success(attempt.candidate.target.name, first_token_ms=attempt.first_token_ms)
+        self._service.health.record_success(
+            attempt.candidate.target.account_name, first_token_ms=attempt.first_token_ms
+        )
 
     async def _note_failure(self, attempt: Attempt, error: UpstreamError) -> None:
         """Close the failed attempt and work out what it cost; the ledger hears of it with the next step."""
@@ -284,7 +286,7 @@ class Exchange:
     def _failure(self, error: UpstreamError, attempt: Attempt) -> Failure:
         target = attempt.candidate.target
         failure = failure_of(error, target.provider)
-        self._service.health.record_failure(target.name, failure.kind, at_s=self._clock.now_s())
+        self._service.health.record_failure(target.account_name, failure.kind, at_s=self._clock.now_s())
         return failure
 
     # --- the books ------------------------------------------------------------------------------------------------
@@ -314,6 +316,7 @@ class Exchange:
             tags=asked.tags,
             alias=plan.route.name,
             is_redirected=self._spent_scope is not None,
+            parent=asked.principal.parent,
         )
         answer = await self._service.ledger.admit(admission)
         if isinstance(answer, Admitted):

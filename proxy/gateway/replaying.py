@@ -60,6 +60,7 @@ class Replay:
             attempts=(AttemptStart(1, PROVIDER, self.entry.model, 0),),
             user=asked.user,
             tags=asked.tags,
+            parent=asked.principal.parent,
             is_redirected=True,  # it costs nothing: no budget that is spent need send it anywhere else
         )
         service = self._service

@@ -169,6 +169,7 @@ def subject_of(admission: Admission, start: AttemptStart) -> Subject:
         start.model,
         start.upstream_key,
         start.payer,
+        admission.parent,
         start.patterns,
     )
 

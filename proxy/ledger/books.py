@@ -7,7 +7,7 @@ before it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from sqlite3 import Cursor
@@ -27,7 +27,9 @@ from proxy.ledger.admission import (
     pair_ends,
     subject_of,
 )
+from proxy.ledger.audit import Act
 from proxy.ledger.correcting import Dead
+from proxy.ledger.deeds import note_declaration
 from proxy.ledger.late import LateBooks
 from proxy.ledger.records import (
     Admission,
@@ -42,6 +44,7 @@ from proxy.ledger.records import (
 from proxy.ledger.rolling import subject_of_row, sum_days
 from proxy.ledger.rules import write_limits
 from proxy.ledger.sheet import Sheet
+from proxy.ledger.shelves import SqliteStore, put_limits
 from proxy.ledger.sql import STATEMENTS
 from proxy.policy.limits import NO_LIMITS, RATE_SLOTS, Limits
 from proxy.policy.scopes import tag_scopes
@@ -155,20 +158,10 @@ class Books:
                 self._accounts.post_in_full(cursor, attempt, at_s=dead.now_s, error=ERROR_OWNER_DIED)
         return len(found)
 
-    def create_key(self, cursor: Cursor, key: KeyRecord) -> bool:
-        """Add a key unless its name is taken."""
-        is_new = cursor.execute(STATEMENTS["insert_key"], rows.write_key(key)).rowcount == 1
-        if is_new:
-            _put_limits(cursor, f"key:{key.name}", key.limits, is_declared=key.is_declared)
-        return is_new
-
-    def revoke_key(self, cursor: Cursor, name: str) -> bool:
-        """Disable a key, again if need be; False when there is none of that name."""
-        cursor.execute(STATEMENTS["disable_key"], (name,))
-        return cursor.execute(STATEMENTS["find_key_by_name"], (name,)).fetchone() is not None
-
-    def declare_keys(self, cursor: Cursor, keys: Iterable[KeyRecord]) -> None:
+    def declare_keys(self, cursor: Cursor, declaration: tuple[Sequence[KeyRecord], Act]) -> None:
         """Make the declared keys exactly these; a key that did not change keeps its revision."""
+        keys, act = declaration
+        changed: list[str] = []
         missing = {key.name for key in _list_keys(cursor) if key.is_declared and key.is_enabled}
         for key in (replace(wanted, is_declared=True) for wanted in keys):
             missing.discard(key.name)
@@ -181,35 +174,31 @@ class Books:
                 if known == kept:
                     continue
                 cursor.execute(STATEMENTS["replace_key"], rows.write_key_change(key))
-            _put_limits(cursor, f"key:{key.name}", key.limits, is_declared=True)
+            changed.append(key.name)
+            put_limits(cursor, f"key:{key.name}", key.limits, is_declared=True)
         for name in sorted(missing):
             cursor.execute(STATEMENTS["disable_key"], (name,))
+        note_declaration(SqliteStore(cursor), act, "keys.declare", changed=changed, gone=missing)
 
-    def declare_limits(self, cursor: Cursor, declared: Mapping[str, Limits]) -> None:
+    def declare_limits(self, cursor: Cursor, declaration: tuple[Mapping[str, Limits], Act]) -> None:
         """Make the declared limits of all places but keys exactly these."""
+        declared, act = declaration
         known = {
             place: rules
-            for place, rules, is_declared in cursor.execute(STATEMENTS["list_limits"]).fetchall()
+            for place, rules, is_declared, _prepaid in cursor.execute(STATEMENTS["list_limits"]).fetchall()
             if is_declared and not place.startswith("key:")
         }
         wanted = {place: write_limits(limits) for place, limits in declared.items() if limits != NO_LIMITS}
         if known == wanted:
             return
-        for place in known.keys() - wanted.keys():
-            cursor.execute(STATEMENTS["drop_limits"], (place,))
+        gone = known.keys() - wanted.keys()
+        for place in gone:
+            put_limits(cursor, place, NO_LIMITS, is_declared=False)
         for place in wanted:
-            _put_limits(cursor, place, declared[place], is_declared=True)
+            put_limits(cursor, place, declared[place], is_declared=True)
         cursor.execute(STATEMENTS["renew_all_keys"])
-
-    def set_limits(self, cursor: Cursor, change: tuple[str, Limits]) -> None:
-        """Change what holds for one place, and make plans made under it stale."""
-        place, limits = change
-        _put_limits(cursor, place, limits, is_declared=False)
-        kind, _, name = place.partition(":")
-        if kind == "key":
-            cursor.execute(STATEMENTS["renew_key"], (name,))
-        else:
-            cursor.execute(STATEMENTS["renew_all_keys"])
+        changed = [place for place in wanted if wanted[place] != known.get(place)]
+        note_declaration(SqliteStore(cursor), act, "limits.declare", changed=changed, gone=gone)
 
     def prune_rates(self, cursor: Cursor, now_s: float) -> int:
         """Forget pieces of time that no window holds any more."""
@@ -285,14 +274,6 @@ def _is_taken(cursor: Cursor, request_id: str) -> bool:
 
 def _read_pending(cursor: Cursor, request_id: str) -> list[PendingAttempt]:
     return [rows.read_pending(row) for row in cursor.execute(_FIND_PENDING, (request_id,)).fetchall()]
-
-
-def _put_limits(cursor: Cursor, place: str, limits: Limits, *, is_declared: bool) -> None:
-    if limits == NO_LIMITS:
-        cursor.execute(STATEMENTS["drop_limits"], (place,))
-    else:
-        row = (place, write_limits(limits), int(limits.has_hard_budget), int(is_declared))
-        cursor.execute(STATEMENTS["put_limits"], row)
 
 
 def _list_keys(cursor: Cursor) -> list[KeyRecord]:

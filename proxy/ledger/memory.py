@@ -6,7 +6,7 @@ owner's number here: `share` gives another owner of the same books, `die` ends o
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -29,9 +29,13 @@ from proxy.ledger.admission import (
 )
 from proxy.ledger.budgeting import list_open, state_all
 from proxy.ledger.correcting import Dead
+from proxy.ledger.deeds import note_declaration
+from proxy.ledger.errands import add_key, declaring, end_key, limit
+from proxy.ledger.lineage import as_presented, join
 from proxy.ledger.memory_bills import MemoryBills
 from proxy.ledger.memory_entries import Entry
 from proxy.ledger.memory_incidents import MemoryIncidents, MemorySignals
+from proxy.ledger.memory_registry import Archive, MemoryRegistry
 from proxy.ledger.memory_resolution import LateBooks, MemoryResolution
 from proxy.ledger.records import (
     EVERYTHING,
@@ -54,6 +58,7 @@ from proxy.ledger.records import (
     UsageSum,
 )
 from proxy.ledger.rolling import floor_day_s, forget_detail
+from proxy.ledger.rules import add_prepaid
 from proxy.policy.calendar import Window
 from proxy.policy.limits import NO_LIMITS, RATE_SLOTS, Balance, Flow, Limits, Rate
 from proxy.policy.scopes import Rules, Subject, accounts_of, places_of, rules_of
@@ -73,6 +78,7 @@ class _Books:
     rates: dict[tuple[str, int, int], tuple[int, int]] = field(default_factory=dict)
     """Requests and tokens by scope, window and slot."""
     requests: dict[str, list[Entry]] = field(default_factory=dict)
+    archive: Archive = field(default_factory=Archive)
     living: set[int] = field(default_factory=set)
     owners: int = 0
     late: LateBooks = field(default_factory=LateBooks)
@@ -87,7 +93,7 @@ class _Books:
         """Everything with its detail, in order."""
         return [entry.row for entry in self.entries if not entry.is_rolled]
 
-    def join(self) -> int:
+    def begin(self) -> int:
         """Give a new owner its number."""
         self.owners += 1
         self.living.add(self.owners)
@@ -95,7 +101,11 @@ class _Books:
 
     def find_limits(self, places: Sequence[str]) -> Mapping[str, Limits]:
         """Give the limits of those places that have some."""
-        return {place: self.limits[place] for place in places if place in self.limits}
+        return {place: limits for place in places if (limits := self.limits_at(place)) != NO_LIMITS}
+
+    def limits_at(self, place: str) -> Limits:
+        """Give what holds for a place, with the wall of what was prepaid."""
+        return add_prepaid(self.limits.get(place, NO_LIMITS), self.archive.prepaid.get(place))
 
     def find_rules(self, subject: Subject) -> Rules:
         """Give every rule that holds for an attempt."""
@@ -137,12 +147,19 @@ class _Books:
 
     def find_key_state(self, name: str) -> KeyState | None:
         """Find what an admission must know of its key."""
-        key = self.keys.get(name)
-        return None if key is None else KeyState(key.is_enabled, key.expires_at_s, key.revision)
+        if name not in self.keys:
+            return None
+        key = self.join(self.keys[name])
+        return KeyState(key.is_enabled, key.expires_at_s, key.revision)
+
+    def join(self, key: KeyRecord) -> KeyRecord:
+        """Put a key together with its maker and its tenant."""
+        maker = None if key.parent is None else self.tell_walls(self.keys[key.parent])
+        return join(key, maker=maker, house=self.archive.find_tenant(key.tenant))
 
     def tell_walls(self, key: KeyRecord) -> KeyRecord:
         """Say of a key whether some hard budget may hold for it."""
-        places = [f"key:{key.name}", "global", *([] if key.tenant is None else [f"tenant:{key.tenant}"])]
+        places = [f"key:{key.name}", f"key:{key.parent}", f"tenant:{key.tenant}", "global"]
         return replace(
             key,
             limits=self.limits.get(f"key:{key.name}", NO_LIMITS),
@@ -181,7 +198,8 @@ class MemoryLedger:
         """Begin with empty books; `clock` is asked for because every ledger is."""
         self._clock = clock
         self._books = books or _Books()
-        self._owner = self._books.join()
+        self._owner = self._books.begin()
+        self._registry = MemoryRegistry(self._books)
         self.bills = self._books.bills
         self.incidents = self._books.incidents
         self.signals = MemorySignals(lambda: self._books.rows, self._books.find_balance)
@@ -202,6 +220,11 @@ class MemoryLedger:
         """End as a killed process does: what is pending stays pending."""
         self._books.living.discard(self._owner)
         self._is_closed = True
+
+    @property
+    def registry(self) -> MemoryRegistry:
+        """Give what administers keys, tenants and credits."""
+        return self._registry
 
     async def admit(self, admission: Admission) -> Outcome:
         """Check the key and every limit that holds and write the holds, all or nothing."""
@@ -247,40 +270,43 @@ class MemoryLedger:
     async def find_key(self, digest: str) -> KeyRecord | None:
         """Find a key by its digest, disabled and expired ones too; an enabled one before others."""
         self._check_open()
-        found = [key for key in self._books.keys.values() if key.digest == digest]
+        now_s = self._clock.now_s()
+        found = [
+            key
+            for key in self._books.keys.values()
+            if key.digest == digest or (key.former_digest == digest and (key.former_until_s or 0) > now_s)
+        ]
         first = min(found, key=lambda key: (not key.is_enabled, key.name), default=None)
-        return None if first is None else self._books.tell_walls(first)
+        return None if first is None else as_presented(self._books.join(self._books.tell_walls(first)), digest)
 
     async def create_key(self, key: KeyRecord) -> bool:
         """Add a minted key; False when the name is taken."""
         self._check_open()
-        if key.name in self._books.keys:
-            return False
-        self._books.keys[key.name] = key
-        self._books.put_limits(f"key:{key.name}", key.limits)
-        return True
+        return await add_key(self.registry, key)
 
     async def revoke_key(self, name: str) -> bool:
         """Disable a key from the next admission on; False when there is none."""
         self._check_open()
-        if name not in self._books.keys:
-            return False
-        self._books.disable(name)
-        return True
+        return await end_key(self.registry, name, self._clock.now_s())
 
     async def declare_keys(self, keys: Sequence[KeyRecord]) -> None:
         """Make the declared keys exactly these; a key that did not change keeps its revision."""
         self._check_open()
-        for name, known in self._books.keys.items():
-            if known.is_declared and name not in {key.name for key in keys}:
-                self._books.disable(name)
+        books, names, changed = self._books, {key.name for key in keys}, []
+        gone = [name for name, key in books.keys.items() if key.is_declared and key.is_enabled and name not in names]
+        for name in gone:
+            books.disable(name)
         for key in (replace(wanted, is_declared=True) for wanted in keys):
-            former = self._books.keys.get(key.name)
-            self._books.put_limits(f"key:{key.name}", key.limits)
+            former = books.keys.get(key.name)
+            books.put_limits(f"key:{key.name}", key.limits)
             if former is None:
-                self._books.keys[key.name] = key
+                books.keys[key.name] = key
             elif former != (same := replace(key, created_at_s=former.created_at_s, revision=former.revision)):
-                self._books.keys[key.name] = replace(same, revision=former.revision + 1)
+                books.keys[key.name] = replace(same, revision=former.revision + 1)
+            else:
+                continue
+            changed.append(key.name)
+        await self._note("keys.declare", changed, gone)
 
     async def declare_limits(self, limits: Mapping[str, Limits]) -> None:
         """Make the declared limits of all places but keys exactly these; a change makes every key's plans stale."""
@@ -288,26 +314,20 @@ class MemoryLedger:
         books, wanted = self._books, {place: one for place, one in limits.items() if one != NO_LIMITS}
         if {place: books.limits[place] for place in books.declared if place in books.limits} == wanted:
             return
-        for place in books.declared - wanted.keys():
+        gone = books.declared - wanted.keys()
+        changed = [place for place, one in wanted.items() if place not in books.declared or books.limits[place] != one]
+        for place in gone:
             books.put_limits(place, NO_LIMITS)
         books.declared = set(wanted)
         for place, one in wanted.items():
             books.put_limits(place, one)
         books.renew(*books.keys)
+        await self._note("limits.declare", changed, gone)
 
     async def set_limits(self, place: str, limits: Limits) -> None:
         """Change the limits of one place from the next admission on."""
         self._check_open()
-        self._books.declared.discard(place)
-        self._books.put_limits(place, limits)
-        kind, _, name = place.partition(":")
-        if kind == "key":
-            known = self._books.keys.get(name)
-            if known is not None:
-                self._books.keys[name] = replace(known, limits=limits)
-            self._books.renew(name)
-        else:
-            self._books.renew(*self._books.keys)
+        await limit(self.registry, place, limits, self._clock.now_s())
 
     async def find_limits(self, place: str) -> Limits:
         """Tell what holds for a place, `NO_LIMITS` when nothing does."""
@@ -347,16 +367,17 @@ class MemoryLedger:
         key = self._books.keys.get(key_name)
         if key is None:
             return []
-        places = self._books.find_limits([f"key:{key_name}", f"tenant:{key.tenant}"])
+        places = self._books.find_limits([f"key:{key_name}", f"key:{key.parent}", f"tenant:{key.tenant}"])
         return [one.state(self._books.find_balance(one.scope, one.window)) for one in list_open(places, now_s)]
 
     async def list_budgets(self, now_s: float) -> Sequence[BudgetState]:
         """Tell how every budget stands; those of users and tags as far as somebody has come."""
         self._check_open()
         books = self._books
+        places = books.find_limits(sorted({*books.limits, *books.archive.prepaid}))
         scopes = sorted({scope for entry in books.entries for scope in accounts_of(entry.subject)})
-        tenants = {key.name: key.tenant for key in books.keys.values()}
-        return state_all(dict(sorted(books.limits.items())), scopes, books.find_balance, tenants=tenants, now_s=now_s)
+        owners = {key.name: key.tenant or key.parent for key in books.keys.values()}
+        return state_all(places, scopes, books.find_balance, owners=owners, now_s=now_s)
 
     async def sum_usage(self, query: UsageQuery) -> Sequence[UsageSum]:
         """Sum attempts by the query's dimensions; ValueError names an unknown one."""
@@ -417,6 +438,10 @@ class MemoryLedger:
         if not self._is_closed:
             self._books.late.progress.pop(self._owner, None)
         self.die()
+
+    async def _note(self, action: str, changed: Iterable[str], gone: Iterable[str]) -> None:
+        act = declaring(self._clock.now_s())
+        await self.registry.write(lambda store: note_declaration(store, act, action, changed=changed, gone=gone))
 
     def _check_open(self) -> None:
         if self._is_closed:

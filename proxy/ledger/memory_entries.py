@@ -25,7 +25,7 @@ class Entry:
     @property
     def subject(self) -> Subject:
         """Whom it counts for."""
-        return subject_of_row(self.row)
+        return subject_of_row(self.row)._replace(parent=self.admission.parent)
 
     @property
     def pending(self) -> PendingAttempt:

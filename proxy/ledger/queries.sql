@@ -4,13 +4,22 @@
 -- ---------------------------------------------------------------- admission (writer, inside a batch)
 
 -- name: find_key_state
--- What an admission must know of its key, by name, and which limits there are meanwhile.
-SELECT is_enabled, expires_at_s, revision, versions.limits
-FROM keys CROSS JOIN versions ON versions.id = 1 WHERE name = ?
+-- What an admission must know of its key, by name: its maker's and its tenant's state included, and which limits there
+-- are meanwhile.
+SELECT
+  keys.is_enabled AND coalesce(makers.is_enabled, 1) AND coalesce(tenants.is_enabled, 1),
+  CASE WHEN makers.expires_at_s < coalesce(keys.expires_at_s, makers.expires_at_s + 1)
+    THEN makers.expires_at_s ELSE keys.expires_at_s END,
+  keys.revision + coalesce(makers.revision, 0) + coalesce(tenants.revision, 0),
+  versions.limits
+FROM keys CROSS JOIN versions ON versions.id = 1
+LEFT JOIN keys AS makers ON makers.name = keys.parent
+LEFT JOIN tenants ON tenants.name = keys.tenant
+WHERE keys.name = ?
 
 -- name: find_limits
 -- What holds for the places put in for {places}.
-SELECT place, rules FROM limits WHERE place IN ({places})
+SELECT place, rules, prepaid_nano_usd FROM limits WHERE place IN ({places})
 
 -- name: find_balance
 -- One window of one scope.
@@ -103,7 +112,8 @@ FROM attempts WHERE seq = ?
 -- name: find_pending
 -- The open attempts of a request.
 SELECT seq, request_id, number, at_s, hold_nano_usd, is_priced, charged,
-  key_name, tenant, user, tags, alias, provider, model, upstream_key, payer
+  key_name, tenant, user, tags, alias, provider, model, upstream_key, payer,
+  (SELECT parent FROM keys WHERE name = key_name)
 FROM attempts WHERE request_id = ? AND state = 'pending'
 
 -- name: end_attempt
@@ -136,7 +146,8 @@ UPDATE attempts SET state = 'voided', ended_at_s = ?, cost_nano_usd = 0, error =
 -- name: find_pending_of_owner
 -- What a dead process left open, a bounded number at a time.
 SELECT seq, request_id, number, at_s, hold_nano_usd, is_priced, charged,
-  key_name, tenant, user, tags, alias, provider, model, upstream_key, payer
+  key_name, tenant, user, tags, alias, provider, model, upstream_key, payer,
+  (SELECT parent FROM keys WHERE name = key_name)
 FROM attempts WHERE owner = ? AND state = 'pending' LIMIT ?
 
 -- name: list_pending_owners
@@ -146,48 +157,54 @@ SELECT DISTINCT owner FROM attempts WHERE state = 'pending'
 -- ---------------------------------------------------------------- keys
 
 -- name: find_key_by_digest
--- A key renamed in routes.yaml leaves its digest with a disabled name: the enabled one counts.
+-- A key renamed in routes.yaml leaves its digest with a disabled name: the enabled one counts. A rotated key's former
+-- value is good for a while. Parameters: digest, digest, now.
 SELECT name, digest, tenant, rules, models, default_model, params, keys.is_declared, is_enabled,
-  created_at_s, expires_at_s, revision, EXISTS (
-    SELECT 1 FROM limits AS over WHERE over.is_hard AND over.place IN ('key:' || name, 'tenant:' || tenant, 'global')
+  created_at_s, expires_at_s, revision, parent, may_create_keys, max_cost_nano_usd, is_revoked, updated_at_s,
+  former_digest, former_until_s, EXISTS (
+    SELECT 1 FROM limits AS over WHERE (over.is_hard OR over.prepaid_nano_usd IS NOT NULL)
+      AND over.place IN ('key:' || name, 'key:' || parent, 'tenant:' || tenant, 'global')
   )
-FROM keys LEFT JOIN limits ON place = 'key:' || name WHERE digest = ? ORDER BY is_enabled DESC, name LIMIT 1
+FROM keys LEFT JOIN limits ON place = 'key:' || name WHERE digest = ? OR (former_digest = ? AND former_until_s > ?) ORDER BY is_enabled DESC, name LIMIT 1
 
 -- name: list_keys
 SELECT name, digest, tenant, rules, models, default_model, params, keys.is_declared, is_enabled,
-  created_at_s, expires_at_s, revision, EXISTS (
-    SELECT 1 FROM limits AS over WHERE over.is_hard AND over.place IN ('key:' || name, 'tenant:' || tenant, 'global')
+  created_at_s, expires_at_s, revision, parent, may_create_keys, max_cost_nano_usd, is_revoked, updated_at_s,
+  former_digest, former_until_s, EXISTS (
+    SELECT 1 FROM limits AS over WHERE (over.is_hard OR over.prepaid_nano_usd IS NOT NULL)
+      AND over.place IN ('key:' || name, 'key:' || parent, 'tenant:' || tenant, 'global')
   )
 FROM keys LEFT JOIN limits ON place = 'key:' || name ORDER BY name
 
 -- name: find_key_by_name
 SELECT name, digest, tenant, rules, models, default_model, params, keys.is_declared, is_enabled,
-  created_at_s, expires_at_s, revision, EXISTS (
-    SELECT 1 FROM limits AS over WHERE over.is_hard AND over.place IN ('key:' || name, 'tenant:' || tenant, 'global')
+  created_at_s, expires_at_s, revision, parent, may_create_keys, max_cost_nano_usd, is_revoked, updated_at_s,
+  former_digest, former_until_s, EXISTS (
+    SELECT 1 FROM limits AS over WHERE (over.is_hard OR over.prepaid_nano_usd IS NOT NULL)
+      AND over.place IN ('key:' || name, 'key:' || parent, 'tenant:' || tenant, 'global')
   )
 FROM keys LEFT JOIN limits ON place = 'key:' || name WHERE name = ?
 
 -- name: insert_key
 -- No row changes when the name is taken.
 INSERT INTO keys (
-  name, digest, tenant, models, default_model, params, is_declared, is_enabled, created_at_s, expires_at_s, revision
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO NOTHING
+  name, digest, tenant, models, default_model, params, is_declared, is_enabled, created_at_s, expires_at_s, revision,
+  parent, may_create_keys, max_cost_nano_usd, is_revoked, updated_at_s, former_digest, former_until_s
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO NOTHING
 
 -- name: replace_key
--- A declared key changed; the moment it came into being stays.
+-- A key changed; the moment it came into being stays, and who made it.
 UPDATE keys SET
   digest = ?, tenant = ?, models = ?, default_model = ?, params = ?,
-  is_declared = ?, is_enabled = ?, expires_at_s = ?, revision = revision + 1
+  is_declared = ?, is_enabled = ?, expires_at_s = ?, may_create_keys = ?, max_cost_nano_usd = ?, is_revoked = ?,
+  updated_at_s = ?, former_digest = ?, former_until_s = ?, revision = revision + 1
 WHERE name = ?
 
 -- name: disable_key
 UPDATE keys SET is_enabled = 0, revision = revision + 1 WHERE name = ? AND is_enabled
 
--- name: renew_key
--- Plans made under the key as it was are stale.
-UPDATE keys SET revision = revision + 1 WHERE name = ?
-
 -- name: renew_all_keys
+-- Plans made under keys as they were are stale.
 UPDATE keys SET revision = revision + 1
 
 -- ---------------------------------------------------------------- limits
@@ -198,11 +215,15 @@ INSERT INTO limits (place, rules, is_hard, is_declared) VALUES (?, ?, ?, ?)
 ON CONFLICT (place) DO UPDATE SET rules = excluded.rules, is_hard = excluded.is_hard, is_declared = excluded.is_declared
 
 -- name: drop_limits
-DELETE FROM limits WHERE place = ?
+-- Nothing is written for a place any more; what was prepaid for it stays (clear_limits).
+DELETE FROM limits WHERE place = ? AND prepaid_nano_usd IS NULL
+
+-- name: clear_limits
+UPDATE limits SET rules = '{}', is_hard = 0, is_declared = 0 WHERE place = ?
 
 -- name: list_limits
 -- Every place that has some.
-SELECT place, rules, is_declared FROM limits ORDER BY place
+SELECT place, rules, is_declared, prepaid_nano_usd FROM limits ORDER BY place
 
 -- ---------------------------------------------------------------- conditions of scopes
 -- Whose attempts count in a scope. Parameters: the scope's name, behind it its owner, or the scope itself, as said.
@@ -210,7 +231,8 @@ SELECT place, rules, is_declared FROM limits ORDER BY place
 -- name: scope_global
 payer = 'gateway'
 -- name: scope_key
-key_name = ?
+-- Parameters: name, name. What the keys that it made use counts for it too.
+key_name IN (SELECT ? UNION ALL SELECT name FROM keys WHERE parent = ?)
 -- name: scope_tenant
 tenant = ?
 -- name: scope_model
@@ -223,7 +245,7 @@ provider || '/' || model = ? AND payer = 'gateway'
 provider || '/' || upstream_key = ? AND payer = 'gateway'
 -- name: scope_user
 -- Parameters: name, owner.
-user = ? AND coalesce(tenant, key_name) = ?
+user = ? AND coalesce(tenant, (SELECT parent FROM keys WHERE name = key_name), key_name) = ?
 -- name: scope_tag
 -- Parameter: the scope itself.
 seq IN (SELECT attempt_tags.seq FROM attempt_tags WHERE attempt_tags.scope = ?)

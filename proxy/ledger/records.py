@@ -10,15 +10,19 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from proxy.ledger.bills import Bills
 from proxy.ledger.incidents import Incidents, Signals
 from proxy.ledger.resolution import Resolution
+from proxy.ledger.tenancy import TenantRecord
 from proxy.money import UTC_NAME
 from proxy.policy.limits import NO_LIMITS, Limits, Measure, Quota
 from proxy.policy.scopes import PAYER_GATEWAY
 from proxy.usage import CostSource, Usage
+
+if TYPE_CHECKING:
+    from proxy.ledger.registry import Registry
 
 GENERATIONS_SEARCHED_MAX = 50_000
 """Attempts of a key looked through for an upstream's id: clients ask soon, and there is no index for it to keep up."""
@@ -76,8 +80,24 @@ class KeyRecord:
     expires_at_s: float | None = None
     revision: int = 1
     """Raised by every change: an admission made under another revision is refused as stale."""
+    parent: str | None = None
+    """The key that made it; what limits that one holds for this one too, and it dies with it."""
+    may_create_keys: bool = False
+    """It may make keys that may do no more than itself."""
+    max_cost_nano_usd: int | None = None
+    """Ceiling of one request."""
+    is_revoked: bool = field(default=False, compare=False)
+    """Disabled for good, unless routes.yaml declares it anew."""
+    updated_at_s: float = field(default=0.0, compare=False)
+    former_digest: str | None = field(default=None, compare=False)
+    """Of a rotated key's former value, good until `former_until_s`."""
+    former_until_s: float | None = field(default=None, compare=False)
     is_walled: bool = field(default=False, compare=False)
     """Some hard budget may hold for its requests, wherever it is written; filled in by the ledger."""
+    maker: KeyRecord | None = field(default=None, compare=False)
+    """The record of `parent`; filled in by `Ledger.find_key`."""
+    house: TenantRecord | None = field(default=None, compare=False)
+    """The record of `tenant`, None when only a table knows it; filled in by `Ledger.find_key`."""
 
 
 class AttemptStart(NamedTuple):
@@ -121,6 +141,8 @@ class Admission(NamedTuple):
     """The key of `models` behind `route`, where that is another name: a glob, or one with a suffix."""
     is_redirected: bool = False
     """A spent budget has sent it here: soft budgets hold it up no more."""
+    parent: str | None = None
+    """The key that made the key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,6 +385,11 @@ class Ledger(Protocol):
     @property
     def bills(self) -> Bills:
         """Give what providers said of their accounts."""
+        ...
+
+    @property
+    def registry(self) -> Registry:
+        """Give what administers keys, tenants and credits."""
         ...
 
     @property

@@ -17,6 +17,7 @@ import aiosqlite
 from proxy.errors import LedgerUnavailable
 from proxy.ledger import rows
 from proxy.ledger.budgeting import KeptBalance, OpenBudget, list_open, match_personal
+from proxy.ledger.lineage import as_presented, join
 from proxy.ledger.records import (
     GENERATIONS_SEARCHED_MAX,
     AttemptFilter,
@@ -29,9 +30,11 @@ from proxy.ledger.records import (
 )
 from proxy.ledger.rules import read_limits
 from proxy.ledger.schema import connect, explain
+from proxy.ledger.shelves import REGISTRY, read_tenant
 from proxy.ledger.sql import STATEMENTS
 from proxy.ledger.standing import FOREVER_S, condition_of, day_condition_of
 from proxy.ledger.summing import write_sum
+from proxy.ledger.tenancy import TenantRecord
 from proxy.policy.calendar import Window
 from proxy.policy.limits import NO_LIMITS, Balance, Limits
 
@@ -68,10 +71,14 @@ class Reports:
         await self._look_ups.close()
         await self._sums.close()
 
-    async def find_key(self, digest: str) -> KeyRecord | None:
-        """Find a key by its digest, the enabled one of several."""
-        found = await self._ask(self._look_ups, "find_key_by_digest", (digest,))
-        return rows.read_key(found[0]) if found else None
+    async def find_key(self, digest: str, now_s: float) -> KeyRecord | None:
+        """Find a key by its digest, the enabled one of several, with its maker and its tenant."""
+        found = await self._ask(self._look_ups, "find_key_by_digest", (digest, digest, now_s))
+        if not found:
+            return None
+        key = rows.read_key(found[0])
+        maker = None if key.parent is None else await self._find_by_name(key.parent)
+        return as_presented(join(key, maker=maker, house=await self._find_tenant(key.tenant)), digest)
 
     async def list_keys(self) -> list[KeyRecord]:
         """List all keys by name."""
@@ -79,15 +86,17 @@ class Reports:
 
     async def find_limits(self, place: str) -> Limits:
         """Tell what holds for a place."""
-        return (await self._list_limits()).get(place, NO_LIMITS)
+        found = await self._ask(self._look_ups, "list_limits", ())
+        rules = {place: rules for place, rules, _is_declared, _prepaid in found}
+        return read_limits(rules[place]) if place in rules else NO_LIMITS
 
     async def budgets(self, key_name: str, now_s: float) -> list[BudgetState]:
         """Tell how the budgets of a key and of its tenant stand."""
-        found = await self._ask(self._look_ups, "find_key_by_name", (key_name,))
-        if not found:
+        key = await self._find_by_name(key_name)
+        if key is None:
             return []
-        key, limits = rows.read_key(found[0]), await self._list_limits()
-        places = (f"key:{key_name}", f"tenant:{key.tenant}")
+        limits = await self._list_limits()
+        places = (f"key:{key_name}", f"key:{key.parent}", f"tenant:{key.tenant}")
         mine = {place: limits[place] for place in places if place in limits}
         return [await self._stand(budget) for budget in list_open(mine, now_s)]
 
@@ -95,14 +104,14 @@ class Reports:
         """Tell how every budget stands; those of users and tags as far as their windows are kept."""
         places = await self._list_limits()
         states = [await self._stand(budget) for budget in list_open(places, now_s)]
-        tenants = {key.name: key.tenant for key in await self.list_keys()}
+        owners = {key.name: key.tenant or key.parent for key in await self.list_keys()}
         kept = [
             KeptBalance(scope, Window(starts_s, None if ends_s == FOREVER_S else ends_s), Balance(posted, held))
             for scope, starts_s, ends_s, posted, held in await self._ask(
                 self._sums, "list_kept_balances", (now_s, now_s)
             )
         ]
-        return [*states, *match_personal(places, kept, tenants=tenants, now_s=now_s)]
+        return [*states, *match_personal(places, kept, owners=owners, now_s=now_s)]
 
     async def find_request(self, request_id: str) -> list[AttemptRow]:
         """Give one request's attempts in order."""
@@ -159,7 +168,19 @@ class Reports:
 
     async def _list_limits(self) -> dict[str, Limits]:
         found = await self._ask(self._look_ups, "list_limits", ())
-        return {place: read_limits(rules) for place, rules, _is_declared in found}
+        return {place: read_limits(rules, prepaid) for place, rules, _is_declared, prepaid in found}
+
+    async def _find_by_name(self, name: str) -> KeyRecord | None:
+        found = await self._ask(self._look_ups, "find_key_by_name", (name,))
+        return rows.read_key(found[0]) if found else None
+
+    async def _find_tenant(self, name: str | None) -> TenantRecord | None:
+        if name is None:
+            return None
+        found = await self._run(self._look_ups, REGISTRY["find_tenant"], (name,))
+        if not found:
+            return None
+        return read_tenant(found[0], await self._run(self._look_ups, REGISTRY["list_credentials"], (name, name)))
 
     async def _stand(self, budget: OpenBudget) -> BudgetState:
         """Read a budget's balance, or sum it when nobody has kept it yet."""

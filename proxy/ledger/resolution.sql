@@ -37,7 +37,8 @@ DELETE FROM lookups WHERE attempt_seq = ?
 -- An attempt as it stands. Parameter: seq.
 SELECT state, cost_nano_usd, cost_source, input_tokens + output_tokens,
   seq, request_id, number, at_s, hold_nano_usd, is_priced, charged,
-  key_name, tenant, user, tags, alias, provider, model, upstream_key, payer
+  key_name, tenant, user, tags, alias, provider, model, upstream_key, payer,
+  (SELECT parent FROM keys WHERE name = key_name)
 FROM attempts WHERE seq = ?
 
 -- name: find_attempt

@@ -179,7 +179,7 @@ def _write_rare(usage: Usage) -> str:
 
 def write_day(day: DayRow) -> Row:
     """Give the parameters of `add_day`."""
-    key_name, tenant, user, tags, alias, provider, model, upstream_key, payer, _patterns = day.subject
+    key_name, tenant, user, tags, alias, provider, model, upstream_key, payer, *_rest = day.subject
     return (
         day.batch,
         day.number,
@@ -210,19 +210,29 @@ def write_key(key: KeyRecord) -> Row:
         key.created_at_s,
         key.expires_at_s,
         key.revision,
+        key.parent,
+        int(key.may_create_keys),
+        key.max_cost_nano_usd,
+        int(key.is_revoked),
+        key.updated_at_s,
+        key.former_digest,
+        key.former_until_s,
     )
 
 
 def write_key_change(key: KeyRecord) -> Row:
-    """Give the parameters of `replace_key`: all but the moment of creation and the revision."""
-    name, *changing, _created_at_s, expires_at_s, _revision = write_key(key)
-    return (*changing, expires_at_s, name)
+    """Give the parameters of `replace_key`: all but the moment of creation, the revision and who made it."""
+    name, *rest = write_key(key)
+    changing, (_created_at_s, expires_at_s, _revision, _parent), more = rest[:7], rest[7:11], rest[11:]
+    return (*changing, expires_at_s, *more, name)
 
 
 def read_key(row: Row) -> KeyRecord:
     """Read a row of `find_key_by_digest`, `find_key_by_name` or `list_keys`."""
     name, digest, tenant, rules, models, default_model, params, *rest = row
-    is_declared, is_enabled, created_at_s, expires_at_s, revision, is_walled = rest
+    is_declared, is_enabled, created_at_s, expires_at_s, revision, *more = rest
+    parent, may_create_keys, max_cost_nano_usd, is_revoked, updated_at_s, *former, is_walled = more
+    former_digest, former_until_s = former
     return KeyRecord(
         name=name,
         digest=digest,
@@ -236,6 +246,13 @@ def read_key(row: Row) -> KeyRecord:
         created_at_s=created_at_s,
         expires_at_s=expires_at_s,
         revision=revision,
+        parent=parent,
+        may_create_keys=bool(may_create_keys),
+        max_cost_nano_usd=max_cost_nano_usd,
+        is_revoked=bool(is_revoked),
+        updated_at_s=updated_at_s,
+        former_digest=former_digest,
+        former_until_s=former_until_s,
         is_walled=bool(is_walled),
     )
 

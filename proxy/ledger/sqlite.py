@@ -19,6 +19,7 @@ from proxy.clock import Clock
 from proxy.ledger.books import RESOLVED_PER_CALL_MAX, Books
 from proxy.ledger.committer import Call
 from proxy.ledger.correcting import Dead
+from proxy.ledger.errands import add_key, declaring, end_key, limit
 from proxy.ledger.folder import find_owners, make_data_folder
 from proxy.ledger.locks import Turnstile
 from proxy.ledger.owners import DeadOwner, Owner, seize_dead
@@ -41,6 +42,7 @@ from proxy.ledger.records import (
 from proxy.ledger.reports import Reports
 from proxy.ledger.rolling import floor_day_s
 from proxy.ledger.schema import connect, explain, find_file, prepare
+from proxy.ledger.shelves import SqliteRegistry
 from proxy.ledger.sqlite_bills import SqliteBills
 from proxy.ledger.sqlite_incidents import SqliteIncidents, SqliteSignals
 from proxy.ledger.sqlite_resolution import SqliteResolution
@@ -64,8 +66,10 @@ class SqliteLedger:
         self._owner = owner
         self._turnstile = turnstile
         self._books = Books(owner.id)
+        self._clock = clock
         self._reports = Reports(path)
         self._writer = Writer(partial(connect, path), turnstile, clock, common=self._books.sheet, observer=observer)
+        self._registry = SqliteRegistry(path, self._writer)
         self.incidents = SqliteIncidents(self._writer, self._reports)
         self.signals = SqliteSignals(self._writer, self._reports)
         self.bills = SqliteBills(self._writer, self._reports)
@@ -86,6 +90,11 @@ class SqliteLedger:
             stack.pop_all()
         return ledger
 
+    @property
+    def registry(self) -> SqliteRegistry:
+        """Give what administers keys, tenants and credits."""
+        return self._registry
+
     async def admit(self, admission: Admission) -> Outcome:
         """Check the key and its budgets and write the holds, all or nothing; cancelled, the holds are voided."""
         return await self._writer.call(self._books.admit, admission, is_shared=True, undo=self._undo_admit)
@@ -105,27 +114,27 @@ class SqliteLedger:
 
     async def find_key(self, digest: str) -> KeyRecord | None:
         """Find a key by its digest, disabled and expired ones too."""
-        return await self._reports.find_key(digest)
+        return await self._reports.find_key(digest, self._clock.now_s())
 
     async def create_key(self, key: KeyRecord) -> bool:
         """Add a minted key; False when the name is taken."""
-        return await self._writer.call(self._books.create_key, key)
+        return await add_key(self.registry, key)
 
     async def revoke_key(self, name: str) -> bool:
         """Disable a key from the next admission on; False when there is none."""
-        return await self._writer.call(self._books.revoke_key, name)
+        return await end_key(self.registry, name, self._clock.now_s())
 
     async def declare_keys(self, keys: Sequence[KeyRecord]) -> None:
         """Make the declared keys exactly these: upsert by name, disable declared ones that are missing."""
-        await self._writer.call(self._books.declare_keys, keys)
+        await self._writer.call(self._books.declare_keys, (keys, declaring(self._clock.now_s())))
 
     async def declare_limits(self, limits: Mapping[str, Limits]) -> None:
         """Make the declared limits of all places but keys exactly these; a change makes every key's plans stale."""
-        await self._writer.call(self._books.declare_limits, limits)
+        await self._writer.call(self._books.declare_limits, (limits, declaring(self._clock.now_s())))
 
     async def set_limits(self, place: str, limits: Limits) -> None:
         """Change the limits of one place from the next admission on."""
-        await self._writer.call(self._books.set_limits, (place, limits))
+        await limit(self.registry, place, limits, self._clock.now_s())
 
     async def find_limits(self, place: str) -> Limits:
         """Tell what holds for a place, `NO_LIMITS` when nothing does."""

@@ -37,8 +37,9 @@ class KnownRules:
         rules = self._known.get(subject)
         if rules is None:
             places = places_of(subject)
-            texts = dict(cursor.execute(fill_places("find_limits", len(places)), places).fetchall())
-            found = {place: read_limits(texts[place]) for place in places if place in texts}
+            written = cursor.execute(fill_places("find_limits", len(places)), places).fetchall()
+            limits = {place: read_limits(rules, prepaid) for place, rules, prepaid in written}
+            found = {place: limits[place] for place in places if place in limits}
             rules = self._known[subject] = rules_of(subject, found)
         return rules
 
@@ -93,6 +94,8 @@ def condition_of(scope: str) -> tuple[str, tuple[str, ...]]:
         return STATEMENTS["scope_global"], ()
     if kind == "user":
         return STATEMENTS["scope_user"], (name, owner)
+    if kind == "key":
+        return STATEMENTS["scope_key"], (name, name)
     return STATEMENTS[f"scope_{kind}"], (scope if kind == "tag" else name,)
 
 

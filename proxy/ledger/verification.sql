@@ -26,6 +26,10 @@ SELECT scope, starts_s, ends_s FROM balances ORDER BY scope, ends_s, starts_s
 -- What is kept of one scope. Parameter: scope.
 SELECT starts_s, ends_s, posted_nano_usd, held_nano_usd FROM balances WHERE scope = ? ORDER BY ends_s, starts_s
 
+-- name: list_makers
+-- Keys that have made keys.
+SELECT DISTINCT parent FROM keys WHERE parent IS NOT NULL
+
 -- name: sum_quarters
 -- What the attempts of each {dimension} come to by quarters of an hour, of which every window consists, and where days
 -- begin that have been rolled up. Off the indexes: walking the table once and sorting is cheaper than finding each row

@@ -44,6 +44,8 @@ class Subject(NamedTuple):
     upstream_key: str | None = None
     """Which credential of a provider's pool."""
     payer: str = PAYER_GATEWAY
+    parent: str | None = None
+    """The key that made the key: it pays as well."""
     patterns: tuple[str, ...] = ()
     """Of the provider's models, those with a limit of their own that this one is among (`*:free`)."""
 
@@ -69,13 +71,15 @@ class Scope(NamedTuple):
     kind: str
     name: str
     owner: str = ""
-    """Whose user or tag: the tenant, or the key that has none."""
+    """Whose user or tag: the tenant, else the key that made the key, else the key."""
 
 
 @lru_cache(maxsize=_SUBJECTS_KEPT_MAX)
 def places_of(subject: Subject) -> tuple[str, ...]:
     """Name the places whose limits hold for an attempt, the key's first."""
     places = [f"key:{subject.key_name}", f"model:{subject.alias}"]
+    if subject.parent is not None:
+        places.append(f"key:{subject.parent}")
     if subject.tenant is not None:
         places.append(f"tenant:{subject.tenant}")
     if subject.payer == PAYER_GATEWAY:
@@ -91,6 +95,8 @@ def places_of(subject: Subject) -> tuple[str, ...]:
 def accounts_of(subject: Subject) -> tuple[str, ...]:
     """Name the scopes in which an attempt's money counts."""
     scopes = [f"key:{subject.key_name}", f"model:{subject.alias}"]
+    if subject.parent is not None:
+        scopes.append(f"key:{subject.parent}")
     if subject.payer == PAYER_GATEWAY:
         scopes += (f"provider:{subject.provider}", GLOBAL)
     if subject.tenant is not None:
@@ -163,7 +169,7 @@ def parse_scope(text: str) -> Scope:
 
 
 def _owner(subject: Subject) -> str:
-    return quote(subject.tenant if subject.tenant is not None else subject.key_name, safe="")
+    return quote(next(name for name in (subject.tenant, subject.parent, subject.key_name) if name is not None), safe="")
 
 
 def _user_scope(subject: Subject) -> str:

@@ -120,11 +120,22 @@ def error_of(plan: Plan, outcomes: tuple[Outcome, ...]) -> RequestError:
     """Turn the attempts into the one error the client gets."""
     failures = [outcome.failure for outcome in outcomes]
     error = _shared_error(failures) or _mixed_error(failures)
+    if isinstance(error, UpstreamUnusable) and _is_tenants_own(plan, outcomes):
+        error = UpstreamUnusable(_TENANTS_OWN, code=error.code)
     error.metadata = {**error.metadata, "attempts": attempts_of(plan, outcomes)}
     return error
 
 
+_TENANTS_OWN = (
+    "Your organisation's own account at the provider refused its credential or is out of credit; "
+    "this is not about your key here. Tell whoever manages that account."
+)
 _CREDENTIAL_KINDS = {FailureKind.CREDENTIALS, FailureKind.CREDITS}
+
+
+def _is_tenants_own(plan: Plan, outcomes: tuple[Outcome, ...]) -> bool:
+    """Tell whether it was never the operator's credential that was refused."""
+    return all(plan.candidates[outcome.index].target.provider.account is not None for outcome in outcomes)
 
 
 def _shared_error(failures: list[Failure]) -> RequestError | None:

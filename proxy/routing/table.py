@@ -16,6 +16,7 @@ from typing import Any
 from proxy.codecs.wire import UNKNOWN_ABILITIES, Abilities, Thinking
 from proxy.policy.limits import NO_LIMITS, Limits, Rate
 from proxy.policy.rules import Rule
+from proxy.policy.scopes import PAYER_GATEWAY, PAYER_TENANT
 from proxy.pricing import ModelFacts, Prices
 from proxy.routing.caching import CacheRule, Caching
 from proxy.routing.principal import matches
@@ -25,6 +26,11 @@ _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
 RETENTION_S = 90 * 86_400.0
 """How long attempts are kept unless routes.yaml says otherwise."""
 _NONE: frozenset[str] = frozenset()
+
+
+def holds_secret(header: str) -> bool:
+    """Tell from a header's name whether it holds a credential."""
+    return _SECRET_HEADER.search(header) is not None
 
 
 class Secret:
@@ -166,6 +172,18 @@ class Provider:
     """`deny`: it neither stores what it is sent nor trains on it, as the operator says."""
     catalogue_name: str | None = None
     """The known provider it is another account of; the catalogue knows its models by that name. None: by its own."""
+    account: str | None = None
+    """The tenant whose own credential it is called with; None: the operator's."""
+
+    @property
+    def account_name(self) -> str:
+        """Give the name that tells its accounts apart: `openrouter`, or `openrouter@acme` on a tenant's."""
+        return self.name if self.account is None else f"{self.name}@{self.account}"
+
+    @property
+    def payer(self) -> str:
+        """Tell whose money its calls cost."""
+        return PAYER_GATEWAY if self.account is None else PAYER_TENANT
 
     @property
     def is_static(self) -> bool:
@@ -175,7 +193,7 @@ class Provider:
     @property
     def secrets(self) -> tuple[str, ...]:
         """Give every credential it is called with, its headers' too: what no log and no client may see."""
-        named = (value.rpartition(" ")[2] for name, value in self.headers.items() if _SECRET_HEADER.search(name))
+        named = (value.rpartition(" ")[2] for name, value in self.headers.items() if holds_secret(name))
         keys = {} if self.api_key is None else {self.api_key.reveal(): None}
         return (*(keys | {key.secret.reveal(): None for key in self.pool}), *named)
 
@@ -206,6 +224,11 @@ class Target:
     def name(self) -> str:
         """Give `provider/model`, the form of routes.yaml."""
         return f"{self.provider.name}/{self.model}"
+
+    @property
+    def account_name(self) -> str:
+        """Give the name its health is kept under: what one account's credential meets says nothing of another's."""
+        return f"{self.provider.account_name}/{self.model}"
 
     @property
     def abilities(self) -> Abilities:
@@ -298,6 +321,8 @@ class DeclaredKey:
     params: Mapping[str, Any] = field(default_factory=dict)
     max_cost_nano_usd: int | None = None
     """Ceiling of one request."""
+    may_create_keys: bool = False
+    """It may make keys that may do no more than itself."""
     cache: CacheRule | None = None
     """Whether answers to it are kept; None: nothing is said."""
 
