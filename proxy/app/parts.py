@@ -143,7 +143,7 @@ async def open_gateway(
         stack.callback(telemetry.close)
         board = board or Board()
         meters = Meters(board.pages[number], names=Named(routes).find)
-        ledger = await SqliteLedger.open(settings.data, clock=clock, observer=meters)
+        ledger = await SqliteLedger.open(settings.data, clock=clock, observer=meters, is_shared=len(board.pages) > 1)
         stack.push_async_callback(ledger.close)
         http, simulated = HttpUpstream(), SimulatedUpstream()
         stack.push_async_callback(http.close)
