@@ -20,11 +20,14 @@ from proxy.clock import Clock
 from proxy.errors import LedgerUnavailable
 from proxy.ledger.locks import FileLock
 from proxy.ledger.records import Ledger
+from proxy.replies import Replies
 
 CANDIDACY_S = 1.0
 """Time between two tries to become the keeper, and between the keeper's looks whether it still is."""
 SWEEP_S = 5.0
 """Time between two looks for dead owners: their holds are resolved within 10 s."""
+PRUNE_REPLIES_S = 60.0
+"""Time between two looks for kept answers that are out of date or too many."""
 PRUNE_RATES_S = 60.0
 """Time between two rounds of forgetting what rates do not look at any more."""
 
@@ -76,6 +79,15 @@ def pruning_rates(ledger: Ledger, *, clock: Clock) -> Job:
         await ledger.prune_rates(clock.now_s())
 
     return Job("prune_rates", PRUNE_RATES_S, prune)
+
+
+def pruning_replies(replies: Replies) -> Job:
+    """Make the job that takes away kept answers that are out of date or too many."""
+
+    async def prune() -> None:
+        await replies.prune()
+
+    return Job("prune_replies", PRUNE_REPLIES_S, prune)
 
 
 @contextlib.contextmanager

@@ -13,10 +13,12 @@ import pytest
 from proxy import jobs
 from proxy.clock import ManualClock
 from proxy.errors import LedgerUnavailable
-from proxy.jobs import CANDIDACY_S, SWEEP_S, Job, keep, pruning_rates, sweeping
+from proxy.jobs import CANDIDACY_S, SWEEP_S, Job, keep, pruning_rates, pruning_replies, sweeping
 from proxy.ledger.locks import FileLock
 from proxy.ledger.memory import MemoryLedger
 from proxy.ledger.records import Admission, Admitted, AttemptStart, KeyRecord
+from proxy.replies import Replies
+from proxy.replies.records import Pruned
 from tests.gateway.stage import in_time
 
 AT_S = 1_795_000_000.0
@@ -173,6 +175,24 @@ async def test_the_rates_windows_that_have_passed_are_forgotten(tmp_path: Path) 
         while not asked:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
     assert asked == [AT_S]
+
+
+async def test_old_answers_are_taken_away_from_time_to_time(tmp_path: Path) -> None:
+    """At once at a start."""
+    asked: list[None] = []
+
+    class Counting(Replies):
+        async def prune(self) -> Pruned:
+            asked.append(None)
+            return await super().prune()
+
+    def silent(event: str, **fields: object) -> None:
+        raise AssertionError((event, fields))
+
+    replies = Counting(clock=ManualClock(AT_S), warn=silent)
+    async with kept([pruning_replies(replies)], tmp_path), in_time():
+        while not asked:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
 
 
 async def test_when_the_keeper_ends_another_takes_over(tmp_path: Path, hasty: None) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from proxy.catalogue import load_catalogue
+from proxy.catalogue import REFRESHED_FILE, LiveCatalogue, load_catalogue
 from proxy.clock import Clock, SystemClock
 from proxy.codecs.anthropic import AnthropicCodec
 from proxy.codecs.google import GoogleCodec
@@ -24,6 +24,7 @@ from proxy.health import Health
 from proxy.ledger.folder import digest_key_sha256, load_pepper
 from proxy.ledger.records import KeyRecord, Ledger
 from proxy.ledger.sqlite import SqliteLedger
+from proxy.replies import Replies
 from proxy.routing.table import DeclaredKey, Dialect, Provider, Table
 from proxy.simulated import SimulatedUpstream
 from proxy.telemetry import Board, Meters, Names, Telemetry
@@ -62,8 +63,7 @@ class Gateway:
     telemetry: Telemetry
     pepper: bytes
     clock: Clock
-    known_models: Callable[[str], Iterable[str]]
-    """Ids the catalogue knows of a provider."""
+    catalogue: LiveCatalogue
     data: Path
     """The data folder."""
     board: Board
@@ -134,7 +134,7 @@ async def open_gateway(
     `ConfigError` for a routes.yaml that cannot be used and `LedgerUnavailable` for a data folder that cannot.
     """
     clock = SystemClock()
-    catalogue = load_catalogue()
+    catalogue = load_catalogue(refreshed=settings.data / REFRESHED_FILE, clock=clock)
     environ = os.environ if environ is None else environ
     routes = RoutesFile(settings.config, environ=environ, catalogue=catalogue, clock=clock)
     async with AsyncExitStack() as stack:
@@ -143,8 +143,10 @@ async def open_gateway(
         stack.callback(telemetry.close)
         board = board or Board()
         meters = Meters(board.pages[number], names=Named(routes).find)
-        ledger = await SqliteLedger.open(settings.data, clock=clock, observer=meters, is_shared=len(board.pages) > 1)
+        ledger = await SqliteLedger.open(settings.data, clock=clock, observer=meters, is_crowded=len(board.pages) > 1)
         stack.push_async_callback(ledger.close)
+        replies = await Replies.open(settings.data, clock=clock, warn=telemetry.warn)
+        stack.push_async_callback(replies.close)
         http, simulated = HttpUpstream(), SimulatedUpstream()
         stack.push_async_callback(http.close)
         stack.push_async_callback(simulated.close)
@@ -155,6 +157,7 @@ async def open_gateway(
             facts=catalogue.find,
             line=Lines(http=http, simulated=simulated).find,
             jitter=random.random,
+            replies=replies,
         )
         stack.push_async_callback(service.drain)
         pepper = await asyncio.to_thread(load_pepper, settings.data)
@@ -167,7 +170,7 @@ async def open_gateway(
             telemetry,
             pepper,
             clock,
-            known_models=catalogue.list_models,
+            catalogue=catalogue,
             data=settings.data,
             board=board,
             meters=meters,
@@ -205,7 +208,8 @@ def hide_secrets(telemetry: Telemetry, table: Table) -> None:
     """Tell the log which values must never stand in it."""
     of_providers = (secret for provider in table.providers.values() for secret in provider.secrets)
     of_tenants = (secret for tenant in table.tenants.values() for secret in tenant.secrets)
-    for secret in (*of_providers, *of_tenants):
+    of_webhooks = (secret for alert in table.alerts if alert.webhook for secret in alert.webhook.secrets)
+    for secret in (*of_providers, *of_tenants, *of_webhooks):
         telemetry.register_secret(secret)
 
 

@@ -16,6 +16,7 @@ from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
 from proxy import __version__
+from proxy.app.alerting import open_watch
 from proxy.app.chores import list_jobs
 from proxy.app.newcomers import introduce, mint_first_key
 from proxy.app.parts import Gateway, Settings, open_gateway, put_in_force, put_in_force_at_last
@@ -60,7 +61,7 @@ def build_app(gateway: Gateway, *, started_at_s: float) -> Asgi:
         started_at_s=started_at_s,
         version=__version__,
         facts=gateway.service.facts,
-        known_models=gateway.known_models,
+        known_models=gateway.catalogue.list_models,
         board=gateway.board,
     )
     rest = Starlette(routes=build_routes(services), exception_handlers={Exception: handle_failure})
@@ -233,11 +234,12 @@ async def _jobs(gateway: Gateway) -> AsyncIterator[None]:
     def on_failure(job: str, error: Exception) -> None:
         gateway.telemetry.fail("job_failed", error, job=job)
 
-    async with asyncio.TaskGroup() as group:
+    async with open_watch(gateway) as watch, asyncio.TaskGroup() as group:
+        jobs = list_jobs(gateway, watch)
         tasks = (
             group.create_task(warm_up(gateway.routes.current)),
             group.create_task(gateway.routes.watch(on_change)),
-            group.create_task(keep(list_jobs(gateway), lock=find_jobs_lock(gateway.data), on_failure=on_failure)),
+            group.create_task(keep(jobs, lock=find_jobs_lock(gateway.data), on_failure=on_failure)),
         )
         yield
         for task in tasks:

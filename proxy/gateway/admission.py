@@ -97,7 +97,11 @@ def refusal(needed_nano_usd: int, ceiling_left_nano_usd: int | None, refused: Re
 
 
 async def _ask(ask: Ask, plan: Plan) -> Admitted | Refused:
-    answer = await ask(plan)
+    return heed(await ask(plan))
+
+
+def heed(answer: Outcome) -> Admitted | Refused:
+    """Raise what the ledger's answer comes to, but for a hard budget's refusal, which less may still fit."""
     if isinstance(answer, KeyGone):
         msg = "The client key is not valid here; ask the operator of this gateway for one."
         raise KeyChanged(msg)

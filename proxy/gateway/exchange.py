@@ -111,6 +111,25 @@ class Exchange:
         """Give how many upstream calls were begun."""
         return self._attempt.number if self._attempt is not None else 0
 
+    @property
+    def newest(self) -> Attempt | None:
+        """Give the newest attempt the ledger knows of."""
+        return self._attempt
+
+    @property
+    def spent_nano_usd(self) -> int | None:
+        """Tell what attempts that have ended cost together, None when that is unknown."""
+        return self._spent_nano_usd
+
+    @property
+    def is_redirected(self) -> bool:
+        """Tell whether a spent budget sent the request to another model than it asked for."""
+        return self._spent_scope is not None
+
+    def outlives_client(self) -> bool:
+        """Tell whether this is to go on although its client has left: nobody else could get the answer."""
+        return False
+
     async def answer(self) -> Answer:
         """Plan, hold, and call targets until one answers; a JSON answer is settled before it is given.
 

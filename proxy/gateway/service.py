@@ -13,6 +13,7 @@ from proxy.gateway.planning import Planner
 from proxy.gateway.queue import Queue
 from proxy.health import Health
 from proxy.ledger.records import Ledger
+from proxy.replies import Replies
 from proxy.routing.resolve import Facts
 from proxy.routing.table import Provider
 
@@ -30,6 +31,8 @@ class Service:
     """How a provider is reached and spoken to."""
     jitter: Callable[[], float]
     """A random number from 0 to 1."""
+    replies: Replies | None = None
+    """Answers that are kept; None: none are."""
     planner: Planner = field(init=False)
     queue: Queue = field(default_factory=Queue)
     _shielded: set[asyncio.Task[None]] = field(default_factory=set)

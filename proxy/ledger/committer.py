@@ -15,7 +15,7 @@ import sqlite3
 import sys
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from proxy.clock import Clock
 from proxy.errors import LedgerUnavailable
@@ -24,9 +24,9 @@ from proxy.ledger.schema import explain
 
 BATCH_MAX = 256
 """Calls in one transaction; more would keep the first of them waiting for the last."""
-SHARED_BATCH_MAX = 24
+CROWDED_BATCH_MAX = 24
 """As above where other workers write too: they wait for as long as a transaction takes."""
-SHARED_SWITCH_S = 0.0001
+CROWDED_SWITCH_S = 0.0001
 """How soon, there, a thread asks for Python's lock that a busy event loop gives up no sooner; 5 ms otherwise."""
 BACKOFF_FIRST_S = 0.05
 BACKOFF_S_MAX = 1.0
@@ -50,7 +50,18 @@ Undo = Callable[[sqlite3.Cursor, Any], None]
 class Call(Generic[ArgumentT, ResultT]):
     """One thing to do in the transaction, and whom to tell."""
 
-    __slots__ = ("argument", "asked_s", "error", "future", "is_abandoned", "is_kept", "outcome", "undo", "work")
+    __slots__ = (
+        "argument",
+        "asked_s",
+        "error",
+        "future",
+        "is_abandoned",
+        "is_kept",
+        "is_shared",
+        "outcome",
+        "undo",
+        "work",
+    )
 
     def __init__(
         self,
@@ -59,9 +70,12 @@ class Call(Generic[ArgumentT, ResultT]):
         *,
         future: asyncio.Future[ResultT] | None,
         is_kept: bool,
+        is_shared: bool = False,
         undo: Undo | None = None,
     ) -> None:
         self.work = work
+        self.is_shared = is_shared
+        """It reads and writes through what the batch has in common, and nowhere beside it."""
         self.argument = argument
         self.future = future
         self.is_kept = is_kept
@@ -77,6 +91,28 @@ class Call(Generic[ArgumentT, ResultT]):
 AnyCall = Call[Any, Any]
 
 
+class Common(Protocol):
+    """What the shared calls of a batch have in common (`sheet`)."""
+
+    def begin(self, cursor: sqlite3.Cursor) -> None:
+        """Forget what was read."""
+        ...
+
+    def flush(self) -> None:
+        """Write what has changed."""
+        ...
+
+
+class Nothing:
+    """What calls have in common that share nothing."""
+
+    def begin(self, cursor: sqlite3.Cursor) -> None:
+        """Do nothing."""
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+
 class Committer:
     """The thread's own half of the writer: nothing here is touched by another thread."""
 
@@ -85,16 +121,18 @@ class Committer:
         connect: Callable[[], sqlite3.Connection],
         turnstile: Turnstile,
         clock: Clock,
-        on_turn: Callable[[float], None] | None = None,
         *,
-        is_shared: bool = False,
+        common: Common,
+        on_turn: Callable[[float], None] | None = None,
+        is_crowded: bool = False,
     ) -> None:
-        """Write through connections that `connect` makes; `is_shared`: other processes write as much as this one."""
+        """Write through connections that `connect` makes; `is_crowded`: other processes write as much as this one."""
         self._on_turn = on_turn
-        self._is_shared = is_shared
-        self.batch_max = SHARED_BATCH_MAX if is_shared else BATCH_MAX
+        self._is_crowded = is_crowded
+        self.batch_max = CROWDED_BATCH_MAX if is_crowded else BATCH_MAX
         """How many calls to hand over at once."""
         self._connect = connect
+        self._common = common
         self._clock = clock
         self._turnstile = turnstile
         self._connection: sqlite3.Connection | None = None
@@ -134,22 +172,22 @@ class Committer:
     def _commit(self, calls: list[AnyCall]) -> tuple[list[AnyCall], bool]:
         """Write one transaction; gives the calls that are over, and whether the store took it."""
         asked_s = self._clock.monotonic_s()
-        if self._is_shared:
+        if self._is_crowded:
             # Until we are out of it again: with Python's lock in a busy loop's hands, others would wait for that too.
-            sys.setswitchinterval(SHARED_SWITCH_S)
+            sys.setswitchinterval(CROWDED_SWITCH_S)
         try:
             with self._turnstile:
                 if self._on_turn is not None:
                     self._on_turn(self._clock.monotonic_s() - asked_s)
                 cursor = self._open()
-                if not _run_freely(cursor, calls):
-                    _run_guarded(cursor, calls)
+                if not _run_freely(cursor, calls, self._common):
+                    _run_guarded(cursor, calls, self._common)
                 cursor.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
             self.close()
             return self._fail(calls, error), False
         finally:
-            if self._is_shared:
+            if self._is_crowded:
                 sys.setswitchinterval(_SWITCH_S)
         again = {call: None for call in calls if call.is_kept and isinstance(call.error, LedgerUnavailable)}
         if not again:
@@ -187,13 +225,23 @@ class Committer:
         return left
 
 
-def _run_freely(cursor: sqlite3.Cursor, calls: list[AnyCall]) -> bool:
+def _run_freely(cursor: sqlite3.Cursor, calls: list[AnyCall], common: Common) -> bool:
     """Run a batch in a transaction without savepoints, which cost a tenth of it; False when a call failed."""
     cursor.execute("BEGIN IMMEDIATE")
+    common.begin(cursor)
     try:
         for call in calls:
-            if not call.is_abandoned:
+            if call.is_abandoned:
+                continue
+            if call.is_shared:
                 call.outcome = call.work(cursor, call.argument)
+            else:
+                common.flush()
+                common.begin(cursor)
+                call.outcome = call.work(cursor, call.argument)
+                common.flush()
+                common.begin(cursor)
+        common.flush()
     except (sqlite3.Error, *_BUGS):
         if cursor.connection.in_transaction:
             cursor.execute("ROLLBACK")
@@ -201,7 +249,7 @@ def _run_freely(cursor: sqlite3.Cursor, calls: list[AnyCall]) -> bool:
     return True
 
 
-def _run_guarded(cursor: sqlite3.Cursor, calls: list[AnyCall]) -> None:
+def _run_guarded(cursor: sqlite3.Cursor, calls: list[AnyCall], common: Common) -> None:
     """Run a batch anew, each call behind a savepoint of its own; raises only when the whole transaction is gone."""
     cursor.execute("BEGIN IMMEDIATE")
     for call in calls:
@@ -209,8 +257,10 @@ def _run_guarded(cursor: sqlite3.Cursor, calls: list[AnyCall]) -> None:
         if call.is_abandoned:
             continue
         cursor.execute("SAVEPOINT call")
+        common.begin(cursor)
         try:
             call.outcome = call.work(cursor, call.argument)
+            common.flush()
         except (sqlite3.Error, *_BUGS) as error:
             call.error = _refuse(error)
             if not cursor.connection.in_transaction:

@@ -36,6 +36,7 @@ from proxy.ledger.records import (
 )
 from proxy.ledger.reports import Reports
 from proxy.ledger.schema import connect, explain, find_file, prepare
+from proxy.ledger.sqlite_incidents import SqliteIncidents, SqliteSignals
 from proxy.ledger.writer import Observer, Writer
 from proxy.policy.limits import Limits
 
@@ -53,15 +54,17 @@ class SqliteLedger:
         self._turnstile = turnstile
         self._books = Books(owner.id)
         self._reports = Reports(path)
-        self._writer = make_writer(partial(connect, path), turnstile)
+        self._writer = make_writer(partial(connect, path), turnstile, common=self._books.sheet)
+        self.incidents = SqliteIncidents(self._writer, self._reports)
+        self.signals = SqliteSignals(self._writer, self._reports)
 
     @classmethod
     async def open(
-        cls, data_dir: Path, *, clock: Clock, observer: Observer | None = None, is_shared: bool = False
+        cls, data_dir: Path, *, clock: Clock, observer: Observer | None = None, is_crowded: bool = False
     ) -> Self:
         """Open the ledger of a data folder, made when it is missing and migrated when it is old.
 
-        `is_shared` says that other workers write as much as this process: it then keeps them waiting less, for some
+        `is_crowded` says that other workers write as much as this process: it then keeps them waiting less, for some
         more CPU. Without it any number of processes may write all the same.
 
         Raises LedgerUnavailable, naming the file and the remedy, when it is damaged, not ours, newer than this
@@ -69,7 +72,7 @@ class SqliteLedger:
         """
         turnstile, owner = await asyncio.to_thread(_make_ready, data_dir, clock.now_s())
         async with AsyncExitStack() as stack:
-            make_writer = partial(Writer, clock=clock, observer=observer, is_shared=is_shared)
+            make_writer = partial(Writer, clock=clock, observer=observer, is_crowded=is_crowded)
             ledger = cls(data_dir, turnstile=turnstile, owner=owner, make_writer=make_writer)
             stack.push_async_callback(ledger.close)
             await ledger._reports.open()
@@ -78,11 +81,11 @@ class SqliteLedger:
 
     async def admit(self, admission: Admission) -> Outcome:
         """Check the key and its budgets and write the holds, all or nothing; cancelled, the holds are voided."""
-        return await self._writer.call(self._books.admit, admission, undo=self._undo_admit)
+        return await self._writer.call(self._books.admit, admission, is_shared=True, undo=self._undo_admit)
 
     async def advance(self, step: Advance) -> Outcome:
         """End one attempt and hold the next, all or nothing; cancelled, the next one is voided."""
-        return await self._writer.call(self._books.advance, step, undo=self._undo_advance)
+        return await self._writer.call(self._books.advance, step, is_shared=True, undo=self._undo_advance)
 
     async def settle(self, settlement: Settlement) -> bool:
         """End the request's attempts; what is asked for is kept until it is durable, through any trouble of the store.
@@ -91,7 +94,7 @@ class SqliteLedger:
         the same. Neither that nor a cancelled caller loses anything: only closing the ledger before the store recovers
         does (the next start then posts the holds in full), or `writer.KEPT_MAX` settlements that wait already.
         """
-        return await self._writer.keep(self._books.settle, settlement)
+        return await self._writer.keep(self._books.settle, settlement, is_shared=True)
 
     async def find_key(self, digest: str) -> KeyRecord | None:
         """Find a key by its digest, disabled and expired ones too."""

@@ -21,7 +21,7 @@ from typing import Protocol
 
 from proxy.clock import Clock
 from proxy.errors import LedgerUnavailable
-from proxy.ledger.committer import AnyCall, ArgumentT, Call, Committer, ResultT, Undo
+from proxy.ledger.committer import AnyCall, ArgumentT, Call, Committer, Common, Nothing, ResultT, Undo
 from proxy.ledger.locks import Turnstile
 from proxy.ledger.schema import RETRY_AFTER_S
 
@@ -57,11 +57,15 @@ class Writer:
         connect: Callable[[], sqlite3.Connection],
         turnstile: Turnstile,
         clock: Clock,
-        observer: Observer | None = None,
         *,
-        is_shared: bool = False,
+        common: Common | None = None,
+        observer: Observer | None = None,
+        is_crowded: bool = False,
     ) -> None:
-        """Start the thread; `connect` opens the store and may raise sqlite3.Error or OSError."""
+        """Start the thread; `connect` opens the store and may raise sqlite3.Error or OSError.
+
+        `common` is what the shared calls of a transaction have in common, if anything; from now on it is the thread's.
+        """
         self._clock = clock
         self._observer = observer
         self._loop = asyncio.get_running_loop()
@@ -73,7 +77,9 @@ class Writer:
         self._is_closed = False
         self._ended: asyncio.Future[None] = self._loop.create_future()
         on_turn = observer.turn_came if observer is not None else None
-        self._committer = Committer(connect, turnstile, clock, on_turn, is_shared=is_shared)
+        self._committer = Committer(
+            connect, turnstile, clock, common=common or Nothing(), on_turn=on_turn, is_crowded=is_crowded
+        )
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
 
@@ -82,6 +88,7 @@ class Writer:
         work: Callable[[sqlite3.Cursor, ArgumentT], ResultT],
         argument: ArgumentT,
         *,
+        is_shared: bool = False,
         undo: Undo | None = None,
     ) -> ResultT:
         """Run one call and wait until it is durable; `undo` runs behind it when its caller does not wait that long.
@@ -91,7 +98,7 @@ class Writer:
         if self._is_closed or len(self._waiting) >= CALLS_MAX:
             raise self._refuse()
         future: asyncio.Future[ResultT] = self._loop.create_future()
-        call = Call(work, argument, future=future, is_kept=False, undo=undo)
+        call = Call(work, argument, future=future, is_kept=False, is_shared=is_shared, undo=undo)
         self._put(call, self._waiting)
         try:
             return await future
@@ -99,7 +106,9 @@ class Writer:
             self._abandon(call)
             raise
 
-    async def keep(self, work: Callable[[sqlite3.Cursor, ArgumentT], ResultT], argument: ArgumentT) -> ResultT:
+    async def keep(
+        self, work: Callable[[sqlite3.Cursor, ArgumentT], ResultT], argument: ArgumentT, *, is_shared: bool = False
+    ) -> ResultT:
         """Run a call that must not be lost: it is tried until it is durable, whoever waits for it or not.
 
         Raises LedgerUnavailable when it was not durable in `WAIT_S_MAX` (and is still kept), when too many wait, or
@@ -108,7 +117,7 @@ class Writer:
         if self._is_closed or len(self._kept) >= KEPT_MAX:
             raise self._refuse()
         future: asyncio.Future[ResultT] = self._loop.create_future()
-        self._put(Call(work, argument, future=future, is_kept=True), self._kept)
+        self._put(Call(work, argument, future=future, is_kept=True, is_shared=is_shared), self._kept)
         return await future
 
     async def close(self) -> None:

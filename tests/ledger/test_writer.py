@@ -11,7 +11,7 @@ import pytest
 from proxy.clock import SystemClock
 from proxy.errors import LedgerUnavailable
 from proxy.ledger import writer
-from proxy.ledger.committer import SHARED_BATCH_MAX
+from proxy.ledger.committer import CROWDED_BATCH_MAX
 from proxy.ledger.records import Admitted, AttemptState, KeyRecord
 from proxy.ledger.sqlite import SqliteLedger
 from tests.ledger.entries import ask, onward, over, posted, stand, start, voided
@@ -283,10 +283,10 @@ async def test_an_observer_hears_of_every_batch(tmp_path: Path) -> None:
 async def test_among_workers_turns_are_short_and_python_s_lock_is_given_back(tmp_path: Path) -> None:
     """A queue is written in small transactions; outside of them the interpreter switches threads as ever."""
     notes, before = Notes(), sys.getswitchinterval()
-    ledger = await SqliteLedger.open(tmp_path / "data", clock=SystemClock(), observer=notes, is_shared=True)
+    ledger = await SqliteLedger.open(tmp_path / "data", clock=SystemClock(), observer=notes, is_crowded=True)
     await ledger.create_key(KeyRecord("app", digest="d"))
     turns = len(notes.turns)
-    answers = await asyncio.gather(*(ledger.revoke_key("app") for _ in range(3 * SHARED_BATCH_MAX)))
+    answers = await asyncio.gather(*(ledger.revoke_key("app") for _ in range(3 * CROWDED_BATCH_MAX)))
     await ledger.close()
     assert all(answers)
     assert len(notes.turns) - turns >= 3

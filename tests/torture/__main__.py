@@ -22,7 +22,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from tests.torture import budget, crash, fallback, leaving, machine, owners, reload, walls
+from tests.torture import budget, crash, fallback, holds, leaving, machine, owners, reload, walls
 from tests.torture.findings import Finding, as_json, duration, table
 
 Run = Callable[..., Coroutine[Any, Any, list[Finding]]]
@@ -37,6 +37,7 @@ RUNS: Final[Mapping[str, Run]] = MappingProxyType(
         "reload": reload.run,
         "owners": owners.run,
         "machine": machine.run,
+        "holds": holds.run,
     }
 )
 ROUNDED: Final = frozenset({"crash", "workers", "walls"})
