@@ -158,6 +158,7 @@ async def open_gateway(
             line=Lines(http=http, simulated=simulated).find,
             jitter=random.random,
             replies=replies,
+            on_drained=telemetry.request_drained,
         )
         stack.push_async_callback(service.drain)
         pepper = await asyncio.to_thread(load_pepper, settings.data)
