@@ -157,7 +157,7 @@ async def open_gateway(
         stack.callback(telemetry.close)
         board = board or Board()
         meters = Meters(board.pages[number], names=Named(routes).find)
-        ledger = await SqliteLedger.open(settings.data, clock=clock, observer=meters)
+        ledger = await SqliteLedger.open(settings.data, clock=clock, observer=meters, is_crowded=len(board.pages) > 1)
         stack.push_async_callback(ledger.close)
         replies = await Replies.open(settings.data, clock=clock, warn=telemetry.warn)
         stack.push_async_callback(replies.close)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
@@ -23,8 +24,14 @@ from proxy.ledger.schema import explain
 
 BATCH_MAX = 256
 """Calls in one transaction; more would keep the first of them waiting for the last."""
+CROWDED_BATCH_MAX = 24
+"""As above where other workers write too: they wait for as long as a transaction takes."""
+CROWDED_SWITCH_S = 0.0001
+"""How soon, there, a thread asks for Python's lock that a busy event loop gives up no sooner; 5 ms otherwise."""
 BACKOFF_FIRST_S = 0.05
 BACKOFF_S_MAX = 1.0
+
+_SWITCH_S = sys.getswitchinterval()
 
 _BUGS = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 """What only a mistake of ours raises: its caller is told, and nobody else is harmed."""
@@ -117,8 +124,13 @@ class Committer:
         *,
         common: Common,
         on_turn: Callable[[float], None] | None = None,
+        is_crowded: bool = False,
     ) -> None:
+        """Write through connections that `connect` makes; `is_crowded`: other processes write as much as this one."""
         self._on_turn = on_turn
+        self._is_crowded = is_crowded
+        self.batch_max = CROWDED_BATCH_MAX if is_crowded else BATCH_MAX
+        """How many calls to hand over at once."""
         self._connect = connect
         self._common = common
         self._clock = clock
@@ -144,7 +156,7 @@ class Committer:
             calls = [call for call in calls if not call.is_kept]
         over, is_written = self._commit(calls) if calls else ([], is_due)
         while self._spool and is_written:
-            batch = [self._spool.popleft() for _ in range(min(BATCH_MAX, len(self._spool)))]
+            batch = [self._spool.popleft() for _ in range(min(self.batch_max, len(self._spool)))]
             told, is_written = self._commit(batch)
             over += told
         if is_last:
@@ -160,6 +172,9 @@ class Committer:
     def _commit(self, calls: list[AnyCall]) -> tuple[list[AnyCall], bool]:
         """Write one transaction; gives the calls that are over, and whether the store took it."""
         asked_s = self._clock.monotonic_s()
+        if self._is_crowded:
+            # Until we are out of it again: with Python's lock in a busy loop's hands, others would wait for that too.
+            sys.setswitchinterval(CROWDED_SWITCH_S)
         try:
             with self._turnstile:
                 if self._on_turn is not None:
@@ -171,6 +186,9 @@ class Committer:
         except (sqlite3.Error, OSError) as error:
             self.close()
             return self._fail(calls, error), False
+        finally:
+            if self._is_crowded:
+                sys.setswitchinterval(_SWITCH_S)
         again = {call: None for call in calls if call.is_kept and isinstance(call.error, LedgerUnavailable)}
         if not again:
             self._backoff_s = BACKOFF_FIRST_S

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from functools import partial
 from pathlib import Path
@@ -58,7 +58,7 @@ class SqliteLedger:
     """The `Ledger` of records.py on SQLite."""
 
     def __init__(
-        self, data_dir: Path, *, turnstile: Turnstile, owner: Owner, clock: Clock, observer: Observer | None = None
+        self, data_dir: Path, *, turnstile: Turnstile, owner: Owner, make_writer: Callable[..., Writer]
     ) -> None:
         """Take over what `open` has made ready."""
         path = find_file(data_dir)
@@ -68,7 +68,7 @@ class SqliteLedger:
         self._books = Books(owner.id)
         self._clock = clock
         self._reports = Reports(path)
-        self._writer = Writer(partial(connect, path), turnstile, clock, common=self._books.sheet, observer=observer)
+        self._writer = make_writer(partial(connect, path), turnstile, common=self._books.sheet)
         self._registry = SqliteRegistry(path, self._writer)
         self.incidents = SqliteIncidents(self._writer, self._reports)
         self.signals = SqliteSignals(self._writer, self._reports)
@@ -76,15 +76,21 @@ class SqliteLedger:
         self.resolution = SqliteResolution(self._writer, self._reports, self._books.late, progress=owner.progress)
 
     @classmethod
-    async def open(cls, data_dir: Path, *, clock: Clock, observer: Observer | None = None) -> Self:
+    async def open(
+        cls, data_dir: Path, *, clock: Clock, observer: Observer | None = None, is_crowded: bool = False
+    ) -> Self:
         """Open the ledger of a data folder, made when it is missing and migrated when it is old.
+
+        `is_crowded` says that other workers write as much as this process: it then keeps them waiting less, for some
+        more CPU. Without it any number of processes may write all the same.
 
         Raises LedgerUnavailable, naming the file and the remedy, when it is damaged, not ours, newer than this
         version, or cannot be written; nothing is changed then.
         """
         turnstile, owner = await asyncio.to_thread(_make_ready, data_dir, clock.now_s())
         async with AsyncExitStack() as stack:
-            ledger = cls(data_dir, turnstile=turnstile, owner=owner, clock=clock, observer=observer)
+            make_writer = partial(Writer, clock=clock, observer=observer, is_crowded=is_crowded)
+            ledger = cls(data_dir, turnstile=turnstile, owner=owner, make_writer=make_writer)
             stack.push_async_callback(ledger.close)
             await ledger._reports.open()
             stack.pop_all()

@@ -1,6 +1,6 @@
 """The one thread of a process that writes (floor 2): group commit, and callers who do not wait for ever.
 
-* Calls come from the event loop through one queue. The thread takes all that wait, up to `BATCH_MAX`, and commits them
+* Calls come from the event loop through one queue. The thread takes all that wait, up to `batch_max`, and commits them
   together; then the loop is told once and answers every caller. There is no timer to wait for: what arrives during a
   commit is the next batch.
 * A caller that is cancelled, or has waited `WAIT_S_MAX`, abandons its call. Not begun, it is skipped. Begun, it may be
@@ -21,7 +21,7 @@ from typing import Protocol
 
 from proxy.clock import Clock
 from proxy.errors import LedgerUnavailable
-from proxy.ledger.committer import BATCH_MAX, AnyCall, ArgumentT, Call, Committer, Common, Nothing, ResultT, Undo
+from proxy.ledger.committer import AnyCall, ArgumentT, Call, Committer, Common, Nothing, ResultT, Undo
 from proxy.ledger.locks import Turnstile
 from proxy.ledger.schema import RETRY_AFTER_S
 
@@ -60,6 +60,7 @@ class Writer:
         *,
         common: Common | None = None,
         observer: Observer | None = None,
+        is_crowded: bool = False,
     ) -> None:
         """Start the thread; `connect` opens the store and may raise sqlite3.Error or OSError.
 
@@ -76,7 +77,9 @@ class Writer:
         self._is_closed = False
         self._ended: asyncio.Future[None] = self._loop.create_future()
         on_turn = observer.turn_came if observer is not None else None
-        self._committer = Committer(connect, turnstile, clock, common=common or Nothing(), on_turn=on_turn)
+        self._committer = Committer(
+            connect, turnstile, clock, common=common or Nothing(), on_turn=on_turn, is_crowded=is_crowded
+        )
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
 
@@ -226,7 +229,7 @@ class Writer:
         calls: list[AnyCall] = []
         while first is not None:
             calls.append(first)
-            if len(calls) == BATCH_MAX or self._queue.empty():
+            if len(calls) == self._committer.batch_max or self._queue.empty():
                 return calls, False
             first = self._queue.get()
         return calls, True

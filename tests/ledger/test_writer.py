@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from proxy.clock import SystemClock
 from proxy.errors import LedgerUnavailable
 from proxy.ledger import writer
+from proxy.ledger.committer import CROWDED_BATCH_MAX
 from proxy.ledger.records import Admitted, AttemptState, KeyRecord
 from proxy.ledger.sqlite import SqliteLedger
 from tests.ledger.entries import ask, onward, over, posted, stand, start, voided
@@ -276,3 +278,16 @@ async def test_an_observer_hears_of_every_batch(tmp_path: Path) -> None:
     assert len(notes.turns) == len(notes.waits) >= 2
     assert all(0 <= waited_s <= lasted_s for waited_s in (*notes.turns, *notes.waits))
     assert all(turn_s <= wait_s for turn_s, wait_s in zip(notes.turns, notes.waits, strict=True))
+
+
+async def test_among_workers_turns_are_short_and_python_s_lock_is_given_back(tmp_path: Path) -> None:
+    """A queue is written in small transactions; outside of them the interpreter switches threads as ever."""
+    notes, before = Notes(), sys.getswitchinterval()
+    ledger = await SqliteLedger.open(tmp_path / "data", clock=SystemClock(), observer=notes, is_crowded=True)
+    await ledger.create_key(KeyRecord("app", digest="d"))
+    turns = len(notes.turns)
+    answers = await asyncio.gather(*(ledger.revoke_key("app") for _ in range(3 * CROWDED_BATCH_MAX)))
+    await ledger.close()
+    assert all(answers)
+    assert len(notes.turns) - turns >= 3
+    assert sys.getswitchinterval() == before

@@ -7,6 +7,7 @@ its ledger writers waited for each other, and how long a call took until it was 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -18,6 +19,7 @@ from tests.torture.findings import Finding, counted, duration
 ROUNDS: Final = 3
 WAIT_S_MAX: Final = 0.05
 _MOST: Final = re.compile(r"^turnpike_ledger_(turn|commit)_seconds_max (\S+)$", re.MULTILINE)
+_BUCKET: Final = re.compile(r'^turnpike_ledger_turn_seconds_bucket\{le="(\S+)"\} (\d+)$', re.MULTILINE)
 
 
 async def run(
@@ -71,10 +73,16 @@ def _judge_waits(name: str, rushes: Sequence[Rushed]) -> Finding:
     """Judge how long a writer waited for its turn; what a call waits is told beside it: most of it is the queue."""
     most = [{kind: float(value) for kind, value in _MOST.findall(one.metrics)} for one in rushes]
     turns, commits = [one["turn"] for one in most], [one["commit"] for one in most]
+    within: Counter[float] = Counter()
+    for one in rushes:
+        within.update({float(bound): int(count) for bound, count in _BUCKET.findall(one.metrics)})
+    count = within[float("inf")]
+    p99_s = min(bound for bound, below in within.items() if below * 100 >= count * 99)
     return Finding(
-        f"R11: {name}: the worst wait of a ledger writer for another",
-        f"< {duration(WAIT_S_MAX)}",
+        f"R11: {name}: a ledger writer's wait for another",
+        f"p99 < {duration(WAIT_S_MAX)}",
+        f"p99 <= {duration(p99_s)}, {within[WAIT_S_MAX]} of {count} below {duration(WAIT_S_MAX)}; longest by round "
         f"{', '.join(map(duration, sorted(turns)))}; asking to durable at worst {duration(max(commits))}",
-        is_kept=max(turns) < WAIT_S_MAX,
+        is_kept=p99_s <= WAIT_S_MAX,
         is_timed=True,
     )
