@@ -58,7 +58,7 @@ class SqliteLedger:
     """The `Ledger` of records.py on SQLite."""
 
     def __init__(
-        self, data_dir: Path, *, turnstile: Turnstile, owner: Owner, make_writer: Callable[..., Writer]
+        self, data_dir: Path, *, turnstile: Turnstile, owner: Owner, clock: Clock, make_writer: Callable[..., Writer]
     ) -> None:
         """Take over what `open` has made ready."""
         path = find_file(data_dir)
@@ -90,7 +90,7 @@ class SqliteLedger:
         turnstile, owner = await asyncio.to_thread(_make_ready, data_dir, clock.now_s())
         async with AsyncExitStack() as stack:
             make_writer = partial(Writer, clock=clock, observer=observer, is_crowded=is_crowded)
-            ledger = cls(data_dir, turnstile=turnstile, owner=owner, make_writer=make_writer)
+            ledger = cls(data_dir, turnstile=turnstile, owner=owner, clock=clock, make_writer=make_writer)
             stack.push_async_callback(ledger.close)
             await ledger._reports.open()
             stack.pop_all()

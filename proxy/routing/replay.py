@@ -7,7 +7,7 @@ of requests at once are not played. Budgets begin empty, and count what the requ
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -97,6 +97,13 @@ class Hit(NamedTuple):
     budget: Budget
 
 
+class _Stop(NamedTuple):
+    """Why a request may not go on as it is, and where it may go instead."""
+
+    hit: Hit
+    when_spent: str | None
+
+
 class Replay:
     """Takes past requests in the order of their time."""
 
@@ -129,23 +136,23 @@ class Replay:
         price = self._price(request, choice, outcome)
         if price is None:
             return
-        hit = self._find_hit(request, choice, price, is_redirected=False)
-        if hit is not None:
-            self.hits[hit] = self.hits.get(hit, 0) + 1
-            instead = hit.budget.when_spent and self._choose(request, hit.budget.when_spent)
-            if not instead:
+        stop = self._find_stop(request, choice, price, is_redirected=False)
+        if stop is not None:
+            self.hits[stop.hit] = self.hits.get(stop.hit, 0) + 1
+            instead = None if stop.when_spent is None else self._choose(request, stop.when_spent)
+            if instead is None:
                 outcome.refused += 1
                 return
             outcome.redirected += 1
             choice, price = instead, self._price(request, instead, outcome)
             if price is None:
                 return
-            if (hit := self._find_hit(request, choice, price, is_redirected=True)) is not None:
-                self.hits[hit] = self.hits.get(hit, 0) + 1
+            if (stop := self._find_stop(request, choice, price, is_redirected=True)) is not None:
+                self.hits[stop.hit] = self.hits.get(stop.hit, 0) + 1
                 outcome.refused += 1
                 return
         outcome.cost_nano_usd += price
-        for scope, budget in self._find_budgets(request, choice):
+        for scope, budget in self._list_budgets(request, choice):
             window, taken = self._stand(scope, budget, request.at_s)
             self._balances[scope, budget] = (window, taken + price)
 
@@ -160,11 +167,11 @@ class Replay:
             return None
         return cost(request.usage, prices)
 
-    def _find_hit(self, request: PastRequest, choice: _Choice, price: int, *, is_redirected: bool) -> Hit | None:
-        """Find the budget that speaks first: of walls the one with the least left, else a soft one that redirects."""
+    def _find_stop(self, request: PastRequest, choice: _Choice, price: int, *, is_redirected: bool) -> _Stop | None:
+        """Find the budget that speaks, as the ledger does: of walls the one with the least left, else a soft one."""
         walls: list[tuple[int, Hit]] = []
         soft: Hit | None = None
-        for scope, budget in self._find_budgets(request, choice):
+        for scope, budget in self._list_budgets(request, choice):
             if budget.is_soft and (budget.when_spent is None or is_redirected):
                 continue
             window, taken = self._stand(scope, budget, request.at_s)
@@ -173,11 +180,16 @@ class Replay:
                 soft = soft or Hit(scope, budget)
             elif shortfall is not None:
                 walls.append((shortfall.left_nano_usd, Hit(scope, budget)))
-        return min(walls, key=lambda wall: wall[0])[1] if walls else soft
+        if not walls:
+            return None if soft is None else _Stop(soft, soft.budget.when_spent)
+        instead = next((hit.budget.when_spent for _, hit in walls if hit.budget.when_spent is not None), None)
+        return _Stop(min(walls, key=lambda wall: wall[0])[1], instead)
 
-    def _find_budgets(self, request: PastRequest, choice: _Choice) -> Sequence[tuple[str, Budget]]:
+    def _list_budgets(self, request: PastRequest, choice: _Choice) -> Iterable[tuple[str, Budget]]:
+        """Give every budget that holds, with its scope, each once."""
         subject, limits = self._subject(request, choice), self._table.limits
-        return rules_of(subject, {place: limits[place] for place in places_of(subject) if place in limits}).budgets
+        found = {place: limits[place] for place in places_of(subject) if place in limits}
+        return dict.fromkeys(rules_of(subject, found).budgets)
 
     def _subject(self, request: PastRequest, choice: _Choice) -> Subject:
         provider, tenant = choice.target.provider, self._tenant_of(request)

@@ -153,6 +153,9 @@ def test_budgets_refuse_what_they_have_no_room_for(  # a table
         # What it costs there nobody knows, or the key may not go there.
         ("budget: {limit: $0.04/day, when_spent: small, soft: true}", "small: free/b", (0, 2, 40)),
         ("models: [chat], budget: {limit: $0.04/day, when_spent: small}", "small: cheap/b", (2, 0, 40)),
+        # The tighter wall says nothing of another model, the other one does.
+        ("budget: [$0.04/day, {limit: $0.041/week, when_spent: small}]", "small: cheap/b", (2, 2, 40)),
+        ("budget: [$0.043/day, {limit: $0.044/week, when_spent: small}]", "small: cheap/b", (1, 2, 42)),
         # Where a wall is in the way, the soft one is not asked.
         ("budget: [{limit: $0.01/day, when_spent: small, soft: true}, $0.042/day]", "small: cheap/b", (1, 2, 24)),
     ],
