@@ -57,7 +57,7 @@ from proxy.ledger.rules import add_prepaid
 from proxy.money import Period
 from proxy.policy.calendar import Window, find_window
 from proxy.policy.limits import NO_LIMITS, RATE_SLOTS, Balance, Flow, Limits, Rate
-from proxy.policy.scopes import Rule, Subject, accounts_of, places_of, rules_of
+from proxy.policy.scopes import Rules, Subject, accounts_of, places_of, rules_of
 from proxy.usage import CostSource, Usage
 
 
@@ -99,7 +99,7 @@ class _Books:
         """Give what holds for a place, with the wall of what was prepaid."""
         return add_prepaid(self.limits.get(place, NO_LIMITS), self.archive.prepaid.get(place))
 
-    def find_rules(self, subject: Subject) -> Sequence[Rule]:
+    def find_rules(self, subject: Subject) -> Rules:
         """Give every rule that holds for an attempt."""
         return rules_of(subject, self.find_limits(places_of(subject)))
 
