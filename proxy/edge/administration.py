@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from proxy.edge.admin import Admin
 from proxy.edge.houses import Tenants
+from proxy.edge.metrics import Metrics
 from proxy.edge.provisioning import Provisioning
 from proxy.edge.services import Services
 
@@ -41,6 +42,17 @@ def admin_handlers(services: Services) -> Handlers:
         ("POST", "credits", admin.grant_credits),
         ("GET", "audit", admin.list_audit),
     ]
+
+
+def metrics_handlers(services: Services) -> Handlers:
+    """Give `/metrics` on the clients' port: for the admin key alone."""
+    metrics = Metrics(services.board)
+
+    async def show(request: Request) -> Response:
+        await services.guard.admit(request)
+        return await metrics.show(request)
+
+    return [("GET", "metrics", show)]
 
 
 def provisioning_handlers(services: Services) -> Handlers:

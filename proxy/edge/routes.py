@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from proxy.codecs.wire import Surface
 from proxy.edge.account import Account
-from proxy.edge.administration import Handlers, admin_handlers, provisioning_handlers
+from proxy.edge.administration import Handlers, admin_handlers, metrics_handlers, provisioning_handlers
 from proxy.edge.chat import wished_id
 from proxy.edge.errors import error_reply, surface_of
 from proxy.edge.health import Health
@@ -48,6 +48,7 @@ def build_routes(services: Services) -> list[BaseRoute]:
         routes += _surface_routes(surface.value, services)
         routes += _made(provisioning_handlers(services), surface.value)
     routes += _made(admin_handlers(services), "/admin")
+    routes += _made(metrics_handlers(services), "")
     return [*routes, _Nowhere(tuple(routes))]
 
 

@@ -89,6 +89,7 @@ ADMIN_PATHS = [
     ("GET", "/admin/credits"),
     ("POST", "/admin/credits"),
     ("GET", "/admin/audit"),
+    ("GET", "/metrics"),
 ]
 
 
@@ -145,6 +146,7 @@ async def test_the_admin_key_sees_everybodys_figures(office: Office) -> None:
     health = (await office.call("GET", "/health")).json()
     assert health["providers"]["one"]["ready"] is True
     assert health["providers"]["one"]["targets"]["m"]["successes"] == 1
+    assert "turnpike_" in (await office.call("GET", "/metrics")).text
     assert "providers" not in (await office.call("GET", "/health", key=KEY)).json()
     assert "providers" not in (await office.call("GET", "/health", key=None)).json()
 

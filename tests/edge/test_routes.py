@@ -110,7 +110,7 @@ async def test_a_ledger_that_does_not_answer_is_down(desk: Desk, monkeypatch: py
         ("/x/../admin", "does not exist"),
         ("/%61dmin", "does not exist"),
         ("/admin/.", "does not exist"),
-        ("/metrics", "does not exist"),
+        ("/metric", "does not exist"),
         ("/docs", "does not exist"),
         ("/v1/key/", "does not exist"),
         ("/" + "x" * 5000, "does not exist"),
