@@ -46,6 +46,13 @@ class Prices:
         """Work out the whole numbers once: a price is read rarely and used in every request."""
         object.__setattr__(self, "scale", _make_scale(self))
 
+    @property
+    def is_zero(self) -> bool:
+        """Tell whether nothing costs anything, however long the request."""
+        own = (self.input, self.output, self.cache_read, self.cache_write, self.cache_write_1h)
+        amounts = (*own, self.audio_input, self.audio_output, self.request)
+        return not any(amounts) and all(tier.prices.is_zero for tier in self.tiers)
+
 
 @dataclass(frozen=True, slots=True)
 class PriceTier:

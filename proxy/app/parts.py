@@ -24,6 +24,7 @@ from proxy.health import Health
 from proxy.ledger.folder import digest_key_sha256, load_pepper
 from proxy.ledger.records import KeyRecord, Ledger
 from proxy.ledger.sqlite import SqliteLedger
+from proxy.pools import Pools
 from proxy.routing.table import DeclaredKey, Dialect, Provider, Table
 from proxy.simulated import SimulatedUpstream
 from proxy.telemetry import Telemetry
@@ -123,6 +124,7 @@ async def open_gateway(settings: Settings, environ: Mapping[str, str] | None = N
             facts=catalogue.find,
             line=Lines(http=http, simulated=simulated).find,
             jitter=random.random,
+            pools=Pools(clock, tell=telemetry.warn),
         )
         stack.push_async_callback(service.drain)
         pepper = await asyncio.to_thread(load_pepper, settings.data)

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 
 from proxy.errors import Overloaded
 from proxy.ledger.records import Limited, Outcome
+from proxy.policy.pools import Resting
 from proxy.policy.scopes import is_upstream
 
 QUEUED_MAX = 1_000
@@ -20,7 +21,7 @@ QUEUED_MAX = 1_000
 ASK_AGAIN_S = 0.05
 """Between two questions for a place among those under way, whose ends nobody foretells."""
 
-Ask = Callable[[], Awaitable[Outcome]]
+Ask = Callable[[], Awaitable[Outcome | Resting]]
 
 
 class Queue:
@@ -33,7 +34,7 @@ class Queue:
         """How long a key's requests may wait, by the limit that was met last; only while somebody does."""
         self._count = 0
 
-    async def ask(self, key_name: str, ask: Ask) -> Outcome:
+    async def ask(self, key_name: str, ask: Ask) -> Outcome | Resting:
         """Ask the ledger, again and in turn while a limit says that waiting may help; gives the last answer."""
         wait_s = self._waits_s.get(key_name)
         if wait_s is None:

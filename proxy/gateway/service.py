@@ -7,12 +7,13 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-from proxy.clock import Clock
+from proxy.clock import Clock, SystemClock
 from proxy.gateway.attempt import Line
 from proxy.gateway.planning import Planner
 from proxy.gateway.queue import Queue
 from proxy.health import Health
 from proxy.ledger.records import Ledger
+from proxy.pools import Pools
 from proxy.routing.resolve import Facts
 from proxy.routing.table import Provider
 
@@ -30,6 +31,8 @@ class Service:
     """How a provider is reached and spoken to."""
     jitter: Callable[[], float]
     """A random number from 0 to 1."""
+    pools: Pools = field(default_factory=lambda: Pools(SystemClock()))
+    """What is known of the keys of providers that have several."""
     planner: Planner = field(init=False)
     queue: Queue = field(default_factory=Queue)
     _shielded: set[asyncio.Task[None]] = field(default_factory=set)
