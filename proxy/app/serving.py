@@ -46,6 +46,7 @@ def build_app(gateway: Gateway, *, started_at_s: float) -> Asgi:
         version=__version__,
         facts=gateway.service.facts,
         known_models=gateway.known_models,
+        pools=gateway.service.pools,
     )
     rest = Starlette(routes=build_routes(services), exception_handlers={Exception: handle_failure})
 

@@ -46,7 +46,9 @@ class Health:
         except (LedgerUnavailable, TimeoutError):
             return "down"
         routes = self._services.routes
-        return "degraded" if routes.is_stale or _has_unready(routes.current) else "ok"
+        if routes.is_stale or _has_unready(routes.current):
+            return "degraded"
+        return "degraded" if self._services.pools.list_refused(routes.current.providers.values()) else "ok"
 
 
 def _has_unready(table: Table) -> bool:

@@ -10,6 +10,7 @@ from proxy.clock import Clock
 from proxy.edge.auth import Authenticator
 from proxy.health import Health
 from proxy.ledger.records import Ledger
+from proxy.pools import Pools
 from proxy.routing.principal import Principal
 from proxy.routing.resolve import Facts
 from proxy.routing.table import Table
@@ -51,6 +52,8 @@ class Services:
     """The catalogue's look-up."""
     known_models: Callable[[str], Iterable[str]]
     """Ids the catalogue knows of a provider, to show what a glob lets through."""
+    pools: Pools
+    """What is known of the keys of providers that have several."""
 
     async def identify(self, headers: list[tuple[bytes, bytes]]) -> Principal:
         """Tell who asks, from the ledger; raises `Unauthenticated`, `ClientError` or `LedgerUnavailable`."""

@@ -16,6 +16,7 @@ from proxy.health import Health
 from proxy.ledger.folder import digest_key
 from proxy.ledger.memory import MemoryLedger
 from proxy.ledger.records import Admission, Admitted, AttemptEnd, AttemptStart, AttemptState, KeyRecord, Settlement
+from proxy.pools import Pools
 from proxy.pricing import ModelFacts, Prices
 from proxy.routing.table import Catalogue, Dialect, Provider, Route, Table, Target
 from proxy.usage import CostSource, Usage
@@ -72,6 +73,7 @@ class Desk:
             version="0.1.0",
             facts=catalogue.find,
             known_models=catalogue.list_models,
+            pools=Pools(self.clock),
         )
         self._serve()
 
