@@ -31,6 +31,7 @@ from proxy.ledger.records import Admission, Admitted, Advance, AttemptEnd, Limit
 from proxy.ledger.records import Outcome as LedgerOutcome
 from proxy.policy.limits import Quota
 from proxy.policy.pools import Resting
+from proxy.policy.scopes import Subject, accounts_of
 from proxy.routing.holds import hold_of
 from proxy.routing.metadata import describe_routing
 from proxy.routing.plan import Candidate, Plan
@@ -282,10 +283,16 @@ class Exchange:
     async def _ask_in_turn(self, plan: Plan) -> Asking:
         """Put a sized plan to the ledger, waiting where a limit lets a request wait."""
         ask = partial(self._with_key, plan.candidates[0], partial(self._ask_ledger, plan))
-        answer = await self._service.queue.ask(self._asked.principal.name, ask)
+        answer = await self._service.queue.ask(partial(self._scopes, plan), ask)
         if isinstance(answer, Limited) and answer.measure is not None:
             self._quotas = (Quota(answer.measure, answer.limit, 0, answer.retry_after_s),)
         return answer
+
+    def _scopes(self, plan: Plan) -> tuple[str, ...]:
+        """Name what the request counts in, whichever target answers it."""
+        asked, principal = self._asked, self._asked.principal
+        subject = Subject(principal.name, principal.tenant, asked.user, asked.tags, plan.route.name, "", "")
+        return accounts_of(subject)
 
     async def _ask_ledger(self, plan: Plan, line: Line) -> LedgerOutcome:
         """Put a sized plan to the ledger, as the admission of this request."""
