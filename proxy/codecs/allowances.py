@@ -88,7 +88,7 @@ def read_window(headers: Mapping[str, str], body: bytes, now_s: float) -> Window
         return Windowed(is_free_window=True, is_daily=window[1] == "day", limit=limit, returns_in_s=reset_s)
     waits = [reset_s, *(one.returns_in_s for one in read_allowances(headers, now_s) if not one.left)]
     wait_s = max((wait for wait in waits if wait is not None), default=None)
-    is_of_others = bool(metadata.get("provider_name")) and wait_s is None and "retry-after" not in headers
+    is_of_others = bool(metadata.get("provider_name")) and wait_s is None
     return Windowed(limit=limit, returns_in_s=wait_s, is_of_others=is_of_others)
 
 

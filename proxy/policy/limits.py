@@ -16,6 +16,9 @@ RATE_SLOTS = 60
 """Pieces a rate's window is cut into: the window slides on by one piece at a time."""
 
 
+_WINDOW_WORDS = {1: "s", 60: "min", 3_600: "h", 86_400: "day"}
+
+
 class Measure(StrEnum):
     """What a rate counts."""
 
@@ -105,6 +108,12 @@ class Quota(NamedTuple):
     remaining: int
     resets_in_s: float
     """Until all of it is there again."""
+
+
+def format_rate(rate: Rate) -> str:
+    """Write a rate as routes.yaml does: `60/min`, `20/10s`, `100000 tokens/min`."""
+    word = "" if rate.measure is Measure.REQUESTS else f" {rate.measure.value}"
+    return f"{rate.limit}{word}/{_WINDOW_WORDS.get(rate.window_s) or f'{rate.window_s}s'}"
 
 
 def find_left_nano_usd(limit_nano_usd: int, balance: Balance) -> int:
