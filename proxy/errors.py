@@ -115,6 +115,27 @@ class UnsupportedMediaType(ClientError):
     code = "unsupported_media_type"
 
 
+class IdempotencyKeyReused(ClientError):
+    """The same `Idempotency-Key` came with another request before."""
+
+    status = 422
+    code = "idempotency_key_reused"
+
+
+class IdempotencyInProgress(RequestError):
+    """The first request with this `Idempotency-Key` still runs, and was waited for long enough."""
+
+    status = 409
+    code = "idempotency_in_progress"
+
+
+class RepliesUnavailable(RequestError):
+    """Kept answers cannot be read or written, so an `Idempotency-Key` cannot be honoured."""
+
+    status = 503
+    code = "replies_unavailable"
+
+
 class PolicyRefusal(RequestError):
     """The money says no (budget_exceeded, max_cost_exceeded); metadata holds needed, left and resets_at."""
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import orjson
 
 from proxy.codecs.wire import Frame
-from proxy.pricing import Prices, contradictions, cost
+from proxy.pricing import Prices, contradictions, cost, unpriced
 from proxy.sse import data_of
 from proxy.tokens import iterate_output_text
 from proxy.usage import CostSource, Usage
@@ -46,6 +46,8 @@ class Evidence(NamedTuple):
     """The provider ended it with an error or without a finish reason; a client that left is no failure."""
     is_billed_when_failed: bool = True
     """`ProviderFlags.billed_when_cut`: OpenRouter insures against failures, makers do not."""
+    images: int = 0
+    """Pictures in the prompt, where they have a price besides their tokens."""
     is_replayed: bool = False
     """The provider says that the answer is out of its own response cache, which it does not charge for."""
 
@@ -104,10 +106,12 @@ def _price(usage: Usage, source: CostSource, evidence: Evidence) -> Booking:
     """Multiply tokens by the price, if there is one and the product can be true."""
     if evidence.prices is None:
         return _give_up(usage, evidence, ())
+    if evidence.images:
+        usage = usage._replace(images=evidence.images)
     amount = cost(usage, evidence.prices)
     if amount > COST_NANO_USD_MAX:
         return _give_up(Usage(), evidence, ("usage_implausible",))
-    return Booking(amount, source, usage)
+    return Booking(amount, source, usage, () if usage.has_no_parts else unpriced(usage, evidence.prices))
 
 
 def _give_up(usage: Usage, evidence: Evidence, anomalies: tuple[str, ...]) -> Booking:
@@ -153,11 +157,14 @@ def _merge(reported: Usage | None, local: Usage) -> Usage:
             cache_write_tokens=0,
             cache_write_1h_tokens=0,
             audio_input_tokens=0,
+            cached_audio_tokens=0,
+            image_input_tokens=0,
         )
     return reported._replace(
         output_tokens=local.output_tokens,
         reasoning_tokens=local.reasoning_tokens,
         audio_output_tokens=local.audio_output_tokens,
+        image_output_tokens=local.image_output_tokens,
     )
 
 

@@ -46,6 +46,18 @@ class Usage(NamedTuple):
     is_byok: bool = False
     anomalies: tuple[str, ...] = ()
     """Figures that contradict each other, named, for the row and a counter."""
+    cached_audio_tokens: int = 0
+    """Part of `cached_tokens`; audio known to be cached is not in `audio_input_tokens`."""
+    image_input_tokens: int = 0
+    """Part of `input_tokens`, where the provider counts them apart."""
+    image_output_tokens: int = 0
+    """Part of `output_tokens` that are pictures."""
+    images: int = 0
+    """Pictures in the prompt, counted here, and only where they have a price besides their tokens."""
+    web_searches: int = 0
+    """Searches the provider made and charges by the piece."""
+    service_tier: str | None = None
+    """The service that was given (`flex`, `priority`), None for the usual one."""
 
     @property
     def has_no_parts(self) -> bool:
@@ -57,6 +69,11 @@ class Usage(NamedTuple):
             or self.audio_input_tokens
             or self.audio_output_tokens
             or self.reasoning_tokens
+            or self.service_tier
+            or self.image_output_tokens
+            or self.image_input_tokens
+            or self.web_searches
+            or self.images
             or self.input_tokens < 0
             or self.output_tokens < 0
         )
@@ -82,4 +99,5 @@ def merge_usage(earlier: Usage | None, later: Usage) -> Usage:
     return later._replace(**counts, cost_nano_usd=cost, is_byok=later.is_byok or earlier.is_byok)
 
 
-_COUNTS = tuple(name for name in Usage._fields if name.endswith("_tokens"))
+TOKEN_COUNTS = tuple(name for name in Usage._fields if name.endswith("_tokens"))
+_COUNTS = (*TOKEN_COUNTS, "web_searches", "service_tier")

@@ -7,7 +7,8 @@ What cannot be said in our price rows is rounded up, never down:
 
 * A price that depends on the hour of the day is the dearest of that day.
 * OpenRouter lists one price for cache writes; for Anthropic's models the hour's is twice the input, as it documents.
-* A model that prices the images, films or reasoning it reads or writes apart has its dearest kind for all of them.
+* A model that prices the films or reasoning it reads or writes apart has the dearest of them and text for all of them.
+* What is read from a cache costs the dearest of text and pictures.
 * Models without a price per token in and out (speech by the hour, pages of OCR, embeddings) are left out.
 """
 
@@ -26,7 +27,8 @@ from genai_prices import types
 from genai_prices.data import providers as genai_providers
 
 ABOUT = (
-    "USD per million tokens (request: USD each) as decimal strings; a model named by a string shares that model's row"
+    "USD per million tokens (request, search: USD each) as decimal strings; "
+    "a model named by a string shares that model's row"
 )
 TARGET = Path(__file__).parent.parent / "config" / "prices.json"
 PROVIDERS = {
@@ -48,20 +50,18 @@ PROVIDERS = {
 NAMES = {genai_id: name for name, genai_id in PROVIDERS.items()}
 # Our column: the columns of genai-prices whose dearest it is, the one that must be there first.
 COLUMNS = {
-    "input": ("input_mtok", "input_image_mtok", "input_video_mtok"),
-    "output": (
-        "output_mtok",
-        "output_image_mtok",
-        "output_video_mtok",
-        "output_reasoning_mtok",
-        "output_citation_mtok",
-    ),
-    "cache_read": ("cache_read_mtok",),
+    "input": ("input_mtok", "input_video_mtok"),
+    "output": ("output_mtok", "output_video_mtok", "output_reasoning_mtok", "output_citation_mtok"),
+    "cache_read": ("cache_read_mtok", "cache_image_read_mtok"),
+    "cache_read_audio": ("cache_audio_read_mtok",),
     "cache_write": ("cache_write_mtok",),
     "cache_write_1h": ("cache_write_1h_mtok",),
     "audio_input": ("input_audio_mtok",),
     "audio_output": ("output_audio_mtok",),
+    "image_input": ("input_image_mtok",),
+    "image_output": ("output_image_mtok",),
 }
+PIECES = {"request": "requests_kcount", "search": "web_searches_kcount"}
 ANTHROPIC_AT_OPENROUTER = "anthropic/"
 FREE_SUFFIX = ":free"
 
@@ -156,8 +156,9 @@ def _price_row(prices: types.ModelPrice) -> Row | None:
     thresholds = sorted({tier.start for column in _all_columns(prices) for tier in column.tiers})
     if thresholds:
         row["tiers"] = [{"above": start, **_columns_at(prices, start + 1)} for start in thresholds]
-    if isinstance(prices.requests_kcount, Decimal):
-        row["request"] = _text(prices.requests_kcount / 1000)
+    for ours, name in PIECES.items():
+        if isinstance(price := getattr(prices, name), Decimal):
+            row[ours] = _text(price / 1000)
     return row
 
 

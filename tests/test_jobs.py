@@ -1,4 +1,4 @@
-"""The sweep: dead owners' holds are resolved from time to time, whatever the store says."""
+"""The jobs: dead owners' holds are resolved and old answers taken away from time to time, whatever the store says."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import pytest
 from proxy import jobs
 from proxy.clock import ManualClock
 from proxy.errors import LedgerUnavailable
-from proxy.jobs import SWEEP_S, sweep
+from proxy.jobs import SWEEP_S, prune, sweep
 from proxy.ledger.memory import MemoryLedger
 from proxy.ledger.records import Admission, Admitted, AttemptStart, KeyRecord
+from proxy.replies import Replies
+from proxy.replies.records import Pruned
 from tests.gateway.stage import in_time
 
 AT_S = 1_795_000_000.0
@@ -97,3 +99,24 @@ async def test_a_store_in_trouble_is_asked_again(monkeypatch: pytest.MonkeyPatch
 def test_two_looks_are_near_enough_to_each_other() -> None:
     """A dead owner's holds are resolved within 10 s of its death, if another process lives."""
     assert SWEEP_S <= 10 / 2
+
+
+async def test_old_answers_are_taken_away_from_time_to_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once and again, for ever."""
+    monkeypatch.setattr(jobs, "PRUNE_S", 0.01)
+    passes = asyncio.Queue[None]()
+
+    class Counting(Replies):
+        async def prune(self) -> Pruned:
+            passes.put_nowait(None)
+            return await super().prune()
+
+    def silent(event: str, **fields: object) -> None:
+        raise AssertionError((event, fields))
+
+    task = asyncio.create_task(prune(Counting(clock=ManualClock(), warn=silent)))
+    async with in_time():
+        for _ in range(3):
+            await passes.get()
+    task.cancel()
+    await asyncio.wait([task])

@@ -25,6 +25,23 @@ DELIVERED = Evidence(1_000_000, prices=PRICES, is_output_delivered=True)
 INSURED = DELIVERED._replace(is_failed=True, is_billed_when_failed=False)
 
 
+def test_pictures_charged_by_the_piece_are_in_the_bill_and_in_the_row() -> None:
+    """No provider reports how many it was sent: they are counted here."""
+    prices = Prices(Decimal(1), Decimal(2), image=Decimal("0.002"))
+    booked = book(DELIVERED._replace(prices=prices, usage=COUNTED, images=3, hold_nano_usd=10_000_000))
+    assert booked == Booking(200_000 + 3 * 2_000_000, CostSource.COMPUTED, COUNTED._replace(images=3))
+    counted = book(DELIVERED._replace(prices=prices, local=LOCAL, images=1, hold_nano_usd=10_000_000))
+    assert (counted.cost_nano_usd, counted.usage.images) == (170_000 + 2_000_000, 1)
+
+
+@pytest.mark.parametrize("odd", [{"web_searches": 2}, {"service_tier": "priority"}])
+def test_what_has_no_price_is_marked_beside_the_bill(odd: dict[str, Any]) -> None:
+    """Somebody should look at it; the rest is booked."""
+    booked = book(DELIVERED._replace(usage=COUNTED._replace(**odd)))
+    assert (booked.cost_nano_usd, len(booked.anomalies)) == (200_000, 1)
+    assert booked.anomalies[0].endswith("_unpriced")
+
+
 @pytest.mark.parametrize(
     ("evidence", "booking"),
     [

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 import pytest
 from hypothesis import assume, given
@@ -13,12 +14,16 @@ from hypothesis import strategies as st
 
 from proxy.pricing import (
     OUTPUT_TOKENS_UNBOUNDED,
+    PER_TOKEN,
+    Bounds,
     Buckets,
     Prices,
     PriceTier,
+    ServiceTier,
     cost,
     decompose,
     output_tokens_for,
+    unpriced,
     worst_case,
 )
 from proxy.usage import Usage
@@ -26,7 +31,9 @@ from proxy.usage import Usage
 
 def priced(read: str, written: str, tiers: tuple[PriceTier, ...] = (), **parts: str) -> Prices:
     """Make a price row of decimal strings, USD per million tokens."""
-    columns = {name: Decimal(text) for name, text in {"input": read, "output": written, **parts}.items()}
+    columns: dict[str, Any] = {
+        name: Decimal(text) for name, text in {"input": read, "output": written, **parts}.items()
+    }
     return Prices(**columns, tiers=tiers, source="by hand", as_of="2026-11-20")
 
 
@@ -166,6 +173,19 @@ def test_golden_bills(usage: Usage, prices: Prices, nano_usd: int) -> None:
         (Usage(0, 10, reasoning_tokens=11), Buckets(text_output=10), ("reasoning_above_output",)),
         (Usage(-1, -1, cached_tokens=-1), Buckets(), ("negative_input", "cached_above_input", "negative_output")),
         (Usage(10, 0, cached_tokens=8, audio_input_tokens=5), Buckets(cached=8, audio_input=2), ()),
+        (
+            Usage(10, 0, cached_tokens=4, cached_audio_tokens=5),
+            Buckets(6, cached_audio=4),
+            ("cached_audio_above_cached",),
+        ),
+        (Usage(10, 0, image_input_tokens=11), Buckets(image_input=10), ("images_above_input",)),
+        (Usage(0, 10, image_output_tokens=11), Buckets(image_output=10), ("images_above_output",)),
+        (
+            Usage(0, 10, audio_output_tokens=6, image_output_tokens=6),
+            Buckets(audio_output=6, image_output=4),
+            ("images_above_output",),
+        ),
+        (Usage(10, 0, cached_tokens=3, audio_input_tokens=5, image_input_tokens=4), Buckets(0, 3, 0, 0, 0, 5, 2), ()),
     ],
 )
 def test_contradicting_counts_are_clamped_and_named(usage: Usage, buckets: Buckets, anomalies: tuple[str, ...]) -> None:
@@ -180,24 +200,29 @@ maybe_price = st.none() | prices_per_million
 @st.composite
 def price_rows(draw: st.DrawFn) -> Prices:
     """Any row: parts may be missing, dearer or cheaper than what they are part of."""
-    return Prices(
-        input=draw(prices_per_million),
-        output=draw(prices_per_million),
-        cache_read=draw(maybe_price),
-        cache_write=draw(maybe_price),
-        cache_write_1h=draw(maybe_price),
-        audio_input=draw(maybe_price),
-        audio_output=draw(maybe_price),
-        request=draw(st.decimals(min_value=0, max_value=1, places=6)),
-    )
+    parts: dict[str, Any] = {name: draw(maybe_price) for name, whole in PER_TOKEN.items() if whole}
+    needed: dict[str, Any] = {name: draw(prices_per_million) for name, whole in PER_TOKEN.items() if not whole}
+    fee = st.decimals(min_value=0, max_value=1, places=6)
+    return Prices(**needed, **parts, request=draw(fee), image=draw(fee), search=draw(st.none() | fee))
 
 
 @st.composite
-def price_tables(draw: st.DrawFn) -> Prices:
+def long_rows(draw: st.DrawFn) -> Prices:
     """Any row with up to three tiers, whose prices may rise or fall."""
     thresholds = sorted(draw(st.sets(st.integers(1, 3_000), max_size=3)))
     tiers = tuple(PriceTier(threshold, draw(price_rows())) for threshold in thresholds)
     return replace(draw(price_rows()), tiers=tiers)
+
+
+SERVICES = ("flex", "priority")
+
+
+@st.composite
+def price_tables(draw: st.DrawFn) -> Prices:
+    """Any such row with those of up to two other services."""
+    names = draw(st.sets(st.sampled_from(SERVICES)))
+    services = tuple(ServiceTier(name, draw(long_rows())) for name in sorted(names))
+    return replace(draw(long_rows()), service_tiers=services)
 
 
 usages = st.builds(
@@ -205,12 +230,36 @@ usages = st.builds(
     input_tokens=st.integers(0, 4_000),
     output_tokens=st.integers(0, 4_000),
     cached_tokens=st.integers(0, 5_000),
+    cached_audio_tokens=st.integers(0, 5_000),
     cache_write_tokens=st.integers(0, 5_000),
     cache_write_1h_tokens=st.integers(0, 5_000),
     audio_input_tokens=st.integers(0, 5_000),
+    image_input_tokens=st.integers(0, 5_000),
     reasoning_tokens=st.integers(0, 5_000),
     audio_output_tokens=st.integers(0, 5_000),
+    image_output_tokens=st.integers(0, 5_000),
+    images=st.integers(0, 20),
+    web_searches=st.integers(0, 20),
+    service_tier=st.sampled_from([None, *SERVICES]),
 )
+spares = st.builds(Bounds, st.integers(0, 2_000), st.integers(0, 2_000), st.integers(0, 2), st.integers(0, 2))
+
+
+def check_worst_case(usage: Usage, prices: Prices, spare: Bounds, choices: int) -> None:
+    """Hold for bounds that the usage keeps to, as for `n` answers of one length, and see that it is covered (R13)."""
+    each = -(-usage.output_tokens // choices)
+    held = worst_case(
+        Bounds(
+            input_tokens=usage.input_tokens + spare.input_tokens,
+            output_tokens=(each + spare.output_tokens) * choices,
+            images=usage.images + spare.images,
+            web_searches=usage.web_searches + spare.web_searches,
+            service_tier=usage.service_tier,
+        ),
+        prices,
+    )
+    assert held >= cost(usage, prices)
+    assert held >= cost(usage._replace(service_tier=None), prices)  # it was asked for and not given
 
 
 @given(usages)
@@ -218,63 +267,93 @@ def test_buckets_always_add_up_to_the_totals(usage: Usage) -> None:
     """Whatever a vendor claims of the parts, the whole is charged once."""
     buckets, _ = decompose(usage)
     assert buckets.input_tokens == usage.input_tokens
-    assert buckets.text_output + buckets.audio_output == usage.output_tokens
-    assert min(getattr(buckets, name) for name in Buckets.__slots__) >= 0
+    assert buckets.output_tokens == usage.output_tokens
+    assert min(getattr(buckets, name) for name in Buckets._fields) >= 0
 
 
-@given(usages, price_tables(), st.integers(0, 2_000), st.integers(0, 2_000))
+@given(usages, price_tables(), spares, st.integers(1, 8))
 def test_the_worst_case_covers_any_usage_within_its_bounds(
-    usage: Usage, prices: Prices, spare_input: int, spare_output: int
+    usage: Usage, prices: Prices, spare: Bounds, choices: int
 ) -> None:
-    """A hold is never below the charge, whatever is cached, written, spoken or repriced by a tier (R13)."""
-    held = worst_case(
-        input_tokens_max=usage.input_tokens + spare_input,
-        output_tokens_max=usage.output_tokens + spare_output,
-        prices=prices,
-    )
-    assert held >= cost(usage, prices)
+    """A hold is never below the charge, whatever is cached, written, spoken, drawn, searched or repriced (R13)."""
+    check_worst_case(usage, prices, spare, choices)
 
 
-@given(price_tables(), st.integers(0, 4_000), st.integers(0, 10**10))
-def test_the_money_buys_exactly_the_output_told(prices: Prices, input_tokens_max: int, budget: int) -> None:
+@given(price_tables(), spares, st.sampled_from([None, *SERVICES]), st.integers(0, 10**11))
+def test_the_money_buys_exactly_the_output_told(
+    prices: Prices, bounds: Bounds, service: str | None, budget: int
+) -> None:
     """The clamp uses all of the budget and not one nano-USD more."""
-    bought = output_tokens_for(budget, input_tokens_max=input_tokens_max, prices=prices)
+    bounds = bounds._replace(service_tier=service)
+    bought = output_tokens_for(budget, bounds, prices)
     assume(bought < OUTPUT_TOKENS_UNBOUNDED)
     if bought >= 0:
-        assert worst_case(input_tokens_max=input_tokens_max, output_tokens_max=bought, prices=prices) <= budget
-    assert worst_case(input_tokens_max=input_tokens_max, output_tokens_max=bought + 1, prices=prices) > budget
+        assert worst_case(bounds._replace(output_tokens=bought), prices) <= budget
+    assert worst_case(bounds._replace(output_tokens=bought + 1), prices) > budget
 
 
 def test_a_budget_below_the_input_buys_no_output() -> None:
     """-1 tells "not even the input" from "the input alone"."""
-    assert output_tokens_for(2_499, input_tokens_max=1, prices=GPT_4O) == -1
-    assert output_tokens_for(2_500, input_tokens_max=1, prices=GPT_4O) == 0
+    assert output_tokens_for(2_499, Bounds(1), GPT_4O) == -1
+    assert output_tokens_for(2_500, Bounds(1), GPT_4O) == 0
 
 
 def test_free_output_is_bought_without_end() -> None:
     """A free model has no clamp, only a figure no model reaches."""
     free = priced("0", "0")
-    assert output_tokens_for(0, input_tokens_max=1_000, prices=free) == OUTPUT_TOKENS_UNBOUNDED
+    assert output_tokens_for(0, Bounds(1_000), free) == OUTPUT_TOKENS_UNBOUNDED
 
 
-@given(usages, price_rows())
+@given(usages, price_tables())
 def test_a_cost_is_the_exact_sum_rounded_up_once(usage: Usage, prices: Prices) -> None:
     """Against fractions, which cannot round: one nano-USD at most lies between the sum and the booking."""
     buckets, _ = decompose(usage)
-    write = prices.input if prices.cache_write is None else prices.cache_write
-    terms = (
-        (buckets.uncached_input, prices.input),
-        (buckets.cached, prices.input if prices.cache_read is None else prices.cache_read),
-        (buckets.cache_write, write),
-        (buckets.cache_write_1h, write if prices.cache_write_1h is None else prices.cache_write_1h),
-        (buckets.audio_input, prices.input if prices.audio_input is None else prices.audio_input),
-        (buckets.text_output, prices.output),
-        (buckets.audio_output, prices.output if prices.audio_output is None else prices.audio_output),
-    )
-    exact = sum(
-        (Fraction(tokens) * Fraction(price) * 1000 for tokens, price in terms), Fraction(prices.request) * 10**9
-    )
-    assert cost(usage, prices) == math.ceil(exact)
+    served = next((one.prices for one in prices.service_tiers if one.name == usage.service_tier), prices)
+    row = next((t.prices for t in reversed(served.tiers) if buckets.input_tokens > t.above_input_tokens), served)
+    charged = dict(zip(("input", *CHARGED), (getattr(buckets, name) for name in Buckets._fields), strict=True))
+    exact = sum((Fraction(tokens) * rate(row, name) * 1000 for name, tokens in charged.items()), Fraction(0))
+    pieces = row.request + usage.images * row.image + usage.web_searches * (row.search or 0)
+    assert cost(usage, prices) == math.ceil(exact + Fraction(pieces) * 10**9)
+
+
+CHARGED = (
+    *("cache_read", "cache_read_audio", "cache_write", "cache_write_1h", "audio_input", "image_input"),
+    *("output", "audio_output", "image_output"),
+)
+"""Columns in the order of the buckets, behind plain input."""
+
+
+def rate(row: Prices, name: str) -> Fraction:
+    """Give a column's price, or that of the kind it is part of."""
+    price: Decimal | None = getattr(row, name)
+    return rate(row, PER_TOKEN[name]) if price is None else Fraction(price)
+
+
+@pytest.mark.parametrize(
+    ("usage", "prices", "told"),
+    [
+        (Usage(1, 1), GPT_4O, ()),
+        (Usage(1, 1, web_searches=1), GPT_4O, ("web_search_unpriced",)),
+        (Usage(1, 1, web_searches=1), priced("1", "1", search="0"), ()),
+        (Usage(1, 1, service_tier="priority"), GPT_4O, ("service_tier_unpriced",)),
+        (
+            Usage(1, 1, service_tier="priority"),
+            replace(GPT_4O, service_tiers=(ServiceTier("priority", GPT_4O_AUDIO),)),
+            (),
+        ),
+    ],
+)
+def test_what_has_no_price_is_named(usage: Usage, prices: Prices, told: tuple[str, ...]) -> None:
+    """Left out of the sum, or charged as usual, but never in silence."""
+    assert unpriced(usage, prices) == told
+
+
+def test_only_the_service_that_was_asked_for_can_be_given() -> None:
+    """A hold for the usual service is not swollen by the price of another."""
+    prices = replace(GPT_4O, service_tiers=(ServiceTier("priority", priced("4.25", "17")),))
+    assert worst_case(Bounds(100, 10), prices) == 100 * 2_500 + 10 * 10_000
+    assert worst_case(Bounds(100, 10, service_tier="priority"), prices) == 100 * 4_250 + 10 * 17_000
+    assert worst_case(Bounds(100, 10, service_tier="unheard"), prices) == 100 * 2_500 + 10 * 10_000
 
 
 @given(usages, price_rows(), st.sampled_from(["input_tokens", "output_tokens"]), st.integers(1, 1_000))

@@ -1,23 +1,28 @@
 """The composition root (floor 6): the only package that names concrete backends and joins them into a gateway.
 
-`parts` opens what a gateway is made of, `serving` mounts the edge on it and serves, `newcomers` greets who starts it
+`parts` opens what a gateway is made of, `serving` mounts the edge on it and serves, `alerting` joins the ledger's
+incidents to webhooks, `newcomers` greets who starts it
 for the first time, `trials` thinks one request through or makes it, for the command line.
 """
 
 from __future__ import annotations
 
-from proxy.app.parts import Gateway, Settings, open_gateway, open_ledger, put_in_force
+from proxy.app.alerting import TestResult, send_tests
+from proxy.app.parts import OPERATOR_KEY, Gateway, Settings, open_gateway, open_ledger, put_in_force
 from proxy.app.serving import build_app, run
 from proxy.app.trials import explain, test_model
 
 __all__ = [
+    "OPERATOR_KEY",
     "Gateway",
     "Settings",
+    "TestResult",
     "build_app",
     "explain",
     "open_gateway",
     "open_ledger",
     "put_in_force",
     "run",
+    "send_tests",
     "test_model",
 ]

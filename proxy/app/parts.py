@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from proxy.catalogue import load_catalogue
+from proxy.catalogue import REFRESHED_FILE, LiveCatalogue, load_catalogue
 from proxy.clock import Clock, SystemClock
 from proxy.codecs.anthropic import AnthropicCodec
 from proxy.codecs.google import GoogleCodec
@@ -25,6 +25,7 @@ from proxy.ledger.folder import digest_key_sha256, load_pepper
 from proxy.ledger.records import KeyRecord, Ledger
 from proxy.ledger.sqlite import SqliteLedger
 from proxy.pools import Pools
+from proxy.replies import Replies
 from proxy.routing.table import DeclaredKey, Dialect, Provider, Table
 from proxy.simulated import SimulatedUpstream
 from proxy.telemetry import Telemetry
@@ -60,8 +61,9 @@ class Gateway:
     telemetry: Telemetry
     pepper: bytes
     clock: Clock
-    known_models: Callable[[str], Iterable[str]]
-    """Ids the catalogue knows of a provider."""
+    catalogue: LiveCatalogue
+    data: Path
+    """The data folder."""
 
 
 class Lines:
@@ -105,7 +107,7 @@ async def open_gateway(settings: Settings, environ: Mapping[str, str] | None = N
     `ConfigError` for a routes.yaml that cannot be used and `LedgerUnavailable` for a data folder that cannot.
     """
     clock = SystemClock()
-    catalogue = load_catalogue()
+    catalogue = load_catalogue(refreshed=settings.data / REFRESHED_FILE, clock=clock)
     environ = os.environ if environ is None else environ
     routes = RoutesFile(settings.config, environ=environ, catalogue=catalogue, clock=clock)
     async with AsyncExitStack() as stack:
@@ -114,6 +116,8 @@ async def open_gateway(settings: Settings, environ: Mapping[str, str] | None = N
         stack.callback(telemetry.close)
         ledger = await SqliteLedger.open(settings.data, clock=clock)
         stack.push_async_callback(ledger.close)
+        replies = await Replies.open(settings.data, clock=clock, warn=telemetry.warn)
+        stack.push_async_callback(replies.close)
         http, simulated = HttpUpstream(), SimulatedUpstream()
         stack.push_async_callback(http.close)
         stack.push_async_callback(simulated.close)
@@ -125,12 +129,13 @@ async def open_gateway(settings: Settings, environ: Mapping[str, str] | None = N
             line=Lines(http=http, simulated=simulated).find,
             jitter=random.random,
             pools=Pools(clock, tell=telemetry.warn),
+            replies=replies,
         )
         stack.push_async_callback(service.drain)
         pepper = await asyncio.to_thread(load_pepper, settings.data)
         authenticator = Authenticator(ledger, pepper=pepper, clock=clock)
         gateway = Gateway(
-            service, routes, ledger, authenticator, telemetry, pepper, clock, known_models=catalogue.list_models
+            service, routes, ledger, authenticator, telemetry, pepper, clock, catalogue=catalogue, data=settings.data
         )
         hide_secrets(telemetry, routes.current)
         yield gateway
@@ -165,7 +170,8 @@ def hide_secrets(telemetry: Telemetry, table: Table) -> None:
     """Tell the log which values must never stand in it."""
     of_providers = (secret for provider in table.providers.values() for secret in provider.secrets)
     of_tenants = (secret for tenant in table.tenants.values() for secret in tenant.secrets)
-    for secret in (*of_providers, *of_tenants):
+    of_webhooks = (secret for alert in table.alerts if alert.webhook for secret in alert.webhook.secrets)
+    for secret in (*of_providers, *of_tenants, *of_webhooks):
         telemetry.register_secret(secret)
 
 

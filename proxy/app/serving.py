@@ -11,14 +11,18 @@ from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
 from proxy import __version__
+from proxy.app.alerting import keep_watch
 from proxy.app.newcomers import introduce, mint_first_key
 from proxy.app.parts import Gateway, Settings, open_gateway, put_in_force, put_in_force_at_last
+from proxy.app.prices import PriceRefresher, refresh_forever
+from proxy.catalogue import REFRESHED_FILE
 from proxy.edge.chat import ChatEndpoint
 from proxy.edge.routes import build_routes, handle_failure
 from proxy.edge.server import Asgi, address_of, listen, serve
 from proxy.edge.services import Services
 from proxy.files import RoutesFile
-from proxy.jobs import sweep
+from proxy.jobs import prune, sweep
+from proxy.outbound.listing import fetch_listing
 from proxy.routing.table import Table
 from proxy.tokens import warm
 
@@ -45,7 +49,7 @@ def build_app(gateway: Gateway, *, started_at_s: float) -> Asgi:
         started_at_s=started_at_s,
         version=__version__,
         facts=gateway.service.facts,
-        known_models=gateway.known_models,
+        known_models=gateway.catalogue.list_models,
         pools=gateway.service.pools,
     )
     rest = Starlette(routes=build_routes(services), exception_handlers={Exception: handle_failure})
@@ -118,11 +122,23 @@ async def _jobs(gateway: Gateway) -> AsyncIterator[None]:
             "holds_resolved", attempts=attempts, remedy="a process died; its holds are booked in full"
         )
 
+    replies = gateway.service.replies
+    refresher = PriceRefresher(
+        path=gateway.data / REFRESHED_FILE,
+        table=lambda: gateway.routes.current,
+        catalogue=gateway.catalogue,
+        fetch=lambda provider: fetch_listing(provider.base_url, verify=provider.verify),
+        telemetry=gateway.telemetry,
+        clock=gateway.clock,
+    )
     async with asyncio.TaskGroup() as group:
         tasks = (
+            group.create_task(refresh_forever(refresher)),
             group.create_task(warm_up(gateway.routes.current)),
             group.create_task(gateway.routes.watch(on_change)),
             group.create_task(sweep(gateway.ledger, clock=gateway.clock, on_resolved=on_resolved)),
+            *([] if replies is None else [group.create_task(prune(replies))]),
+            group.create_task(keep_watch(gateway)),
         )
         yield
         for task in tasks:

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from proxy.app.parts import OPERATOR_KEY, Gateway, Settings, make_codec, open_gateway
-from proxy.catalogue import load_catalogue
+from proxy.catalogue import REFRESHED_FILE, load_catalogue
 from proxy.codecs.wire import Surface
 from proxy.edge.auth import build_principal, mint_key
 from proxy.edge.chat import new_id
@@ -27,7 +27,7 @@ from proxy.routing.principal import Principal
 
 def explain(settings: Settings, model: str, environ: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Think a short request for a model through, calling nobody; raises `RequestError` when nobody may ask for it."""
-    catalogue = load_catalogue()
+    catalogue = load_catalogue(refreshed=settings.data / REFRESHED_FILE)
     table = load_table(settings.config, environ=os.environ if environ is None else environ, catalogue=catalogue)
     body = {"model": model, "messages": [{"role": "user", "content": "Hello!"}]}
     plan = make_plan(body, principal=Principal(OPERATOR_KEY), table=table, facts=catalogue.find)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,17 @@ import yaml
 
 from proxy.catalogue.capabilities import read_capabilities
 from proxy.catalogue.faults import make_fault, read_text
+from proxy.pricing import PER_PIECE, PER_TOKEN, Origin
 from proxy.routing.principal import fill, matches
 
-PRICES = ("input", "output", "cache_read", "cache_write", "cache_write_1h", "audio_input", "audio_output", "request")
+PRICES = (*PER_TOKEN, *PER_PIECE)
 NOBODY = "none"
 
 _LIMITS = ("context", "output_max")
-_FIELDS = frozenset((*PRICES, *_LIMITS, "tiers", "source", "as_of", "capabilities"))
-_SECTION_FIELDS = frozenset({"source", "as_of", "models", "families"})
+_FIELDS = frozenset((*PRICES, *_LIMITS, "tiers", "source", "as_of", "from", "capabilities"))
+_SECTION_FIELDS = frozenset({"source", "as_of", "models", "families", "service_tiers"})
+_SERVICES_FIELDS = frozenset({"source", "as_of", "models"})
+_SERVICE_FIELDS = frozenset((*PRICES, "tiers"))
 _FAMILY_FIELDS = frozenset({"match", "capabilities", "source", "as_of"})
 _DIRECT_FIELDS = frozenset({"source", "as_of", "rules", "models", "hosts"})
 _RULE_FIELDS = frozenset({"match", "maker", "dots", "except"})
@@ -78,13 +82,27 @@ class Direct:
 
 
 @dataclass(frozen=True, slots=True)
+class Dated:
+    """What a row says from a day on."""
+
+    since: str
+    """ISO date, UTC; "" is always."""
+    row: Row
+
+
+@dataclass(frozen=True, slots=True)
 class Corrections:
     """All of models.yaml."""
 
-    rows: Mapping[str, Mapping[str, Row]]
-    """By provider and lower-case id."""
+    rows: Mapping[str, Mapping[str, tuple[Dated, ...]]]
+    """By provider and lower-case id; the later of several lies over the earlier."""
     families: Mapping[str, tuple[Family, ...]]
     direct: Direct
+
+    def rows_on(self, provider: str, day: date) -> dict[str, Row]:
+        """Give what holds of a provider's models on a day."""
+        rows = self.rows.get(provider, {})
+        return {model: _lay(parts, day.isoformat()) for model, parts in rows.items()}
 
 
 def read_corrections(path: Path) -> Corrections:
@@ -96,6 +114,8 @@ def read_corrections(path: Path) -> Corrections:
         mark = error.problem_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         raise make_fault(path, str(error.problem), line=line, column=column) from error
+    except ValueError as error:  # what looks like a date and is none
+        raise make_fault(path, f"{error}: put it in quotes, or write a date as 2027-01-31") from error
     document = {} if document is None else document
     providers = _section(path, document, "providers")
     sections = {name: (f"providers.{name}", _section(path, providers, name)) for name in providers}
@@ -108,21 +128,68 @@ def read_corrections(path: Path) -> Corrections:
     )
 
 
-def _read_rows(path: Path, place: str, section: Row) -> dict[str, Row]:
-    """Read one provider's rows; a price among them brings the section's source and date with it."""
-    rows: dict[str, Row] = {}
-    for model, row in _section(path, section, "models").items():
+def _lay(parts: tuple[Dated, ...], day: str) -> Row:
+    laid: dict[str, Any] = {}
+    for part in parts:
+        laid |= part.row if part.since <= day else {}
+    return laid
+
+
+def _read_rows(path: Path, place: str, section: Row) -> dict[str, tuple[Dated, ...]]:
+    """Read one provider's rows, and the prices of services into them."""
+    services = _read_services(path, place, section)
+    rows: dict[str, tuple[Dated, ...]] = {
+        model: (Dated("", {"service_tiers": tiers}),) for model, tiers in services.items()
+    }
+    for model, given in _section(path, section, "models").items():
         where = f"{place}.models.{model}"
-        if not isinstance(row, dict):
-            raise make_fault(path, "a row is a mapping, as {context: 128000}", where)
-        _refuse_unknown(path, row, _FIELDS, where)
-        for name in _LIMITS:
-            if name in row and (not isinstance(row[name], int) or row[name] < 1):
-                raise make_fault(path, f"{name} is a whole number of tokens above 0", where)
-        capabilities = {"capabilities": _capabilities(path, row, where)} if "capabilities" in row else {}
-        origin = {"source": section.get("source", path.name), "as_of": str(section.get("as_of", ""))}
-        rows[str(model).lower()] = {**(origin if row.keys() & set(PRICES) else {}), **row, **capabilities}
+        parts = given if isinstance(given, list) else [given]
+        dated = sorted((_read_row(path, section, part, where) for part in parts), key=lambda part: part.since)
+        name = str(model).lower()
+        rows[name] = (*rows.get(name, ()), *dated)
     return rows
+
+
+def _read_row(path: Path, section: Row, row: object, where: str) -> Dated:
+    """Read one row; a price among them brings the section's source and date with it, or the day it holds from."""
+    if not isinstance(row, dict):
+        raise make_fault(path, "a row is a mapping, as {context: 128000}, or a list of them with `from`", where)
+    _refuse_unknown(path, row, _FIELDS, where)
+    for name in _LIMITS:
+        if name in row and (not isinstance(row[name], int) or row[name] < 1):
+            raise make_fault(path, f"{name} is a whole number of tokens above 0", where)
+    since = _read_day(path, row.get("from", ""), where)
+    capabilities = {"capabilities": _capabilities(path, row, where)} if "capabilities" in row else {}
+    origin = {**_origin(path, section), "origin": Origin.CORRECTED} | ({"as_of": since} if since else {})
+    own = {name: value for name, value in row.items() if name != "from"}
+    return Dated(since, {**(origin if row.keys() & set(PRICES) else {}), **own, **capabilities})
+
+
+def _read_services(path: Path, place: str, section: Row) -> dict[str, Row]:
+    """Read what services of other prices cost, by lower-case id, then by the service's name."""
+    where = f"{place}.service_tiers"
+    part = _section(path, section, "service_tiers")
+    _refuse_unknown(path, part, _SERVICES_FIELDS, where)
+    origin = {**_origin(path, {**section, **part}), "origin": Origin.CORRECTED}
+    found: dict[str, Row] = {}
+    for model in _section(path, part, "models"):
+        services = _section(path, part["models"], model)
+        for name in services:
+            _refuse_unknown(path, _section(path, services, name), _SERVICE_FIELDS, f"{where}.models.{model}.{name}")
+        found[str(model).lower()] = {str(name): {**origin, **row} for name, row in services.items()}
+    return found
+
+
+def _read_day(path: Path, given: object, where: str) -> str:
+    """Read a date, which YAML may have read already."""
+    try:
+        return date.fromisoformat(str(given)).isoformat() if given else ""
+    except ValueError:
+        raise make_fault(path, f"{given!r} is no day; write `from: 2027-01-31`", where) from None
+
+
+def _origin(path: Path, section: Row) -> dict[str, Any]:
+    return {"source": section.get("source", path.name), "as_of": str(section.get("as_of", ""))}
 
 
 def _read_families(path: Path, place: str, section: Row) -> tuple[Family, ...]:

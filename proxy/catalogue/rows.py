@@ -12,7 +12,7 @@ from pathlib import Path
 from proxy.catalogue.capabilities import MODALITIES
 from proxy.catalogue.corrections import PRICES, Direct, Family, Row
 from proxy.catalogue.faults import make_fault
-from proxy.pricing import ModelFacts, Prices, PriceTier
+from proxy.pricing import PER_PIECE, ModelFacts, Origin, Prices, PriceTier, ServiceTier
 
 PRICES_FILE = "prices.json"
 OPENROUTER = "openrouter"
@@ -21,6 +21,7 @@ _DATED = re.compile(r"[-@](?:20\d{6}|20\d{2}-\d{2}-\d{2})$")
 _ROUTED = re.compile(r":(?:nitro|floor|online|exacto)$")
 """Variants OpenRouter makes of any model by routing; others (`:free`, `:batch`) are models with prices of their own."""
 _FREE = ":free"
+_PLAIN: Row = {"tiers": (), "service_tiers": {}}
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,11 @@ class ProviderRows(Mapping[str, ModelFacts]):
             if row_id is not None:
                 return self._facts(row_id)
         if self.name == OPENROUTER and model.endswith(_FREE):
-            return ModelFacts(Prices(Decimal(0), Decimal(0), source=self.source, as_of=self.as_of))
+            free = Prices(Decimal(0), Decimal(0), source=self.source, as_of=self.as_of, origin=Origin.SHIPPED)
+            return ModelFacts(free)
         for fallback in self.fallbacks:
             if model in self.providers[fallback]:
-                return self.providers[fallback][model]
+                return _without_services(self.providers[fallback][model])
         if known := self._of_families(model.lower()):
             return ModelFacts(capabilities=known)
         raise KeyError(model)
@@ -156,13 +158,31 @@ def _make_prices(row: Row) -> Prices | None:
     columns = {name: _read_price(row[name], name) for name in PRICES if name in row}
     if any(price < 0 for price in columns.values()):
         return None
-    tiers = []
-    for tier in row.get("tiers", ()):
-        prices = _make_prices({**row, **tier, "tiers": ()})
-        if prices is None:
-            return None
-        tiers.append(PriceTier(tier["above"], prices))
-    return Prices(**columns, tiers=tuple(tiers), source=row["source"], as_of=row["as_of"])
+    tiers = [(tier["above"], _make_prices({**row, **tier, **_PLAIN})) for tier in row.get("tiers", ())]
+    services = [(name, _make_prices(_service_row(row, own))) for name, own in row.get("service_tiers", {}).items()]
+    if any(prices is None for _, prices in (*tiers, *services)):
+        return None
+    return Prices(
+        **columns,
+        tiers=tuple(PriceTier(above, prices) for above, prices in tiers if prices is not None),
+        service_tiers=tuple(ServiceTier(name, prices) for name, prices in services if prices is not None),
+        source=row["source"],
+        as_of=row["as_of"],
+        origin=row.get("origin", Origin.SHIPPED),
+    )
+
+
+def _without_services(facts: ModelFacts) -> ModelFacts:
+    """Give what holds at a reseller too: not the maker's other services."""
+    if facts.prices is None or not facts.prices.service_tiers:
+        return facts
+    return replace(facts, prices=replace(facts.prices, service_tiers=()))
+
+
+def _service_row(row: Row, own: Row) -> Row:
+    """Give a service's whole row: what it does not say of tokens is not the usual price, but part of its own."""
+    shared = {name: row[name] for name in PER_PIECE if name in row}
+    return {**shared, **own}
 
 
 def _read_price(text: object, name: str) -> Decimal:

@@ -38,6 +38,8 @@ keys = typer.Typer(help="Make, list and revoke client keys.", no_args_is_help=Tr
 app.add_typer(keys, name="keys")
 ledger = typer.Typer(help="Verify and back up the books.", no_args_is_help=True, **_options)
 app.add_typer(ledger, name="ledger")
+alerts = typer.Typer(help="Show what is watched, what holds, and what was told; or test it.", **_options)
+app.add_typer(alerts, name="alerts")
 
 
 def _show_version(wanted: bool) -> None:
@@ -85,12 +87,13 @@ def check(
     file: Annotated[Path | None, typer.Argument(help="The routing table. [default: --config]")] = None,
     *,
     config: Config = None,
+    data: Data = DATA,
     as_json: Json = False,
 ) -> None:
     """Check a routing table: every finding as FILE:LINE:COLUMN, or that it is good."""
     from proxy.cli.tables import check_table
 
-    raise typer.Exit(check_table(file or config, as_json=as_json))
+    raise typer.Exit(check_table(find_places(file or config, data), as_json=as_json))
 
 
 @app.command()
@@ -98,7 +101,15 @@ def models(*, config: Config = None, data: Data = DATA, as_json: Json = False) -
     """List the models clients may ask for, their targets, and which are ready."""
     from proxy.cli.tables import list_models
 
-    list_models(find_places(config, data).config, as_json=as_json)
+    list_models(find_places(config, data), as_json=as_json)
+
+
+@app.command()
+def prices(model: str, *, config: Config = None, data: Data = DATA, as_json: Json = False) -> None:
+    """Show what MODEL, or PROVIDER/MODEL, costs: every component of each target, where from, as of when."""
+    from proxy.cli.prices import show_prices
+
+    raise typer.Exit(show_prices(find_places(config, data), model, as_json=as_json))
 
 
 @app.command()
@@ -204,6 +215,23 @@ def back_up_ledger(
     from proxy.cli.ledger import back_up_ledger
 
     raise typer.Exit(back_up_ledger(find_places(config, data), file, as_json=as_json))
+
+
+@alerts.callback(invoke_without_command=True)
+def show_alerts(context: typer.Context, *, config: Config = None, data: Data = DATA, as_json: Json = False) -> None:
+    """Show the rules, the incidents that are open, and the last messages."""
+    if context.invoked_subcommand is None:
+        from proxy.cli.alerts import show_alerts
+
+        show_alerts(find_places(config, data), as_json=as_json)
+
+
+@alerts.command("test")
+def try_alerts(*, config: Config = None, data: Data = DATA, as_json: Json = False) -> None:
+    """Send each webhook a test message and tell what came back."""
+    from proxy.cli.alerts import try_alerts
+
+    raise typer.Exit(try_alerts(find_places(config, data), as_json=as_json))
 
 
 command = typer.main.get_command(app)

@@ -19,13 +19,13 @@ from proxy.edge.report import parse_by, parse_moment, safe_cell, usage_csv, usag
 from proxy.files import parse_duration_s
 from proxy.ledger.records import AttemptRow, Ledger, UsageQuery, UsageSum
 from proxy.money import format_usd
-from proxy.usage import Usage
+from proxy.usage import TOKEN_COUNTS
 
 PAGE_ROWS = 1_000
 """Attempts read at a time: an export of any size needs the memory of one page."""
 TOTAL = "total"
 
-_TOKENS = tuple(name for name in Usage._fields if name.endswith("_tokens"))
+_COUNTS = (*TOKEN_COUNTS, "images", "web_searches", "service_tier")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def attempt_object(row: AttemptRow) -> dict[str, Any]:
         "model": row.model,
         "stream": row.is_stream,
         "status": row.status,
-        **{name: getattr(row.usage, name) for name in _TOKENS},
+        **{name: getattr(row.usage, name) for name in _COUNTS},
         "hold_nano_usd": row.hold_nano_usd,
         "cost_nano_usd": row.cost_nano_usd,
         "cost_source": row.cost_source.value if row.cost_source is not None else None,

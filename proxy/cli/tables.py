@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from proxy.catalogue import load_catalogue
+from proxy.catalogue import REFRESHED_FILE, load_catalogue
 from proxy.cli.output import Column, print_json, print_table, say
+from proxy.cli.places import Places
 from proxy.errors import ConfigError
 from proxy.files import DEFAULT_PATH, load_table
 from proxy.pricing import Prices
@@ -17,11 +17,11 @@ from proxy.routing.explain import price_json
 from proxy.routing.table import Route, Table, Target
 
 
-def check_table(path: Path | None, *, as_json: bool) -> int:
+def check_table(places: Places, *, as_json: bool) -> int:
     """Print all that is wrong with a routing table, 1; or that it is good, 0."""
-    shown = str(path or DEFAULT_PATH)
+    shown = str(places.config or DEFAULT_PATH)
     try:
-        table = read_table(path)
+        table = read_table(places)
     except ConfigError as error:
         if as_json:
             print_json({"file": shown, "ok": False, "problems": [asdict(problem) for problem in error.problems]})
@@ -40,9 +40,9 @@ def check_table(path: Path | None, *, as_json: bool) -> int:
     return 0
 
 
-def list_models(path: Path | None, *, as_json: bool) -> None:
+def list_models(places: Places, *, as_json: bool) -> None:
     """Print every model of a table with its targets."""
-    table = read_table(path)
+    table = read_table(places)
     routes = [*table.routes.values(), *table.globs]
     if as_json:
         print_json({"models": [_route_json(route) for route in routes]})
@@ -52,9 +52,10 @@ def list_models(path: Path | None, *, as_json: bool) -> None:
     print_table(columns, [row for route in routes for row in _route_rows(route)])
 
 
-def read_table(path: Path | None) -> Table:
-    """Load a routing table as a server would."""
-    return load_table(path, environ=os.environ, catalogue=load_catalogue())
+def read_table(places: Places) -> Table:
+    """Load a routing table as a server would, with the prices it has fetched."""
+    catalogue = load_catalogue(refreshed=places.data / REFRESHED_FILE)
+    return load_table(places.config, environ=os.environ, catalogue=catalogue)
 
 
 def _route_json(route: Route) -> dict[str, Any]:

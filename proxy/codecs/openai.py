@@ -16,7 +16,7 @@ import orjson
 from proxy.codecs import failures
 from proxy.codecs.objects import parse_event, parse_object
 from proxy.codecs.plainness import fit_call_ids, plain_messages, plain_tools, say_effort
-from proxy.codecs.wire import UNKNOWN_ABILITIES, Abilities, Call, Frame, JsonObject, Reading
+from proxy.codecs.wire import UNKNOWN_ABILITIES, USUAL_SERVICES, Abilities, Call, Frame, JsonObject, Reading
 from proxy.errors import Failure, FailureKind, UpstreamError
 from proxy.money import NANO_PER_USD, to_nano_usd
 from proxy.sse import DONE, data_of
@@ -49,6 +49,8 @@ _TICKS_PER_NANO = 10
 _MATTERS = re.compile(rb'"(?:usage|error|finish_reason)"\s*+:\s*+(?!null)')
 _OBJECT, _OBJECT_END = b"data: {", b"}\n\n"
 _TOKENS_MAX = 10**12
+_SEARCHES = ("num_search_queries", "num_sources_used")
+_NAME_CHARACTERS_MAX = 32
 _TOTALS = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
 
 
@@ -162,7 +164,12 @@ def read_usage(reply: JsonObject) -> Usage | None:
     Counts of OpenAI, OpenRouter, Groq, DeepSeek, xAI and Azure (openrouter.md 7.2, 7.3).
     """
     usage = _object(reply.get("usage")) or _object(_object(reply.get("x_groq")).get("usage"))
-    return _Counts(usage).read() if usage else None
+    if not usage:
+        return None
+    counts, service = _Counts(usage).read(), reply.get("service_tier")
+    if service is None or not _is_name(service) or service in USUAL_SERVICES:
+        return counts
+    return counts._replace(service_tier=service)
 
 
 class _Counts:
@@ -182,17 +189,22 @@ class _Counts:
         if not into and not out and usage.keys() <= _TOTALS:
             return Usage(input_tokens, output_tokens, anomalies=self._noted())
         cached = self._count(into, "cached_tokens") or self._cached_elsewhere()
+        cached_audio = self._count(_object(into.get("cached_tokens_details")), "audio_tokens")
         return Usage(
             input_tokens=input_tokens,
             output_tokens=output_tokens,
             cached_tokens=cached,
             cache_write_tokens=self._count(into, "cache_write_tokens"),
-            audio_input_tokens=self._count(into, "audio_tokens"),
+            audio_input_tokens=max(0, self._count(into, "audio_tokens") - cached_audio),
             reasoning_tokens=reasoning,
             audio_output_tokens=self._count(out, "audio_tokens"),
             cost_nano_usd=self._cost(),
             is_byok=usage.get("is_byok") is True,
             anomalies=self._noted(),
+            cached_audio_tokens=cached_audio,
+            image_input_tokens=self._count(into, "image_tokens"),
+            image_output_tokens=self._count(out, "image_tokens"),
+            web_searches=self._searches(),
         )
 
     def _noted(self) -> tuple[str, ...]:
@@ -202,6 +214,12 @@ class _Counts:
         """Find the cached tokens where DeepSeek, Moonshot and Mistral put them."""
         names = ("prompt_cache_hit_tokens", "cached_tokens", "num_cached_tokens")
         return next((count for name in names if (count := self._count(self._usage, name))), 0)
+
+    def _searches(self) -> int:
+        """Count what the provider searched, as OpenRouter, Anthropic's proxies, Perplexity and xAI tell it."""
+        groups = (_object(self._usage.get(name)) for name in ("server_tool_use_details", "server_tool_use"))
+        counts = [self._count(group, "web_search_requests") for group in groups]
+        return max(*counts, *(self._count(self._usage, name) for name in _SEARCHES))
 
     def _input(self) -> int:
         """Take the total, or make it of DeepSeek's cache hits and misses."""
@@ -267,6 +285,11 @@ class _Counts:
 
 def _is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_name(value: object) -> TypeGuard[str]:
+    """Tell whether a provider's word may go into the books."""
+    return isinstance(value, str) and value.isidentifier() and len(value) <= _NAME_CHARACTERS_MAX
 
 
 def _object(value: object) -> JsonObject:

@@ -12,6 +12,8 @@ from proxy.usage import Usage
 
 JsonObject = dict[str, Any]
 ProviderT_contra = TypeVar("ProviderT_contra", contravariant=True)
+USUAL_SERVICES = frozenset({"auto", "default", "standard", "on_demand"})
+"""Values of `service_tier` that mean the usual price (OpenAI, Anthropic, Groq)."""
 
 
 class Surface(StrEnum):

@@ -72,7 +72,7 @@ def build_principal(record: KeyRecord, table: Table) -> Principal:
     tenant = table.tenants.get(record.tenant) if record.tenant is not None else None
     params = lay_over(tenant.params, record.params) if tenant is not None else record.params
     default_model = record.default_model or (tenant.default_model if tenant is not None else None)
-    declared = (key for key in table.keys if key.name == record.name) if record.is_declared else ()
+    declared = [key for key in table.keys if key.name == record.name] if record.is_declared else []
     ceilings = [holder.max_cost_nano_usd for holder in (tenant, *declared) if holder is not None]
     return Principal(
         name=record.name,
@@ -84,6 +84,7 @@ def build_principal(record: KeyRecord, table: Table) -> Principal:
         revision=record.revision,
         tenant_models=tenant.models if tenant is not None else None,
         max_cost_nano_usd=min((ceiling for ceiling in ceilings if ceiling is not None), default=None),
+        cache=declared[0].cache if declared else None,
     )
 
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from proxy.codecs.wire import JsonObject, Surface
 from proxy.edge.auth import Authenticator, holds_key
@@ -22,8 +22,20 @@ from proxy.edge.body import ClientLeft, RawHeaders, parse_body, read_body
 from proxy.edge.errors import Headers, error_reply, error_status, send_reply, surface_of
 from proxy.edge.labels import LABELS, read_app, read_tags
 from proxy.edge.protocol import CUT, WHEN_LEFT
+from proxy.edge.wishes import OURS, TELLING, read_wish
 from proxy.errors import ClientError, RequestError, Unauthenticated
-from proxy.gateway import FORWARDED, VALUE_CHARS_MAX, Answer, Asked, Exchange, KeyChanged, Service
+from proxy.gateway import (
+    FORWARDED,
+    VALUE_CHARS_MAX,
+    Answer,
+    Asked,
+    Exchange,
+    KeyChanged,
+    Service,
+    SharedExchange,
+    is_shared,
+)
+from proxy.routing.caching import NO_WISH
 from proxy.routing.table import Table
 from proxy.telemetry import Telemetry
 
@@ -36,7 +48,7 @@ CLIENT_LEFT_STATUS = 499
 BEGUN = "turnpike.begun"
 """Set in the scope once the reply's head is out: from then on an error can only cut the connection."""
 
-_TELLING = FORWARDED | LABELS
+_TELLING = FORWARDED | LABELS | TELLING
 """Headers that are looked at only when one of them is there."""
 _NOTHING: Mapping[str, str] = {}
 _IDS = random.Random()
@@ -82,6 +94,7 @@ class ChatEndpoint:
         body = await parse_body(data)
         _refuse_key_as_model(headers, body)
         is_telling = not _TELLING.isdisjoint([name for name, _ in headers])
+        wish = read_wish(headers, body) if is_telling or OURS in body else NO_WISH
         for _ in range(PLANS_MAX):
             asked = Asked(
                 body=body,
@@ -95,8 +108,10 @@ class ChatEndpoint:
                 forwarded=_forwarded(headers) if is_telling else _NOTHING,
                 tags=read_tags(headers) if is_telling else (),
             )
+            service = self._service
+            exchange = SharedExchange(asked, wish, service) if is_shared(wish, table) else Exchange(asked, service)
             try:
-                await _Turn(Exchange(asked, self._service), asked.surface, send, scope, self._telemetry).run()
+                await _Turn(exchange, asked.surface, send, scope, self._telemetry).run()
             except KeyChanged:
                 self._authenticator.forget(principal.name)
                 principal = await self._authenticator.authenticate_cached(headers, table)
@@ -109,7 +124,9 @@ class ChatEndpoint:
 class _Turn:
     """One exchange and the connection it answers on."""
 
-    def __init__(self, exchange: Exchange, surface: Surface, send: Send, scope: Scope, telemetry: Telemetry) -> None:
+    def __init__(
+        self, exchange: Exchange | SharedExchange, surface: Surface, send: Send, scope: Scope, telemetry: Telemetry
+    ) -> None:
         self._exchange = exchange
         self._surface = surface
         self._send = send
@@ -156,7 +173,7 @@ class _Turn:
             await self._start(
                 answer, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer.body))]
             )
-            await self._send({"type": "http.response.body", "body": answer.body})
+            await self._say({"type": "http.response.body", "body": answer.body})
             return
         await self._start(
             answer,
@@ -165,19 +182,32 @@ class _Turn:
         while piece := await self._exchange.next_piece():
             self._is_over = self._exchange.is_settled
             is_last = self._is_over and not self._exchange.is_broken
-            await self._send({"type": "http.response.body", "body": piece, "more_body": not is_last})
+            await self._say({"type": "http.response.body", "body": piece, "more_body": not is_last})
         if self._exchange.is_broken:
             self._scope["extensions"][CUT]()
 
     async def _start(self, answer: Answer, headers: list[tuple[bytes, bytes]]) -> None:
         self._scope[BEGUN] = True
         headers += _encoded(answer.headers)
-        await self._send({"type": "http.response.start", "status": OK, "headers": headers})
+        await self._say({"type": "http.response.start", "status": OK, "headers": headers})
+
+    async def _say(self, message: Message) -> None:
+        """Send to the client; to nobody, once it has left an exchange that goes on without it."""
+        if self._has_left:
+            return
+        try:
+            await self._send(message)
+        except OSError:
+            if not self._exchange.outlives_client():
+                raise
+            self._has_left = True
 
     def _leave(self, task: asyncio.Task[None]) -> None:
-        """Interrupt whatever is waited for, unless the answer is out or decided."""
-        if not self._is_over:
-            self._has_left = True
+        """Interrupt whatever is waited for, unless the answer is out or decided, or others want it."""
+        if self._is_over or self._has_left:
+            return
+        self._has_left = True
+        if not self._exchange.outlives_client():
             task.cancel()
 
 

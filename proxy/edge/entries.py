@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from proxy.codecs.wire import Surface, Thinking
 from proxy.edge.offers import Offer
-from proxy.pricing import ModelFacts, Prices, PriceTier
+from proxy.pricing import PER_TOKEN, ModelFacts, Prices, PriceTier
 from proxy.routing.table import Dialect, Provider, Target
 from proxy.tokens import Family, family_of
 
@@ -59,12 +59,16 @@ _PER_TOKEN = {
     "prompt": "input",
     "completion": "output",
     "input_cache_read": "cache_read",
+    "input_audio_cache": "cache_read_audio",
     "input_cache_write": "cache_write",
     "input_cache_write_1h": "cache_write_1h",
     "audio": "audio_input",
     "audio_output": "audio_output",
+    "image_token": "image_input",
+    "image_output": "image_output",
 }
 """OpenRouter's columns and ours."""
+_NOT_IN_OVERRIDES = frozenset({"audio_output", "image_token", "image_output"})
 
 
 def openai_entry(offer: Offer, *, created_s: int) -> dict[str, Any]:
@@ -203,6 +207,10 @@ def pricing_object(prices: Prices) -> dict[str, Any]:
     given = {shown: getattr(prices, ours) for shown, ours in _PER_TOKEN.items()}
     pricing: dict[str, Any] = {name: _per_token(price) for name, price in given.items() if price is not None}
     pricing["request"] = _plain(prices.request)
+    if prices.image:
+        pricing["image"] = _plain(prices.image)
+    if prices.search is not None:
+        pricing["web_search"] = _plain(prices.search)
     if prices.tiers:
         pricing["overrides"] = [_override(prices, tier) for tier in prices.tiers]
     return pricing
@@ -216,24 +224,28 @@ def _override(base: Prices, tier: PriceTier) -> dict[str, Any]:
     """Give the prices above a threshold.
 
     A column that an override leaves out keeps its base price there, but is priced as a part of the tier here: such a
-    column is written out. What has no place in an override (audio output, the price of a request) is left out.
+    column is written out. What has no place in an override (audio and pictures put out, pieces) is left out.
     """
     row = tier.prices
-    write = row.input if row.cache_write is None else row.cache_write
-    columns = (
-        ("prompt", row.input, None, None),
-        ("completion", row.output, None, None),
-        ("input_cache_read", row.cache_read, base.cache_read, row.input),
-        ("input_cache_write", row.cache_write, base.cache_write, row.input),
-        ("input_cache_write_1h", row.cache_write_1h, base.cache_write_1h, write),
-        ("audio", row.audio_input, base.audio_input, row.input),
-    )
     shown: dict[str, Any] = {"min_prompt_tokens": tier.above_input_tokens}
-    for name, own, inherited, whole in columns:
-        price = whole if own is None and inherited is not None else own
+    for name, ours in _PER_TOKEN.items():
+        if name in _NOT_IN_OVERRIDES:
+            continue
+        price = getattr(row, ours)
+        if price is None and getattr(base, ours) is not None:
+            price = _part_of(row, ours)
         if price is not None:
             shown[name] = _per_token(price)
     return shown
+
+
+def _part_of(row: Prices, name: str) -> Decimal:
+    """Give the price of the kind that a kind without a price of its own is part of."""
+    price: Decimal | None = None
+    while price is None:
+        name = PER_TOKEN[name]
+        price = getattr(row, name)
+    return price
 
 
 def _tool_choices(target: Target) -> dict[str, bool]:

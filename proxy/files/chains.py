@@ -15,11 +15,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from proxy.files.caching import build_cache
 from proxy.files.document import Node
+from proxy.files.prices import build_prices
 from proxy.files.problems import Problems
-from proxy.files.providers import STATIC, build_prices, build_static
+from proxy.files.providers import STATIC, build_static
 from proxy.files.schema import ModelOptions, StaticOptions, TargetOptions, TimeoutOptions
 from proxy.pricing import Prices
+from proxy.routing.caching import CacheRule
 from proxy.routing.table import Provider, Timeouts
 
 TARGETS_MAX = 8
@@ -65,6 +68,8 @@ class Chain:
     max_cost_nano_usd: int | None = None
     transforms: Transforms | None = None
     prefers_larger: bool = False
+    cache: CacheRule | None = None
+    """Of the alias itself: what those it names say of their own answers is theirs."""
     depth: int = 0
     """References followed below it."""
     is_broken: bool = False
@@ -164,6 +169,7 @@ class ChainBuilder:
             max_cost_nano_usd=_lowest([part.max_cost_nano_usd for part in parts] + [options.max_cost]),
             transforms=_outermost(options, parts),
             prefers_larger=options.prefer is not None or any(part.prefers_larger for part in parts),
+            cache=build_cache(options.cache),
             depth=depth,
             is_broken=is_broken,
         )

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from proxy.files.caching import build_cache
 from proxy.files.chains import Names
 from proxy.files.document import Node
 from proxy.files.names import check_askable
@@ -93,4 +94,5 @@ def _build_key(options: KeyOptions, limits: Limits, node: Node, problems: Proble
         default_model=options.default_model,
         params=_params(options),
         max_cost_nano_usd=options.max_cost,
+        cache=build_cache(options.cache),
     )

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from proxy.files.alerts import build_alerts, note_undeclared
+from proxy.files.caching import build_caching, note_idle
 from proxy.files.chains import ChainBuilder, Names, build_timeouts
 from proxy.files.document import FILE_BYTES_MAX, Node, compose, decode
 from proxy.files.environment import Environment, read_dotenv
@@ -30,6 +32,7 @@ from proxy.files.schema import DefaultOptions, RoutesOptions
 from proxy.files.validation import check
 from proxy.files.values import Surroundings
 from proxy.files.walls import check_prices
+from proxy.money import UTC_NAME
 from proxy.routing.table import Catalogue, Provider, Retry, Route, Table, Tenant
 
 DEFAULT_PATH = Path("routes.yaml")
@@ -40,7 +43,7 @@ _BY_TARGET = ("model:", "provider:")
 NAMES_SHOWN_MAX = 10
 """Models listed in one note."""
 
-_SECRET_MEMBERS = frozenset({"key", "api_key", "api_keys", "headers", "provider_keys", "webhook"})
+_SECRET_MEMBERS = frozenset({"key", "api_key", "api_keys", "headers", "provider_keys", "webhook", "secret"})
 _THROUGH = 'models: {"*": openrouter/*}\n'
 _PRETENDED = 'models: {simulated: simulated/simulated, "*": simulated/*}\n'
 
@@ -179,15 +182,23 @@ def _freeze(draft: _Draft, catalogue: Catalogue, *, table_id: str, notes: tuple[
         options.models, draft.providers, draft.names, node=_section(root, "models"), problems=problems
     )
     chains = builder.build()
+    refresh_s = options.prices.refresh if options.prices else None
+    renewed = catalogue.renew(is_live=refresh_s is not None)
     setting = Setting(catalogue, draft.providers, defaults)
     routes, globs = build_routes(chains, setting, node=_section(root, "models"), problems=problems)
     tenants = build_tenants(options.tenants or {}, draft.names, node=_section(root, "tenants"), problems=problems)
     limits = LimitsBuilder(draft.names.models, problems).build(options, root, draft.providers, builder.paced)
     keys = build_keys(options.keys or [], draft.names, limits, node=_section(root, "keys"), problems=problems)
+    timezone = options.timezone or UTC_NAME
+    alerts = build_alerts(options.alerts or [], tenants, timezone, node=_section(root, "alerts"), problems=problems)
     place = _section(root, "defaults").at("default_model")
     check_askable(defaults.default_model, draft.names.models, node=place, problems=problems)
     every = [*routes.values(), *globs]
+    notes = (*notes, *note_undeclared(alerts, keys))
     wanting = [name for name, model in options.models.items() if model.direct_backup]
+    caching = build_caching(
+        options.cache, defaults.cache, [*(route.cache for route in every), *(key.cache for key in keys)]
+    )
     table = Table(
         id=table_id,
         providers=draft.providers,
@@ -198,15 +209,20 @@ def _freeze(draft: _Draft, catalogue: Catalogue, *, table_id: str, notes: tuple[
         default_model=defaults.default_model,
         retry=Retry(defaults.retry.attempts) if defaults.retry else Retry(),
         timeouts=build_timeouts(defaults.timeouts),
+        caching=caching,
+        alerts=alerts,
         limits=limits,
         walls=frozenset(place for place, one in limits.items() if one.has_hard_budget and place.startswith(_BY_TARGET)),
         notes=(
             *notes,
+            *renewed,
             *_note_not_ready(every),
             *_note_keys(draft.providers, tenants),
             *_note_backups(every, wanting),
             *_note_unreached(every),
+            *note_idle(caching, is_said=options.cache is not None),
         ),
+        price_refresh_s=refresh_s,
     )
     check_prices(table, chains, problems)
     return table

@@ -12,9 +12,11 @@ from proxy.files.document import Node
 from proxy.files.environment import Credential, Environment
 from proxy.files.known import KnownProvider, build_flags
 from proxy.files.pools import Pool, build_pool, check_pool
+from proxy.files.prices import build_prices
 from proxy.files.problems import Problems
-from proxy.files.schema import PriceOptions, ProviderOptions
+from proxy.files.schema import ProviderOptions
 from proxy.pricing import Prices
+from proxy.routing.caching import PROVIDER as CACHED
 from proxy.routing.table import Dialect, Provider, Simulation
 
 STATIC = "static"
@@ -72,14 +74,6 @@ def build_static(content: str) -> Provider:
     )
 
 
-def build_prices(options: PriceOptions | None) -> Prices | None:
-    """Turn a `price:` into a price row."""
-    if options is None:
-        return None
-    given = {name: value for name in PriceOptions.model_fields if (value := getattr(options, name)) is not None}
-    return Prices(**given)
-
-
 def _merge(name: str, own: ProviderOptions | None, known: Mapping[str, KnownProvider], node: Node) -> _Entry:
     own = own or ProviderOptions()
     base = known.get(name)
@@ -107,6 +101,8 @@ def _find_wrong(entry: _Entry) -> list[tuple[str, str]]:
     options, dialect = entry.options, entry.options.dialect
     if entry.name == STATIC:
         return [("", f"`{STATIC}` is the provider of fixed answers; call yours something else")]
+    if entry.name == CACHED:
+        return [("", f"`{CACHED}` is what kept answers are booked as; call yours something else")]
     if dialect is None:
         return [("dialect", f"`dialect` is missing for a provider that is not a known one; one of {_DIALECTS}")]
     if dialect is Dialect.SIMULATED:

@@ -78,6 +78,7 @@ def _build_route(name: str, chain: Chain, setting: Setting) -> Route:
         max_cost_nano_usd=chain.max_cost_nano_usd,
         transforms=None if transforms is None else tuple(dict.fromkeys(transforms)),
         prefers_larger=chain.prefers_larger,
+        cache=chain.cache,
     )
 
 

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import core_schema
 
 from proxy.files import values
+from proxy.files.alert_options import AlertOptions
 from proxy.files.limit_options import (
     PATTERNS_MAX,
     POOL_MAX,
@@ -25,6 +26,7 @@ from proxy.files.limit_options import (
     UpstreamKeyOptions,
 )
 from proxy.files.options import Options
+from proxy.files.prices import PriceOptions, PricesOptions
 from proxy.routing.table import Dialect
 
 ATTEMPTS_MAX = 10
@@ -41,19 +43,6 @@ FAILURES = (
 )
 Transforms = list[Literal["middle-out"]]
 STRATEGIES = ("two_tier", "ensemble", "hedge", "cheapest", "fastest", "weighted", "when", "strategy", "custom")
-
-
-class PriceOptions(Options):
-    """Prices in US dollars, per million tokens and per request."""
-
-    input: values.TokenPrice = Field(description="Prompt tokens. `$0/M` for a free local model.")
-    output: values.TokenPrice = Field(description="Answer tokens, reasoning included.")
-    cache_read: values.TokenPrice | None = Field(None, description="Prompt tokens read from the provider's cache.")
-    cache_write: values.TokenPrice | None = Field(None, description="Prompt tokens written to its cache.")
-    cache_write_1h: values.TokenPrice | None = Field(None, description="The same, kept for an hour.")
-    audio_input: values.TokenPrice | None = Field(None, description="Audio in the prompt.")
-    audio_output: values.TokenPrice | None = Field(None, description="Audio in the answer.")
-    request: values.RequestPrice | None = Field(None, description="Charged once a request, besides its tokens.")
 
 
 class TimeoutOptions(Options):
@@ -136,12 +125,34 @@ class StaticOptions(Options):
     content: values.Content = Field(description="What clients get.", examples=["Please try again later."])
 
 
+class CacheOptions(Options):
+    """Whether answers are given again to equal requests: true, false, or for how long (`10m`, `{ttl: 10m}`)."""
+
+    ttl: values.Wait | None = Field(None, description="How long an answer may be given again.", examples=["10m"])
+    enabled: bool = Field(default=True, description="The same as `cache: true` and `cache: false`.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_short_forms(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            return {"enabled": value}
+        return value if isinstance(value, dict) else {"ttl": _short(value, "true, false or {ttl: 10m} is wanted")}
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Tell editors that true, false or a duration will do."""
+        own = handler.resolve_ref_schema(handler(schema))
+        return {"anyOf": [{"type": "boolean"}, own["properties"]["ttl"]["anyOf"][0], own]}
+
+
 class TargetOptions(PaceOptions):
     """One place to try: a provider's model, another model of this file, or a fixed answer."""
 
     later: ClassVar[tuple[str, ...]] = (*STRATEGIES, "on", "weight")
     elsewhere: ClassVar[Mapping[str, str]] = dict.fromkeys(
-        ("direct_backup", "transforms", "prefer", "max_cost", "params"),
+        ("direct_backup", "transforms", "prefer", "max_cost", "params", "cache"),
         "an option of the model; put it beside `targets`",
     )
 
@@ -178,7 +189,7 @@ class TargetOptions(PaceOptions):
 class ModelOptions(EachOptions):
     """A name clients ask for: targets in the order to try, and options for all of them."""
 
-    later: ClassVar[tuple[str, ...]] = (*STRATEGIES, "on", "weight", "cache")
+    later: ClassVar[tuple[str, ...]] = (*STRATEGIES, "on", "weight")
 
     targets: list[TargetOptions] = Field(
         description="What to try, in this order.", examples=[["openrouter/openai/gpt-4o", "openai/gpt-4o"]]
@@ -201,6 +212,9 @@ class ModelOptions(EachOptions):
         None,
         description="A request that is too long goes to a target with a larger context before anything is cut.",
         examples=["larger_context"],
+    )
+    cache: CacheOptions | None = Field(
+        None, description="Keep its answers for equal requests; wins over `defaults`.", examples=[{"ttl": "10m"}]
     )
 
     @model_validator(mode="before")
@@ -264,12 +278,15 @@ class TenantOptions(CallerOptions):
 class KeyOptions(CallerOptions):
     """A client's key."""
 
-    later: ClassVar[tuple[str, ...]] = ("provider_keys", "cache")
+    later: ClassVar[tuple[str, ...]] = ("provider_keys",)
 
     name: values.Name = Field(description="Shown in usage and logs; unique.", examples=["mobile"])
     key: values.ClientKey | None = Field(None, description="8 to 256 visible ASCII characters, best as ${VAR}.")
     key_sha256: values.KeySha256 | None = Field(None, description="Instead of `key`: its SHA-256, 64 hex digits.")
     tenant: values.Name | None = Field(None, description="One of `tenants`.", examples=["acme"])
+    cache: CacheOptions | None = Field(
+        None, description="Keep answers to it for equal requests of its tenant; wins over the model's.", examples=[True]
+    )
 
 
 class RetryOptions(Options):
@@ -287,7 +304,7 @@ class RetryOptions(Options):
 class DefaultOptions(Options):
     """What holds where nothing nearer is said."""
 
-    later: ClassVar[tuple[str, ...]] = ("key_budget", "max_cost", "cache", "on_disconnect")
+    later: ClassVar[tuple[str, ...]] = ("key_budget", "max_cost", "on_disconnect")
     elsewhere: ClassVar[Mapping[str, str]] = dict.fromkeys(
         ("budget", "rate", "parallel", "wait", "timezone", "users", "tags"),
         "a limit of the whole gateway; put it at the top level of the file, or on a key, tenant, model or provider",
@@ -307,13 +324,14 @@ class DefaultOptions(Options):
     transforms: Transforms | None = Field(
         None, description="For models that do not say themselves.", examples=[["middle-out"]]
     )
+    cache: CacheOptions | None = Field(None, description="For models and keys that do not say themselves.")
 
 
 class RoutesOptions(HolderOptions):
     """A whole routes.yaml."""
 
     model_config = ConfigDict(title="Turnpike routing table")
-    later: ClassVar[tuple[str, ...]] = ("alerts", "cache", "transforms", "strategies")
+    later: ClassVar[tuple[str, ...]] = ("transforms", "strategies")
 
     providers: dict[values.ProviderName, ProviderOptions | None] | None = Field(
         None,
@@ -325,6 +343,9 @@ class RoutesOptions(HolderOptions):
         examples=[{"gpt-4o": ["openrouter/openai/gpt-4o", "openai/gpt-4o"], "*": "openrouter/*"}],
     )
     defaults: DefaultOptions | None = Field(None, description="What holds where nothing nearer is said.")
+    prices: PricesOptions | None = Field(
+        None, description="Where prices come from, besides the catalogue that ships.", examples=[{"refresh": "24h"}]
+    )
     tenants: dict[values.Name, TenantOptions | None] | None = Field(
         None, description="Groups of keys by name.", examples=[{"acme": {"default_model": "chat"}}]
     )
@@ -332,6 +353,17 @@ class RoutesOptions(HolderOptions):
         None,
         description="Client keys; more can be minted with `turnpike keys create`.",
         examples=[[{"name": "mobile", "key": "${MOBILE_KEY}", "budget": "$5/day"}]],
+    )
+    cache: CacheOptions | None = Field(
+        None,
+        description="For how long answers are kept where a model, a key or a request asks for it and does not say;"
+        " false: never, whoever asks.",
+        examples=[{"ttl": "10m"}],
+    )
+    alerts: list[AlertOptions] | None = Field(
+        None,
+        description="What the operator is told, and where.",
+        examples=[[{"webhook": "${ALERT_URL}", "when": ["spend > 80%", "provider_down"]}]],
     )
 
 
@@ -342,12 +374,12 @@ _TARGET_TEXT = {
 }
 
 
-def _short(value: Any) -> Any:
+def _short(value: Any, wanted: str = "a target is wanted (PROVIDER/MODEL or a model's name)") -> Any:
     """Let only text through as a short form; the rest would be told about members it does not have."""
     if isinstance(value, (str, int)) and not isinstance(value, bool):
         return value
     kind = "empty" if value is None else "a list" if isinstance(value, list) else "a number, true or false"
-    raise ValueError(f"a target is wanted (PROVIDER/MODEL or a model's name), this is {kind}")
+    raise ValueError(f"{wanted}, this is {kind}")
 
 
 def routes_schema() -> dict[str, Any]:

@@ -16,8 +16,10 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, PlainValidator, ValidationInfo, WithJsonSchema
 
 from proxy.codecs.plainness import check_effort
+from proxy.codecs.wire import USUAL_SERVICES
 from proxy.errors import ClientError
 from proxy.files.environment import Credential, Environment, mentions_variable
+from proxy.files.rules import parse_rule
 from proxy.files.units import (
     parse_count,
     parse_duration_s,
@@ -30,6 +32,7 @@ from proxy.files.units import (
 )
 from proxy.money import Budget, parse_amount, parse_budget, parse_token_price, parse_usd
 from proxy.policy.limits import Rate
+from proxy.policy.rules import Rule
 from proxy.routing.extras import read_extras
 
 NAME_CHARACTERS_MAX = 64
@@ -37,8 +40,10 @@ MODEL_CHARACTERS_MAX = 256
 URL_CHARACTERS_MAX = 2048
 HEADER_CHARACTERS_MAX = 4096
 CONTENT_CHARACTERS_MAX = 32_768
+REFRESH_S_MIN = 600.0
 KEY_CHARACTERS_MIN = 8
 KEY_CHARACTERS_MAX = 256
+SECRET_CHARACTERS_MIN = 16
 
 ENDINGS = ("cancel", "drain")
 """What may happen to a call whose client has left."""
@@ -170,6 +175,32 @@ def _read_url(value: Any, info: ValidationInfo) -> str:
     return url
 
 
+def _read_webhook(value: Any, info: ValidationInfo) -> str:
+    url = _of(info).expand(_raw_text(value)).strip()
+    form = "write it as https://host/path, best as ${NAME}"
+    try:
+        parts = urlsplit(url)
+        has_port = parts.port is None or parts.port > 0
+    except ValueError:
+        raise ValueError(f"not a URL; {form}") from None
+    # A backslash is a path's character to one parser and ends the host to another.
+    if len(url) > URL_CHARACTERS_MAX or _ODD.search(url) or not url.isascii() or "\\" in url:
+        raise ValueError(f"a URL has at most {URL_CHARACTERS_MAX} ASCII characters, no blanks, no backslash; {form}")
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not has_port:
+        raise ValueError(f"not an http or https URL; {form}")
+    if "@" in parts.netloc or parts.fragment:
+        raise ValueError(f"a webhook's URL may hold no user, password or fragment; {form}")
+    return url
+
+
+def _read_webhook_secret(value: Any, info: ValidationInfo) -> str:
+    text = _of(info).expand(_raw_text(value))
+    if not SECRET_CHARACTERS_MIN <= len(text) <= KEY_CHARACTERS_MAX or not _KEY.fullmatch(text):
+        most = f"{SECRET_CHARACTERS_MIN} to {KEY_CHARACTERS_MAX}"
+        raise ValueError(f"a webhook's secret has {most} visible ASCII characters and no blanks")
+    return text
+
+
 def _read_header_value(value: Any, info: ValidationInfo) -> str:
     text = _of(info).expand(_raw_text(value)).strip()
     if len(text) > HEADER_CHARACTERS_MAX or not _HEADER_VALUE.fullmatch(text):
@@ -232,6 +263,26 @@ def _refuse_variables(value: Any) -> None:
         _refuse_variables(member)
 
 
+def _parse_length(text: str) -> int:
+    """Read `200k` or `200k tokens`."""
+    return parse_positive_count(text.strip().removesuffix(" tokens"))
+
+
+def _read_service(text: str) -> str:
+    if text in USUAL_SERVICES:
+        raise ValueError(f"`{text}` is the usual service; its prices are `input`, `output` and so on beside this")
+    if not text.isidentifier() or len(text) > NAME_CHARACTERS_MAX:
+        raise ValueError("not a service_tier; write its name as the provider does: flex, priority")
+    return text
+
+
+def _parse_refresh_s(text: str) -> float:
+    seconds = parse_duration_s(text)
+    if seconds < REFRESH_S_MIN:
+        raise ValueError(f"{text!r} is too often; prices change by the day, write at least 10m")
+    return seconds
+
+
 def _schema(pattern: str, *examples: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "pattern": pattern, "examples": list(examples)})
 
@@ -251,6 +302,11 @@ Content = Annotated[Text, AfterValidator(_read_content)]
 OnDisconnect = Annotated[Text, AfterValidator(_read_on_disconnect), WithJsonSchema({"enum": [*ENDINGS]})]
 
 Url = Annotated[str, PlainValidator(_read_url), _schema(r"^(https?://|\$\{|os\.environ/)", "https://api.openai.com/v1")]
+WebhookUrl = Annotated[str, PlainValidator(_read_webhook), _schema(r"^(https?://|\$\{|os\.environ/)", "${ALERT_URL}")]
+WebhookSecret = Annotated[str, PlainValidator(_read_webhook_secret), _schema(".", "${ALERT_SECRET}")]
+AlertRule = Annotated[
+    Rule, PlainValidator(_unit(parse_rule)), _schema(r"^[a-z0-9_]+ ?([<>].*)?$", "spend > 80%", "provider_down")
+]
 HeaderName = Annotated[str, AfterValidator(_read_header_name)]
 HeaderValue = Annotated[str, PlainValidator(_read_header_value), WithJsonSchema({"type": "string"})]
 ProviderKey = Annotated[Credential, PlainValidator(_read_credential), _schema(".", "${OPENAI_API_KEY}")]
@@ -278,7 +334,10 @@ Allowance = Annotated[
 TokenPrice = Annotated[
     Decimal, PlainValidator(_unit(parse_token_price)), _schema(_MONEY + r" ?/ ?1?[mMkK]$", "$1.25/M", "$0/M")
 ]
-RequestPrice = Annotated[Decimal, PlainValidator(_unit(parse_usd)), _schema(_MONEY + "$", "$0.001")]
+PiecePrice = Annotated[Decimal, PlainValidator(_unit(parse_usd)), _schema(_MONEY + "$", "$0.001")]
+InputLength = Annotated[int, PlainValidator(_unit(_parse_length)), _schema(r"^\d+ ?[kKmM]?( tokens)?$", "200k")]
+ServiceName = Annotated[Text, AfterValidator(_read_service)]
+RefreshPeriod = Annotated[float, PlainValidator(_unit(_parse_refresh_s)), _schema(_DURATION, "24h")]
 Params = Annotated[
     dict[str, Any],
     PlainValidator(_read_params),

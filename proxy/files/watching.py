@@ -31,7 +31,7 @@ GROUP_MS_MAX = 400
 """Events of one edit that are taken together."""
 
 OnChange = Callable[["RoutesFile"], Awaitable[None]]
-Stamp = tuple[tuple[int, ...] | None, ...]
+Stamp = tuple[object, ...]
 
 
 class RoutesFile:
@@ -75,7 +75,7 @@ class RoutesFile:
         return True
 
     async def watch(self, on_change: OnChange) -> None:
-        """Reload whenever the file or `.env` changes, and tell each time; runs until cancelled."""
+        """Reload whenever the file, `.env` or the catalogue changes, and tell each time; runs until cancelled."""
         async with contextlib.aclosing(_wake_ups(self.path.parent)) as wake_ups:
             async for _ in wake_ups:
                 if self._read_stamp() != self._stamp:
@@ -96,7 +96,7 @@ class RoutesFile:
         return load_table(path, environ=self._environ, catalogue=self._catalogue)
 
     def _read_stamp(self) -> Stamp:
-        return tuple(_stamp(path) for path in (self.path, self.path.parent / DOTENV))
+        return (*(_stamp(path) for path in (self.path, self.path.parent / DOTENV)), *self._catalogue.stamp())
 
 
 def _stamp(path: Path) -> tuple[int, ...] | None:

@@ -13,6 +13,7 @@ from proxy.gateway.exchange import Answer, Exchange
 from proxy.gateway.fitting import fit_plan
 from proxy.gateway.forwarding import FORWARDED, VALUE_CHARS_MAX
 from proxy.gateway.service import Service
+from proxy.gateway.sharing import SharedExchange, is_shared
 
 __all__ = [
     "FORWARDED",
@@ -23,6 +24,8 @@ __all__ = [
     "KeyChanged",
     "Line",
     "Service",
+    "SharedExchange",
     "cap_bounds",
     "fit_plan",
+    "is_shared",
 ]

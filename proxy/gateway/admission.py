@@ -101,13 +101,18 @@ def refusal(needed_nano_usd: int, ceiling_left_nano_usd: int | None, refused: Re
 
 async def _ask(ask: Ask, plan: Plan) -> Admitted | Refused:
     answer = await ask(plan)
+    if isinstance(answer, Resting):
+        raise pool_rests(answer, plan.candidates[0].target)
+    return heed(answer)
+
+
+def heed(answer: Outcome) -> Admitted | Refused:
+    """Raise what the ledger's answer comes to, but for a hard budget's refusal, which less may still fit."""
     if isinstance(answer, KeyGone):
         msg = "The client key is not valid here; ask the operator of this gateway for one."
         raise KeyChanged(msg)
     if isinstance(answer, Limited):
         raise over_rate(answer)
-    if isinstance(answer, Resting):
-        raise pool_rests(answer, plan.candidates[0].target)
     if isinstance(answer, Unpriced):
         raise unpriced(answer)
     if isinstance(answer, Refused) and answer.is_soft:

@@ -116,6 +116,7 @@ class Attempt:
             is_output_delivered=self.relay.is_delivering,
             is_failed=_has_failed(error) or _is_empty_handed(self.relay.json, usage),
             is_billed_when_failed=provider.flags.billed_when_cut,
+            images=self.candidate.images,
             is_replayed=self.relay.is_replayed and provider.dialect is Dialect.OPENROUTER,
         )
 

@@ -31,7 +31,6 @@ from proxy.ledger.records import Admission, Admitted, Advance, AttemptEnd, Limit
 from proxy.ledger.records import Outcome as LedgerOutcome
 from proxy.policy.limits import Quota
 from proxy.policy.pools import Resting
-from proxy.policy.scopes import Subject, accounts_of
 from proxy.routing.holds import hold_of
 from proxy.routing.metadata import describe_routing
 from proxy.routing.plan import Candidate, Plan
@@ -97,6 +96,8 @@ class Exchange:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the upstream and settle whatever is still open, also when this task is being cancelled."""
+        if self._keyring is not None:
+            self._keyring.close()
         if self._attempt is None:
             return
         if self._is_settled:
@@ -114,6 +115,25 @@ class Exchange:
     def attempts(self) -> int:
         """Give how many upstream calls were begun."""
         return self._attempt.number if self._attempt is not None else 0
+
+    @property
+    def newest(self) -> Attempt | None:
+        """Give the newest attempt the ledger knows of."""
+        return self._attempt
+
+    @property
+    def spent_nano_usd(self) -> int | None:
+        """Tell what attempts that have ended cost together, None when that is unknown."""
+        return self._spent_nano_usd
+
+    @property
+    def is_redirected(self) -> bool:
+        """Tell whether a spent budget sent the request to another model than it asked for."""
+        return self._spent_scope is not None
+
+    def outlives_client(self) -> bool:
+        """Tell whether this is to go on although its client has left: nobody else could get the answer."""
+        return False
 
     async def answer(self) -> Answer:
         """Plan, hold, and call targets until one answers; a JSON answer is settled before it is given.
@@ -283,16 +303,10 @@ class Exchange:
     async def _ask_in_turn(self, plan: Plan) -> Asking:
         """Put a sized plan to the ledger, waiting where a limit lets a request wait."""
         ask = partial(self._with_key, plan.candidates[0], partial(self._ask_ledger, plan))
-        answer = await self._service.queue.ask(partial(self._scopes, plan), ask)
+        answer = await self._service.queue.ask(partial(self._asked.list_scopes, plan.route.name), ask)
         if isinstance(answer, Limited) and answer.measure is not None:
             self._quotas = (Quota(answer.measure, answer.limit, 0, answer.retry_after_s),)
         return answer
-
-    def _scopes(self, plan: Plan) -> tuple[str, ...]:
-        """Name what the request counts in, whichever target answers it."""
-        asked, principal = self._asked, self._asked.principal
-        subject = Subject(principal.name, principal.tenant, asked.user, asked.tags, plan.route.name, "", "")
-        return accounts_of(subject)
 
     async def _ask_ledger(self, plan: Plan, line: Line) -> LedgerOutcome:
         """Put a sized plan to the ledger, as the admission of this request."""

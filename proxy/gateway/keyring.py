@@ -36,6 +36,13 @@ class Keyring:
         self._refused: dict[str, set[str]] = {}
         """Labels by target."""
         self._passed_on = 0
+        self._keyed: KeyedUpstream | None = None
+        """The key in use."""
+
+    def close(self) -> None:
+        """Give back the key in use: its call is over, or was never made."""
+        if self._keyed is not None:
+            self._keyed.end()
 
     async def ask(self, target: Target, line: Line, ask: Ask) -> LedgerOutcome | Resting:
         """Put a call to the ledger with one key after another, as long as it is the key itself that has no room."""
@@ -46,6 +53,8 @@ class Keyring:
             if isinstance(turn, Resting):
                 return limited or turn
             keyed = KeyedUpstream(turn, self._pools, line.upstream, clock=self._clock)
+            self.close()
+            self._keyed = keyed
             answer = await ask(replace(line, upstream=keyed, keyed=keyed))
             if not isinstance(answer, Limited) or answer.scope != f"upstream:{target.provider.name}/{keyed.label}":
                 return answer

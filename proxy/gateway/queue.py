@@ -13,10 +13,10 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from proxy.errors import Overloaded
-from proxy.ledger.records import Limited, Outcome
-from proxy.policy.pools import Resting
+from proxy.ledger.records import Limited
 from proxy.policy.scopes import is_upstream
 
 QUEUED_MAX = 1_000
@@ -24,7 +24,7 @@ QUEUED_MAX = 1_000
 ASK_AGAIN_S = 0.05
 """Between two questions for a place among those under way, whose ends nobody foretells."""
 
-Ask = Callable[[], Awaitable[Outcome | Resting]]
+AnswerT = TypeVar("AnswerT")
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ class Queue:
         """By scope; only those that somebody stands in."""
         self._count = 0
 
-    async def ask(self, scopes: Callable[[], Iterable[str]], ask: Ask) -> Outcome | Resting:
+    async def ask(self, scopes: Callable[[], Iterable[str]], ask: Callable[[], Awaitable[AnswerT]]) -> AnswerT:
         """Ask the ledger, again and in turn while a limit says that waiting may help; gives the last answer.
 
         `scopes` names what the request counts in, and is only asked while somebody waits. Raises `Overloaded`.
@@ -86,7 +86,7 @@ class Queue:
                 turns[0].set_result(None)
 
 
-async def _ask_again(ask: Ask, due_s: float) -> Outcome | Resting:
+async def _ask_again(ask: Callable[[], Awaitable[AnswerT]], due_s: float) -> AnswerT:
     """Ask until a limit no longer refuses, waiting cannot help, or the time is over; once in any case."""
     loop = asyncio.get_running_loop()
     while True:

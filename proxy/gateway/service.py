@@ -14,6 +14,7 @@ from proxy.gateway.queue import Queue
 from proxy.health import Health
 from proxy.ledger.records import Ledger
 from proxy.pools import Pools
+from proxy.replies import Replies
 from proxy.routing.resolve import Facts
 from proxy.routing.table import Provider
 
@@ -33,6 +34,8 @@ class Service:
     """A random number from 0 to 1."""
     pools: Pools = field(default_factory=lambda: Pools(SystemClock()))
     """What is known of the keys of providers that have several."""
+    replies: Replies | None = None
+    """Answers that are kept; None: none are."""
     planner: Planner = field(init=False)
     queue: Queue = field(default_factory=Queue)
     _shielded: set[asyncio.Task[None]] = field(default_factory=set)

@@ -30,7 +30,7 @@ from proxy.policy.limits import (
     find_wait_s,
     tell_quota,
 )
-from proxy.policy.scopes import Rule, Subject, accounts_of, is_upstream, places_of
+from proxy.policy.scopes import Rule, Subject, is_upstream, scopes_of
 
 ERROR_OWNER_DIED = "owner_died"
 """`error` of an attempt whose process died while it was pending."""
@@ -200,9 +200,7 @@ def judge_step(step: Advance, ended: PendingAttempt, key: KeyState | None, stand
         _Demand(scope, limits, begins.hold_nano_usd, begins.tokens, int(is_upstream(scope)), 1)
         for scope, limits in rules
     ]
-    ending = _Ending(
-        ended, find_posted_nano_usd(step.ended), frozenset([*places_of(ended.subject), *accounts_of(ended.subject)])
-    )
+    ending = _Ending(ended, find_posted_nano_usd(step.ended), scopes_of(ended.subject))
     refusal = _judge_pricing(demands, (begins,)) or _judge_open(demands, standing, ending)
     if refusal is not None:
         return refusal

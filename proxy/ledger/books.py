@@ -1,7 +1,8 @@
 """What one call does inside the writer's transaction (floor 2, SQLite): reads, decides by the shared rules, writes.
 
-No transaction begins or ends here, and nothing is remembered between calls: keys, limits and balances are read where
-they are decided upon. A call that raises leaves nothing behind: the writer rolls back to the savepoint before it.
+No transaction begins or ends here, and nothing outlives it: keys, limits and balances are read in the transaction in
+which they are decided upon (`sheet`). A call that raises leaves nothing behind: the writer rolls back to the savepoint
+before it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from proxy.ledger.admission import (
     ERROR_OWNER_DIED,
     ERROR_UNSETTLED,
     Grant,
-    KeyState,
     PendingAttempt,
     find_free_id,
     judge_admission,
@@ -37,14 +37,15 @@ from proxy.ledger.records import (
     Settlement,
 )
 from proxy.ledger.rules import write_limits
+from proxy.ledger.sheet import Sheet
 from proxy.ledger.sql import STATEMENTS
-from proxy.ledger.standing import Rules, SqliteStanding, charge_rates
 from proxy.policy.limits import NO_LIMITS, RATE_SLOTS, Limits
 
+BEGUN_MAX = 16_384
+"""Attempts of this process whose facts are remembered until they end; of more they are read again."""
 RESOLVED_PER_CALL_MAX = 500
 """How many attempts of a dead owner one transaction ends, so that requests are not kept waiting behind them."""
 
-_FIND_KEY_STATE = STATEMENTS["find_key_state"]
 _IS_REQUEST_TAKEN = STATEMENTS["is_request_taken"]
 _BEGIN_ATTEMPT = STATEMENTS["begin_attempt"]
 _CLEAR_LAST_ATTEMPT = STATEMENTS["clear_last_attempt"]
@@ -59,49 +60,62 @@ class Books:
 
     def __init__(self, owner_id: str) -> None:
         self._owner_id = owner_id
-        self._rules = Rules()
-        self._accounts = Accounts()
+        self.sheet = Sheet()
+        """What the calls of one transaction have in common."""
+        self._accounts = Accounts(self.sheet)
+        self._begun: dict[str, PendingAttempt] = {}
+        """Attempts of this process that are alone in their request, by its id: what need not be read to end them.
+
+        Whether they are still pending the store is asked all the same.
+        """
 
     def admit(self, cursor: Cursor, admission: Admission) -> Outcome:
         """Check the key and every limit that holds, then write the holds under an id that is free."""
-        key, version = _read_key_state(cursor, admission.key_name)
-        standing = SqliteStanding(cursor, self._rules, version)
-        grant = judge_admission(admission, key, standing)
+        key = self.sheet.find_key(admission.key_name)
+        grant = judge_admission(admission, key, self.sheet)
         if not isinstance(grant, Grant):
             return grant
         request_id = admission.request_id
-        if not self._begin(cursor, request_id, admission, grant=grant):
+        begun = self._begin(cursor, request_id, admission, grant=grant)
+        if begun is None:
             request_id = find_free_id(request_id, partial(_is_taken, cursor))
-            self._begin(cursor, request_id, admission, grant=grant)
-        charge_rates(cursor, grant.charges)
+            begun = self._begin(cursor, request_id, admission, grant=grant)
+        if len(admission.attempts) == 1 and begun is not None:
+            if len(self._begun) >= BEGUN_MAX:
+                self._begun.clear()
+            self._begun[request_id] = begun
+        self.sheet.charge(grant.charges)
         return Admitted(request_id, grant.quotas)
 
     def advance(self, cursor: Cursor, step: Advance) -> Outcome:
         """Post what the ended attempt cost and hold the next one under the same limits; refused, nothing changes."""
         pending = {attempt.number: attempt for attempt in _read_pending(cursor, step.request_id)}
+        self._begun.pop(step.request_id, None)
         ended = pending.get(step.ended.number)
         if ended is None:
             raise ValueError(f"attempt {step.ended.number} of {step.request_id} is not pending")
-        key, version = _read_key_state(cursor, ended.subject.key_name)
-        standing = SqliteStanding(cursor, self._rules, version)
-        grant = judge_step(step, ended, key, standing)
+        key = self.sheet.find_key(ended.subject.key_name)
+        grant = judge_step(step, ended, key, self.sheet)
         if not isinstance(grant, Grant):
             return grant
         cursor.execute(_CLEAR_LAST_ATTEMPT, (step.request_id,))
         self._begin_next(cursor, step, ended, grant=grant)
         self._accounts.end(cursor, ended, step.ended, step.at_s)
-        charge_rates(cursor, grant.charges)
+        self.sheet.charge(grant.charges)
         return Admitted(step.request_id, grant.quotas)
 
     def settle(self, cursor: Cursor, settlement: Settlement) -> bool:
         """End every pending attempt of the request; False when none is pending."""
-        pending = _read_pending(cursor, settlement.request_id)
+        begun = self._begun.pop(settlement.request_id, None)
+        pending = _read_pending(cursor, settlement.request_id) if begun is None else [begun]
+        has_ended = False
         for attempt, end in pair_ends(pending, settlement.ended):
             if end is None:
-                self._accounts.post_in_full(cursor, attempt, at_s=settlement.at_s, error=ERROR_UNSETTLED)
+                at_s = settlement.at_s
+                has_ended |= self._accounts.post_in_full(cursor, attempt, at_s=at_s, error=ERROR_UNSETTLED)
             else:
-                self._accounts.end(cursor, attempt, end, settlement.at_s)
-        return bool(pending)
+                has_ended |= self._accounts.end(cursor, attempt, end, settlement.at_s)
+        return has_ended
 
     def void(self, cursor: Cursor, begun: tuple[str, Sequence[AttemptStart], float]) -> None:
         """Void attempts whose caller left before it was told that they may begin; none of them had an upstream."""
@@ -110,7 +124,7 @@ class Books:
         for attempt in _read_pending(cursor, request_id):
             if attempt.number in numbers:
                 cursor.execute(_VOID_ATTEMPT, (at_s, ERROR_ABANDONED, attempt.seq))
-                self._accounts.release(cursor, attempt, posted=0, tokens=0)
+                self._accounts.release(attempt, posted=0, tokens=0)
 
     def resolve(self, cursor: Cursor, dead: tuple[str, float]) -> int:
         """Post in full what a dead owner left, at most `RESOLVED_PER_CALL_MAX` attempts; gives how many."""
@@ -130,7 +144,7 @@ class Books:
     def revoke_key(self, cursor: Cursor, name: str) -> bool:
         """Disable a key, again if need be; False when there is none of that name."""
         cursor.execute(STATEMENTS["disable_key"], (name,))
-        return _read_key_state(cursor, name)[0] is not None
+        return cursor.execute(STATEMENTS["find_key_by_name"], (name,)).fetchone() is not None
 
     def declare_keys(self, cursor: Cursor, keys: Iterable[KeyRecord]) -> None:
         """Make the declared keys exactly these; a key that did not change keeps its revision."""
@@ -180,11 +194,13 @@ class Books:
         """Forget pieces of time that no window holds any more."""
         return cursor.execute(STATEMENTS["prune_rates"], (now_s, RATE_SLOTS, RATE_SLOTS)).rowcount
 
-    def _begin(self, cursor: Cursor, request_id: str, admission: Admission, *, grant: Grant) -> bool:
-        """Write the holds; False when the id is taken, which the first of them finds out without a look-up more."""
+    def _begin(self, cursor: Cursor, request_id: str, admission: Admission, *, grant: Grant) -> PendingAttempt | None:
+        """Write the holds and give the last; None when the id is taken, which the first finds out without a look-up."""
+        begun: PendingAttempt | None = None
         first, last = admission.attempts[0], admission.attempts[-1]
         assert first.number == 1, "a request's attempts count from 1, so its id is taken exactly when it has a first"
         for start in admission.attempts:
+            reserve = grant.reserve(start)
             cursor.execute(
                 _BEGIN_ATTEMPT,
                 (
@@ -198,28 +214,24 @@ class Books:
                     admission.app,
                     admission.route,
                     int(admission.is_stream),
-                    *rows.write_start(start, reserve=grant.reserve(start)),
+                    *rows.write_start(start, reserve=reserve),
                     admission.user,
                     rows.write_tags(admission.tags),
                     admission.alias or admission.route,
                 ),
             )
             if start is first and cursor.rowcount == 0:
-                return False
-            self._accounts.hold(cursor, subject_of(admission, start), admission.at_s, start.hold_nano_usd)
-        return True
+                return None
+            seq, subject, hold = cursor.lastrowid or 0, subject_of(admission, start), start.hold_nano_usd
+            self._accounts.hold(cursor, subject, admission.at_s, hold)
+            begun = PendingAttempt(seq, start.number, admission.at_s, hold, start.is_priced, reserve, subject)
+        return begun
 
     def _begin_next(self, cursor: Cursor, step: Advance, ended: PendingAttempt, *, grant: Grant) -> None:
         start = step.begins
         written = rows.write_start(start, reserve=grant.reserve(start))
         cursor.execute(_BEGIN_NEXT_ATTEMPT, (start.number, self._owner_id, step.at_s, *written, ended.seq))
         self._accounts.hold(cursor, next_subject(ended.subject, start), step.at_s, start.hold_nano_usd)
-
-
-def _read_key_state(cursor: Cursor, name: str) -> tuple[KeyState | None, int]:
-    """Read a key's state, and the version of the limits it is judged with."""
-    found = cursor.execute(_FIND_KEY_STATE, (name,)).fetchone()
-    return (None, 0) if found is None else (KeyState._make(found[:3]), found[3])
 
 
 def _is_taken(cursor: Cursor, request_id: str) -> bool:

@@ -14,7 +14,7 @@ import asyncio
 import sqlite3
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from proxy.clock import Clock
 from proxy.errors import LedgerUnavailable
@@ -43,7 +43,7 @@ Undo = Callable[[sqlite3.Cursor, Any], None]
 class Call(Generic[ArgumentT, ResultT]):
     """One thing to do in the transaction, and whom to tell."""
 
-    __slots__ = ("argument", "error", "future", "is_abandoned", "is_kept", "outcome", "undo", "work")
+    __slots__ = ("argument", "error", "future", "is_abandoned", "is_kept", "is_shared", "outcome", "undo", "work")
 
     def __init__(
         self,
@@ -52,9 +52,12 @@ class Call(Generic[ArgumentT, ResultT]):
         *,
         future: asyncio.Future[ResultT] | None,
         is_kept: bool,
+        is_shared: bool = False,
         undo: Undo | None = None,
     ) -> None:
         self.work = work
+        self.is_shared = is_shared
+        """It reads and writes through what the batch has in common, and nowhere beside it."""
         self.argument = argument
         self.future = future
         self.is_kept = is_kept
@@ -68,11 +71,36 @@ class Call(Generic[ArgumentT, ResultT]):
 AnyCall = Call[Any, Any]
 
 
+class Common(Protocol):
+    """What the shared calls of a batch have in common (`sheet`)."""
+
+    def begin(self, cursor: sqlite3.Cursor) -> None:
+        """Forget what was read."""
+        ...
+
+    def flush(self) -> None:
+        """Write what has changed."""
+        ...
+
+
+class Nothing:
+    """What calls have in common that share nothing."""
+
+    def begin(self, cursor: sqlite3.Cursor) -> None:
+        """Do nothing."""
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+
 class Committer:
     """The thread's own half of the writer: nothing here is touched by another thread."""
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], turnstile: Turnstile, clock: Clock) -> None:
+    def __init__(
+        self, connect: Callable[[], sqlite3.Connection], turnstile: Turnstile, clock: Clock, *, common: Common
+    ) -> None:
         self._connect = connect
+        self._common = common
         self._clock = clock
         self._turnstile = turnstile
         self._connection: sqlite3.Connection | None = None
@@ -114,8 +142,8 @@ class Committer:
         try:
             with self._turnstile:
                 cursor = self._open()
-                if not _run_freely(cursor, calls):
-                    _run_guarded(cursor, calls)
+                if not _run_freely(cursor, calls, self._common):
+                    _run_guarded(cursor, calls, self._common)
                 cursor.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
             self.close()
@@ -156,13 +184,23 @@ class Committer:
         return left
 
 
-def _run_freely(cursor: sqlite3.Cursor, calls: list[AnyCall]) -> bool:
+def _run_freely(cursor: sqlite3.Cursor, calls: list[AnyCall], common: Common) -> bool:
     """Run a batch in a transaction without savepoints, which cost a tenth of it; False when a call failed."""
     cursor.execute("BEGIN IMMEDIATE")
+    common.begin(cursor)
     try:
         for call in calls:
-            if not call.is_abandoned:
+            if call.is_abandoned:
+                continue
+            if call.is_shared:
                 call.outcome = call.work(cursor, call.argument)
+            else:
+                common.flush()
+                common.begin(cursor)
+                call.outcome = call.work(cursor, call.argument)
+                common.flush()
+                common.begin(cursor)
+        common.flush()
     except (sqlite3.Error, *_BUGS):
         if cursor.connection.in_transaction:
             cursor.execute("ROLLBACK")
@@ -170,7 +208,7 @@ def _run_freely(cursor: sqlite3.Cursor, calls: list[AnyCall]) -> bool:
     return True
 
 
-def _run_guarded(cursor: sqlite3.Cursor, calls: list[AnyCall]) -> None:
+def _run_guarded(cursor: sqlite3.Cursor, calls: list[AnyCall], common: Common) -> None:
     """Run a batch anew, each call behind a savepoint of its own; raises only when the whole transaction is gone."""
     cursor.execute("BEGIN IMMEDIATE")
     for call in calls:
@@ -178,8 +216,10 @@ def _run_guarded(cursor: sqlite3.Cursor, calls: list[AnyCall]) -> None:
         if call.is_abandoned:
             continue
         cursor.execute("SAVEPOINT call")
+        common.begin(cursor)
         try:
             call.outcome = call.work(cursor, call.argument)
+            common.flush()
         except (sqlite3.Error, *_BUGS) as error:
             call.error = _refuse(error)
             if not cursor.connection.in_transaction:

@@ -27,6 +27,7 @@ from proxy.ledger.admission import (
     pair_ends,
 )
 from proxy.ledger.budgeting import KeptBalance, list_open, match_personal
+from proxy.ledger.memory_incidents import MemoryIncidents, MemorySignals
 from proxy.ledger.records import (
     GENERATIONS_SEARCHED_MAX,
     Admission,
@@ -47,7 +48,7 @@ from proxy.ledger.records import (
 from proxy.money import UTC_NAME, Period
 from proxy.policy.calendar import Window, find_window
 from proxy.policy.limits import NO_LIMITS, RATE_SLOTS, Balance, Flow, Limits, Rate
-from proxy.policy.scopes import Rule, Subject, accounts_of, places_of, rules_of
+from proxy.policy.scopes import Rule, Subject, accounts_of, places_of, rules_of, scopes_of
 from proxy.usage import CostSource, Usage
 
 
@@ -87,7 +88,7 @@ class _Entry:
 
     def counts_in(self, scope: str) -> bool:
         """Tell whether it counts in a scope."""
-        return scope in accounts_of(self.subject) or scope in places_of(self.subject)
+        return scope in scopes_of(self.subject)
 
 
 @dataclass(slots=True)
@@ -105,6 +106,7 @@ class _Books:
     requests: dict[str, list[_Entry]] = field(default_factory=dict)
     living: set[int] = field(default_factory=set)
     owners: int = 0
+    incidents: MemoryIncidents = field(default_factory=MemoryIncidents)
 
     @property
     def rows(self) -> list[AttemptRow]:
@@ -206,6 +208,8 @@ class MemoryLedger:
         self._clock = clock
         self._books = books or _Books()
         self._owner = self._books.join()
+        self.incidents = self._books.incidents
+        self.signals = MemorySignals(lambda: self._books.rows, self._books.find_balance)
         self._is_closed = False
 
     def share(self) -> MemoryLedger:

@@ -33,11 +33,13 @@ SELECT balances FROM versions WHERE id = 1
 -- Any window of a scope.
 SELECT 1 FROM balances WHERE scope = ? LIMIT 1
 
--- name: move_balances
--- Move what changed at an attempt's moment into every window that is kept of its scopes and holds that moment.
--- Parameters: posted, held (both may be negative), at_s, at_s, the scopes put in for {places}.
-UPDATE balances SET posted_nano_usd = posted_nano_usd + ?, held_nano_usd = held_nano_usd + ?
-WHERE ends_s > ? AND starts_s <= ? AND scope IN ({places})
+-- name: list_windows
+-- The windows of a scope that end after a moment.
+SELECT starts_s, ends_s, posted_nano_usd, held_nano_usd FROM balances WHERE scope = ? AND ends_s > ?
+
+-- name: write_balance
+-- What a window has come to. Nobody else can have moved it since it was read in this transaction.
+UPDATE balances SET posted_nano_usd = ?, held_nano_usd = ? WHERE scope = ? AND ends_s = ? AND starts_s = ?
 
 -- name: count_open
 -- A scope's attempts under way. Parameters: those of {condition}. Left to itself, SQLite would walk through all a key
@@ -108,7 +110,7 @@ UPDATE attempts SET
   status = ?, error = ?, latency_ms = ?, first_token_ms = ?, generation_id = ?,
   input_tokens = ?, output_tokens = ?, cached_tokens = ?, cache_write_tokens = ?, cache_write_1h_tokens = ?,
   audio_input_tokens = ?, reasoning_tokens = ?, audio_output_tokens = ?,
-  reported_nano_usd = ?, is_byok = ?, anomalies = ?, saved_nano_usd = ?
+  reported_nano_usd = ?, is_byok = ?, anomalies = ?, rare_usage = ?, saved_nano_usd = ?
 WHERE seq = ? AND state = 'pending'
 
 -- name: post_in_full
@@ -275,7 +277,7 @@ FROM recent GROUP BY provider ORDER BY provider
 SELECT seq, request_id, number, state, at_s, key_name, tenant, app, route, provider, model, is_stream, status,
   hold_nano_usd, cost_nano_usd, cost_source, latency_ms, first_token_ms, error, generation_id, is_overrun,
   input_tokens, output_tokens, cached_tokens, cache_write_tokens, cache_write_1h_tokens,
-  audio_input_tokens, reasoning_tokens, audio_output_tokens, reported_nano_usd, is_byok, anomalies,
+  audio_input_tokens, reasoning_tokens, audio_output_tokens, reported_nano_usd, is_byok, anomalies, rare_usage,
   user, tags, upstream_key, payer, saved_nano_usd, alias
 FROM attempts WHERE seq > ? AND (? IS NULL OR at_s >= ?) ORDER BY seq LIMIT ?
 
@@ -284,7 +286,7 @@ FROM attempts WHERE seq > ? AND (? IS NULL OR at_s >= ?) ORDER BY seq LIMIT ?
 SELECT seq, request_id, number, state, at_s, key_name, tenant, app, route, provider, model, is_stream, status,
   hold_nano_usd, cost_nano_usd, cost_source, latency_ms, first_token_ms, error, generation_id, is_overrun,
   input_tokens, output_tokens, cached_tokens, cache_write_tokens, cache_write_1h_tokens,
-  audio_input_tokens, reasoning_tokens, audio_output_tokens, reported_nano_usd, is_byok, anomalies,
+  audio_input_tokens, reasoning_tokens, audio_output_tokens, reported_nano_usd, is_byok, anomalies, rare_usage,
   user, tags, upstream_key, payer, saved_nano_usd, alias
 FROM attempts WHERE request_id = ? ORDER BY number
 

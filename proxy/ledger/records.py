@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
+from proxy.ledger.incidents import Incidents, Signals
 from proxy.policy.limits import NO_LIMITS, Limits, Measure, Quota
 from proxy.policy.scopes import PAYER_GATEWAY
 from proxy.usage import CostSource, Usage
@@ -299,6 +300,16 @@ class Ledger(Protocol):
 
     Raises `LedgerUnavailable` when the store cannot be used.
     """
+
+    @property
+    def incidents(self) -> Incidents:
+        """Give what alerts have told and have still to tell."""
+        ...
+
+    @property
+    def signals(self) -> Signals:
+        """Give the figures that alerts are told by."""
+        ...
 
     async def admit(self, admission: Admission) -> Outcome:
         """Check the key and every limit that holds and write the holds, all or nothing."""

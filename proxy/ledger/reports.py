@@ -129,6 +129,10 @@ class Reports:
         found = await self._ask(self._sums, "export_attempts", (after_seq, since_s, since_s, rows_max))
         return [rows.read_attempt(row) for row in found]
 
+    async def read(self, statement: str, parameters: Parameters) -> list[Any]:
+        """Run a statement of a part of the ledger that has a file of its own."""
+        return await self._run(self._sums, statement, parameters)
+
     async def _list_limits(self) -> dict[str, Limits]:
         found = await self._ask(self._look_ups, "list_limits", ())
         return {place: read_limits(rules) for place, rules, _is_declared in found}

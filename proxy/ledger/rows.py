@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
+
 from proxy.ledger.admission import PendingAttempt, Reserve
 from proxy.ledger.records import AttemptEnd, AttemptRow, AttemptStart, AttemptState, KeyRecord, UsageSum
 from proxy.ledger.rules import read_limits
@@ -15,6 +17,10 @@ from proxy.usage import CostSource, Usage
 
 Row = Sequence[Any]
 Tags = tuple[tuple[str, str], ...]
+_PLAIN_FIELDS = Usage._fields.index("anomalies") + 1
+RARE = Usage._fields[_PLAIN_FIELDS:]
+"""Of usage, what few answers have: together in one column."""
+_NOTHING_RARE = Usage()[_PLAIN_FIELDS:]
 _SOURCES = (CostSource.REPORTED, CostSource.COMPUTED, CostSource.ESTIMATED, CostSource.HELD)
 
 
@@ -46,6 +52,7 @@ def write_end(end: AttemptEnd, at_s: float, seq: int) -> Row:
         usage.cost_nano_usd,
         int(usage.is_byok),
         json.dumps(usage.anomalies) if usage.anomalies else None,
+        None if usage[_PLAIN_FIELDS:] == _NOTHING_RARE else _write_rare(usage),
         end.saved_nano_usd,
         seq,
     )
@@ -90,7 +97,7 @@ def read_attempt(row: Row) -> AttemptRow:
 
 def write_start(start: AttemptStart, *, reserve: Reserve | None) -> Row:
     """Give the parameters of `begin_attempt` that differ between a request's attempts, from the provider on."""
-    charged = None if reserve is None else json.dumps(reserve)
+    charged = None if reserve is None else orjson.dumps((reserve.tokens, reserve.slots)).decode()
     priced = int(start.is_priced)
     return (start.provider, start.model, start.hold_nano_usd, priced, start.upstream_key, start.payer, charged)
 
@@ -120,7 +127,7 @@ def _read_reserve(text: str) -> Reserve:
 
 def _read_usage(row: Row) -> Usage:
     input_tokens, output_tokens, cached, cache_write, cache_write_1h, audio_input, *rest = row
-    reasoning, audio_output, reported_nano_usd, is_byok, anomalies = rest
+    reasoning, audio_output, reported_nano_usd, is_byok, anomalies, rare = rest
     return Usage(
         input_tokens=input_tokens,
         output_tokens=output_tokens,
@@ -133,7 +140,13 @@ def _read_usage(row: Row) -> Usage:
         cost_nano_usd=reported_nano_usd,
         is_byok=bool(is_byok),
         anomalies=tuple(json.loads(anomalies)) if anomalies else (),
+        **(json.loads(rare) if rare else {}),
     )
+
+
+def _write_rare(usage: Usage) -> str:
+    """Give the counts without a column of their own, those that are not 0."""
+    return json.dumps({name: value for name in RARE if (value := getattr(usage, name))})
 
 
 def write_key(key: KeyRecord) -> Row:

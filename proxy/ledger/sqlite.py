@@ -36,6 +36,7 @@ from proxy.ledger.records import (
 )
 from proxy.ledger.reports import Reports
 from proxy.ledger.schema import connect, explain, find_file, prepare
+from proxy.ledger.sqlite_incidents import SqliteIncidents, SqliteSignals
 from proxy.ledger.writer import Writer
 from proxy.policy.limits import Limits
 
@@ -51,7 +52,9 @@ class SqliteLedger:
         self._turnstile = turnstile
         self._books = Books(owner.id)
         self._reports = Reports(path)
-        self._writer = Writer(partial(connect, path), turnstile, clock)
+        self._writer = Writer(partial(connect, path), turnstile, clock, common=self._books.sheet)
+        self.incidents = SqliteIncidents(self._writer, self._reports)
+        self.signals = SqliteSignals(self._writer, self._reports)
 
     @classmethod
     async def open(cls, data_dir: Path, *, clock: Clock) -> Self:
@@ -70,11 +73,11 @@ class SqliteLedger:
 
     async def admit(self, admission: Admission) -> Outcome:
         """Check the key and its budgets and write the holds, all or nothing; cancelled, the holds are voided."""
-        return await self._writer.call(self._books.admit, admission, undo=self._undo_admit)
+        return await self._writer.call(self._books.admit, admission, is_shared=True, undo=self._undo_admit)
 
     async def advance(self, step: Advance) -> Outcome:
         """End one attempt and hold the next, all or nothing; cancelled, the next one is voided."""
-        return await self._writer.call(self._books.advance, step, undo=self._undo_advance)
+        return await self._writer.call(self._books.advance, step, is_shared=True, undo=self._undo_advance)
 
     async def settle(self, settlement: Settlement) -> bool:
         """End the request's attempts; what is asked for is kept until it is durable, through any trouble of the store.
@@ -83,7 +86,7 @@ class SqliteLedger:
         the same. Neither that nor a cancelled caller loses anything: only closing the ledger before the store recovers
         does (the next start then posts the holds in full), or `writer.KEPT_MAX` settlements that wait already.
         """
-        return await self._writer.keep(self._books.settle, settlement)
+        return await self._writer.keep(self._books.settle, settlement, is_shared=True)
 
     async def find_key(self, digest: str) -> KeyRecord | None:
         """Find a key by its digest, disabled and expired ones too."""

@@ -20,7 +20,7 @@ from queue import Empty, SimpleQueue
 
 from proxy.clock import Clock
 from proxy.errors import LedgerUnavailable
-from proxy.ledger.committer import BATCH_MAX, AnyCall, ArgumentT, Call, Committer, ResultT, Undo
+from proxy.ledger.committer import BATCH_MAX, AnyCall, ArgumentT, Call, Committer, Common, Nothing, ResultT, Undo
 from proxy.ledger.locks import Turnstile
 from proxy.ledger.schema import RETRY_AFTER_S
 
@@ -38,8 +38,18 @@ CLOSE_S_MAX = 10.0
 class Writer:
     """Runs calls in the order in which they come, each durable before its caller is told."""
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], turnstile: Turnstile, clock: Clock) -> None:
-        """Start the thread; `connect` opens the store and may raise sqlite3.Error or OSError."""
+    def __init__(
+        self,
+        connect: Callable[[], sqlite3.Connection],
+        turnstile: Turnstile,
+        clock: Clock,
+        *,
+        common: Common | None = None,
+    ) -> None:
+        """Start the thread; `connect` opens the store and may raise sqlite3.Error or OSError.
+
+        `common` is what the shared calls of a transaction have in common, if anything; from now on it is the thread's.
+        """
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[AnyCall | None] = SimpleQueue()
         self._waiting: dict[AnyCall, float] = {}
@@ -48,7 +58,7 @@ class Writer:
         self._watch: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._ended: asyncio.Future[None] = self._loop.create_future()
-        self._committer = Committer(connect, turnstile, clock)
+        self._committer = Committer(connect, turnstile, clock, common=common or Nothing())
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
 
@@ -57,6 +67,7 @@ class Writer:
         work: Callable[[sqlite3.Cursor, ArgumentT], ResultT],
         argument: ArgumentT,
         *,
+        is_shared: bool = False,
         undo: Undo | None = None,
     ) -> ResultT:
         """Run one call and wait until it is durable; `undo` runs behind it when its caller does not wait that long.
@@ -66,7 +77,7 @@ class Writer:
         if self._is_closed or len(self._waiting) >= CALLS_MAX:
             raise self._refuse()
         future: asyncio.Future[ResultT] = self._loop.create_future()
-        call = Call(work, argument, future=future, is_kept=False, undo=undo)
+        call = Call(work, argument, future=future, is_kept=False, is_shared=is_shared, undo=undo)
         self._put(call, self._waiting)
         try:
             return await future
@@ -74,7 +85,9 @@ class Writer:
             self._abandon(call)
             raise
 
-    async def keep(self, work: Callable[[sqlite3.Cursor, ArgumentT], ResultT], argument: ArgumentT) -> ResultT:
+    async def keep(
+        self, work: Callable[[sqlite3.Cursor, ArgumentT], ResultT], argument: ArgumentT, *, is_shared: bool = False
+    ) -> ResultT:
         """Run a call that must not be lost: it is tried until it is durable, whoever waits for it or not.
 
         Raises LedgerUnavailable when it was not durable in `WAIT_S_MAX` (and is still kept), when too many wait, or
@@ -83,7 +96,7 @@ class Writer:
         if self._is_closed or len(self._kept) >= KEPT_MAX:
             raise self._refuse()
         future: asyncio.Future[ResultT] = self._loop.create_future()
-        self._put(Call(work, argument, future=future, is_kept=True), self._kept)
+        self._put(Call(work, argument, future=future, is_kept=True, is_shared=is_shared), self._kept)
         return await future
 
     async def close(self) -> None:

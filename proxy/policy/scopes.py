@@ -93,6 +93,12 @@ def accounts_of(subject: Subject) -> tuple[str, ...]:
     return tuple(scopes)
 
 
+@lru_cache(maxsize=_SUBJECTS_KEPT_MAX)
+def scopes_of(subject: Subject) -> frozenset[str]:
+    """Name every scope that an attempt counts in, of money and of calls."""
+    return frozenset((*accounts_of(subject), *places_of(subject)))
+
+
 def rules_of(subject: Subject, found: Mapping[str, Limits]) -> list[Rule]:
     """Give every rule that holds, of the limits found at an attempt's places."""
     rules: list[Rule] = []

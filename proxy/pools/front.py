@@ -24,14 +24,14 @@ class KeyedUpstream:
     """A provider's upstream, called with one key of its pool; keeps the interface `codecs.wire.Upstream`."""
 
     def __init__(self, turn: Turn, pools: Pools, upstream: Upstream[Provider], *, clock: Clock) -> None:
-        """Take the turn; nothing is counted before `open`."""
+        """Take the turn; whoever made this gives the key back with `end`, the close of the reply does it too."""
         self._turn = turn
         self._pools = pools
         self._upstream = upstream
         self._clock = clock
         self._window = NOTHING_SAID
         self._wait_s: float | None = None
-        self._is_open = False
+        self._is_over = False
 
     @property
     def label(self) -> str:
@@ -50,12 +50,7 @@ class KeyedUpstream:
         name, value = provider.credential_header(self._turn.key.secret)
         keyed = replace(call, headers={**call.headers, name: value})
         self._pools.note_call(self._turn)
-        self._is_open = True
-        try:
-            reply = await self._upstream.open(provider, keyed, connect_timeout_s=connect_timeout_s, on_sent=on_sent)
-        except BaseException:
-            self.end()
-            raise
+        reply = await self._upstream.open(provider, keyed, connect_timeout_s=connect_timeout_s, on_sent=on_sent)
         self._pools.note_reply(self._turn, reply.headers, is_good=reply.status == OK)
         return KeyedReply(reply, self)
 
@@ -76,10 +71,10 @@ class KeyedUpstream:
         return True
 
     def end(self) -> None:
-        """Count the call as over; twice is once."""
-        if self._is_open:
-            self._is_open = False
-            self._pools.note_end(self._turn)
+        """Give the key back; twice is once."""
+        if not self._is_over:
+            self._is_over = True
+            self._pools.give_back(self._turn)
 
 
 class KeyedReply:
@@ -106,6 +101,6 @@ class KeyedReply:
         return body
 
     async def close(self) -> None:
-        """Let go, and count the call as over."""
+        """Let go, and give the key back."""
         self._keyed.end()
         await self._reply.close()

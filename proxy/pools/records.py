@@ -102,6 +102,7 @@ class KeyRecord:
     """One key since this process first used it."""
 
     in_flight: int = 0
+    """Calls it was chosen for that are not over: from the choice on, or all who choose at once would choose alike."""
     turn: int = 0
     rests: dict[str, Rest] = field(default_factory=dict)
     told: dict[str, Told] = field(default_factory=dict)
@@ -123,7 +124,7 @@ class Pools:
         self._turns = 0
 
     def choose(self, target: Target, *, besides: Collection[str] = ()) -> Turn | Resting:
-        """Choose the key for a call of a target, none of the labels in `besides`, and note its turn."""
+        """Choose the key for a call of a target, none of the labels in `besides`; it is busy until `give_back`."""
         scopes = _scopes_of(target)
         index = self._find(target, scopes, besides)
         if isinstance(index, Resting):
@@ -132,7 +133,12 @@ class Pools:
         record = self._record_of(target.provider, key)
         self._turns += 1
         record.turn = self._turns
+        record.in_flight += 1
         return Turn(key, target.provider, record, scopes)
+
+    def give_back(self, turn: Turn) -> None:
+        """Count a key as no longer busy with a call; once for each turn."""
+        turn.record.in_flight -= 1
 
     def find_resting(self, target: Target, *, besides: Collection[str] = ()) -> Resting | None:
         """Tell until when no key can be chosen, None when one can."""
@@ -156,16 +162,11 @@ class Pools:
     def note_call(self, turn: Turn) -> None:
         """Count a call that begins; free requests count also when they fail (openrouter.md 6.2)."""
         record = turn.record
-        record.in_flight += 1
         if (told := record.told.get(turn.scopes.told)) is not None:
             told.begun += 1
         if turn.scopes.is_in_free_window:
             self._begin_day(record)
             record.free_used += 1
-
-    def note_end(self, turn: Turn) -> None:
-        """Count a call that is over."""
-        turn.record.in_flight -= 1
 
     def note_reply(self, turn: Turn, headers: Mapping[str, str], *, is_good: bool) -> None:
         """Take in what a reply says is left; a good one ends what was counted of refusals."""

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 from proxy.routing.eligibility import max_price_of
 from proxy.routing.extras import IN_NAME, Extras, read_max_price
 from proxy.routing.principal import OUTPUT_CAPS
+from proxy.routing.services import asked_service, dearest_of
 from proxy.routing.table import Dialect, Target
 from proxy.routing.transforms import ENGINE, PLUGIN, forbid_forms
 
@@ -50,7 +51,8 @@ def hold_to_price(body: Mapping[str, Any], target: Target) -> Mapping[str, Any]:
     given = preferences if isinstance(preferences, dict) else {}
     most = given.get("max_price")
     kept = most if isinstance(most, dict) else {}
-    return {**body, "provider": {**given, "max_price": {**kept, **max_price_of(prices, read_max_price(most))}}}
+    dearest = max_price_of(dearest_of(prices, asked_service(body)), read_max_price(most))
+    return {**body, "provider": {**given, "max_price": {**kept, **dearest}}}
 
 
 def _for_openrouter(

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from proxy.pricing import output_tokens_for, worst_case
+from proxy.pricing import Bounds, output_tokens_for, worst_case
 from proxy.routing.eligibility import Skipped
+from proxy.routing.needs import count_images
 from proxy.routing.plan import Candidate, Plan
 from proxy.routing.principal import asked_output_tokens
+from proxy.routing.services import asked_service, is_priced
 from proxy.routing.table import Dialect
 
 OUTPUT_TOKENS_FLOOR = 64
@@ -61,17 +63,24 @@ def _fit(candidate: Candidate, plan: Plan, *, input_tokens_max: int, room_nano_u
         return candidate._replace(input_tokens_max=input_tokens_max)
     if is_limited and _paints(candidate):
         return "it may answer with images, which are priced apart, and a limit in money holds"
+    service = asked_service(candidate.body)
+    if is_limited and service is not None and not is_priced(service, prices):
+        return f"the price of its service tier `{service}` is not known, and a limit in money holds"
     cap, bound = _output_bound(candidate, is_limited=is_limited)
     cap = candidate.output_tokens_max if cap is None else cap
     choices = _choices(candidate.body)
-    cost = worst_case(input_tokens_max=input_tokens_max, output_tokens_max=bound * choices, prices=prices)
+    images = count_images(candidate.body) if prices.scale.charges_images else 0
+    bounds = Bounds(input_tokens_max, bound * choices, images=images, service_tier=service)
+    cost = worst_case(bounds, prices)
     if room_nano_usd is not None and cost > room_nano_usd:
-        bought = output_tokens_for(room_nano_usd, input_tokens_max=input_tokens_max, prices=prices) // choices
+        bought = output_tokens_for(room_nano_usd, bounds, prices) // choices
         if bought < min(OUTPUT_TOKENS_FLOOR, bound):
             return "the money left does not buy a useful answer"
         cap = min(bought, _injectable(candidate, bound))
-        cost = worst_case(input_tokens_max=input_tokens_max, output_tokens_max=cap * choices, prices=prices)
-    return candidate._replace(input_tokens_max=input_tokens_max, output_tokens_max=cap, worst_case_nano_usd=cost)
+        cost = worst_case(bounds._replace(output_tokens=cap * choices), prices)
+    return candidate._replace(
+        input_tokens_max=input_tokens_max, output_tokens_max=cap, worst_case_nano_usd=cost, images=images
+    )
 
 
 def _output_bound(candidate: Candidate, *, is_limited: bool) -> tuple[int | None, int]:
@@ -96,9 +105,11 @@ def _injectable(candidate: Candidate, bound: int) -> int:
 
 
 def _paints(candidate: Candidate) -> bool:
-    """Tell whether pictures of unknown price may come: a catalogue names that of text (openrouter.md 5)."""
+    """Tell whether pictures of unknown price may come: most rows of a catalogue name that of text (openrouter.md 5)."""
     target, prices = candidate.target, candidate.prices
-    if target.provider.dialect not in PAINTERS or prices is None or prices.source == "routes.yaml":
+    if target.provider.dialect not in PAINTERS or prices is None or prices.is_declared:
+        return False
+    if prices.image_output is not None:
         return False
     output, wished = target.facts.capabilities.get("output"), candidate.body.get("modalities")
     is_painter = (isinstance(output, tuple) and IMAGE in output) or IMAGE in target.model

@@ -38,6 +38,12 @@ def needs_of(body: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(needs) if needs else _NOTHING
 
 
+def count_images(body: Mapping[str, Any]) -> int:
+    """Count the pictures in a prompt, for those who charge by the piece."""
+    contents = (message.get("content") for message in body["messages"])
+    return sum(kind == "image" for content in contents if content.__class__ is list for kind in _kinds_of(content))
+
+
 def find_lack(needs: frozenset[str], target: Target) -> str | None:
     """Give what a target is known not to take, in OpenRouter's words for it; None: it may take all of it."""
     known = target.facts.capabilities

@@ -19,6 +19,7 @@ from proxy.routing.extras import IN_NAME, Extras, read_extras, take_preset
 from proxy.routing.principal import Principal, asked_output_tokens, lay_over
 from proxy.routing.resolve import Facts, Resolved, is_alias
 from proxy.routing.restrictions import refuse_unpriced
+from proxy.routing.services import hold_to_service
 from proxy.routing.table import Dialect, Route, Table, Target, Timeouts
 
 MIDDLE_OUT = "middle-out"
@@ -38,6 +39,8 @@ class Candidate(NamedTuple):
     output_tokens_max: int | None = None
     """A cap of ours, told to the client; None when the client's own (or none) is sent."""
     worst_case_nano_usd: int = 0
+    images: int = 0
+    """Pictures in the prompt, where they are charged by the piece."""
     dropped: tuple[str, ...] = ()
     """Fields of the request this target does not take."""
     middle_out: MiddleOut = "off"
@@ -139,7 +142,7 @@ def _candidate(choice: Choice, defaults: Timeouts, *, is_limited: bool) -> Candi
     written = write_body(choice.body, target, extras, middle_out=middle_out)
     return Candidate(
         target=target,
-        body=hold_to_price(written.body, target) if is_limited else written.body,
+        body=hold_to_service(hold_to_price(written.body, target), target) if is_limited else written.body,
         clocks=clocks(
             connect_s=given.connect_s or defaults.connect_s,
             first_token_s=given.first_token_s or defaults.first_token_s,

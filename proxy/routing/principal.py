@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from proxy.routing.caching import CacheRule
 from proxy.routing.conditions import tighten
 
 OUTPUT_CAPS = frozenset({"max_tokens", "max_completion_tokens"})
@@ -31,6 +32,8 @@ class Principal:
     """Ceiling of one request: the lower of the key's and its tenant's."""
     revision: int = 1
     """Of the key's record: an admission under an older one is refused."""
+    cache: CacheRule | None = None
+    """What routes.yaml says of the key."""
 
     @property
     def lists(self) -> tuple[tuple[str, ...], ...]:

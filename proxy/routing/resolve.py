@@ -185,7 +185,7 @@ def _with_suffix(target: Target, suffix: str, carried: str, facts: Facts) -> Tar
         model = target.model.removesuffix(f":{carried}") if carried and not suffix else target.model
     if model == target.model:
         return target
-    priced_here = target.facts.prices is not None and target.facts.prices.source == "routes.yaml"
+    priced_here = target.facts.prices is not None and target.facts.prices.is_declared
     found = _look_up(target.provider, model, facts)
     return replace(target, model=model, facts=target.facts if priced_here else merge_facts(found, target.facts))
 

@@ -14,9 +14,8 @@ from proxy.routing.eligibility import HARMLESS_PLUGINS
 from proxy.routing.extras import IN_NAME, Extras
 from proxy.routing.principal import Principal
 from proxy.routing.resolve import Resolved, shown
+from proxy.routing.services import CHEAPER, asked_service, is_priced
 
-PRICED_TIERS = (None, "auto", "default", "flex")
-"""Service tiers that cost no more than the prices known here (openrouter.md 7.3); others have prices of their own."""
 FREE_ENGINES = ("native", "cloudflare-ai", "pdf-text")
 """Of the file parser; the other one charges by the page (openrouter.md 1.5)."""
 CHOOSING: Mapping[str, tuple[str, ...]] = {
@@ -65,7 +64,7 @@ def _models_of(plugin: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _check_prices(body: Mapping[str, Any], extras: Extras, legs: Sequence[Resolved]) -> None:
-    if body.get("service_tier") not in PRICED_TIERS:
+    if not _is_service_priced(body, legs):
         raise _unpriced("this `service_tier`; under a limit in money send auto, default or flex", "service_tier")
     for plugin in extras.plugins:
         if not _is_free(plugin):
@@ -84,6 +83,16 @@ def _check_prices(body: Mapping[str, Any], extras: Extras, legs: Sequence[Resolv
     for leg in legs:
         if leg.asked.endswith(_SEARCHING):
             raise _unpriced("the search behind `:online`; under a limit in money leave it out", "model")
+
+
+def _is_service_priced(body: Mapping[str, Any], legs: Sequence[Resolved]) -> bool:
+    """Tell whether what any target takes for the service asked for is known; a name nobody gave a service is not."""
+    asked = body.get("service_tier")
+    service = asked_service(body)
+    if service is None:
+        return asked is None or isinstance(asked, str)
+    prices = (target.facts.prices for leg in legs for target in leg.targets)
+    return service in CHEAPER or any(row is not None and is_priced(service, row) for row in prices)
 
 
 def _names_cache(body: Mapping[str, Any]) -> bool:

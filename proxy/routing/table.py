@@ -15,7 +15,9 @@ from typing import Any
 
 from proxy.codecs.wire import UNKNOWN_ABILITIES, Abilities, Thinking
 from proxy.policy.limits import NO_LIMITS, Limits, Rate
+from proxy.policy.rules import Rule
 from proxy.pricing import ModelFacts, Prices
+from proxy.routing.caching import CacheRule, Caching
 from proxy.routing.principal import matches
 
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
@@ -255,6 +257,8 @@ class Route:
     """What may be done to a request that is too long (`middle-out`), () forbids it; None: nothing is said."""
     prefers_larger: bool = False
     """An overlong request goes to a target with a larger context before anything of it is cut."""
+    cache: CacheRule | None = None
+    """Whether its answers are kept; None: nothing is said."""
 
     @property
     def is_glob(self) -> bool:
@@ -298,6 +302,40 @@ class DeclaredKey:
     params: Mapping[str, Any] = field(default_factory=dict)
     max_cost_nano_usd: int | None = None
     """Ceiling of one request."""
+    cache: CacheRule | None = None
+    """Whether answers to it are kept; None: nothing is said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """Where alerts are sent, and in which form."""
+
+    id: str
+    """First 12 hex digits of the SHA-256 of its address: it tells webhooks apart and shows none."""
+    url: Secret
+    """Slack's hold a token, so the whole of it is a secret."""
+    format: str = "slack"
+    """`slack` or `json`."""
+    secret: Secret | None = None
+    """What messages are signed with."""
+    allow_private: bool = False
+    """Plain http and private addresses are the operator's choice."""
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Give what no log may show: the address, what stands behind its host, and the secret."""
+        url = self.url.reveal()
+        behind = url.partition("://")[2].partition("/")[2]
+        return (url, behind) if self.secret is None else (url, behind, self.secret.reveal())
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One entry of `alerts`: what is watched, and who is told."""
+
+    rules: tuple[Rule, ...]
+    webhook: Webhook | None = None
+    """None: the log only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,12 +361,16 @@ class Table:
     default_model: str | None = None
     retry: Retry = field(default_factory=Retry)
     timeouts: Timeouts = field(default_factory=Timeouts)
+    alerts: tuple[Alert, ...] = ()
     limits: Mapping[str, Limits] = field(default_factory=dict)
     """By place: `key:mobile`, `provider:openrouter`, `global` and so on; a place without any is left out."""
     walls: frozenset[str] = frozenset()
     """Of these places, the models and providers with a hard budget."""
+    caching: Caching = field(default_factory=Caching)
     notes: tuple[str, ...] = ()
     """What a start says aloud: no routes.yaml, providers not ready."""
+    price_refresh_s: float | None = None
+    """How often OpenRouter's prices are fetched; None: never, and none fetched earlier are used."""
 
 
 class Catalogue:
@@ -341,6 +383,14 @@ class Catalogue:
     def find(self, provider: str, model: str) -> ModelFacts:
         """Give what is known, empty facts when nothing is."""
         return self._facts.get(provider, {}).get(model) or ModelFacts()
+
+    def stamp(self) -> tuple[object, ...]:
+        """Tell one state of the facts from another; these never change."""
+        return ()
+
+    def renew(self, *, is_live: bool) -> tuple[str, ...]:
+        """Take up what is new since the last time, and tell what the operator should know; here there is nothing."""
+        return ()
 
     def list_models(self, provider: str) -> Iterable[str]:
         """Give the ids known of a provider."""

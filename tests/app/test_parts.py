@@ -178,7 +178,7 @@ async def test_the_catalogue_answers_for_facts_and_ids(tmp_path: Path) -> None:
     """The shipped one."""
     async with opened(tmp_path) as gateway:
         assert gateway.service.facts("openai", "gpt-4o").prices is not None
-        assert "gpt-4o" in gateway.known_models("openai")
+        assert "gpt-4o" in gateway.catalogue.list_models("openai")
 
 
 # ---------------------------------------------------------------- secrets

@@ -125,6 +125,56 @@ def test_each_vendor_s_counts_are_made_inclusive(reported: dict[str, Any], expec
     assert OpenAICodec(is_openrouter=False).read_usage({"usage": reported}) == expected
 
 
+ODD_NAMES: list[Any] = [None, 3, True, [], {}, ["flex"], "", "two words", "x" * 33, "<b>"]
+
+
+@pytest.mark.parametrize(
+    ("service", "kept"),
+    [
+        ("priority", "priority"),
+        ("flex", "flex"),
+        *((usual, None) for usual in ("default", "auto", "standard", "on_demand")),
+        *((odd, None) for odd in ODD_NAMES),
+    ],
+)
+def test_the_service_that_was_given_is_kept(service: object, kept: str | None) -> None:
+    """The reply says it beside its usage; the usual one is nothing special, and what is no name is none."""
+    found = read_usage({"service_tier": service, "usage": usage(100, 50)})
+    assert found == PLAIN._replace(service_tier=kept)
+
+
+@pytest.mark.parametrize(
+    ("reported", "searches"),
+    [
+        ({"server_tool_use_details": {"web_search_requests": 2}}, 2),
+        ({"server_tool_use": {"web_search_requests": 3, "web_fetch_requests": 1}}, 3),
+        ({"server_tool_use": None, "server_tool_use_details": {"web_search_requests": None}}, 0),
+        ({"num_search_queries": 4}, 4),
+        ({"num_sources_used": 5}, 5),
+        ({"server_tool_use": {"web_search_requests": 3}, "server_tool_use_details": {"web_search_requests": 3}}, 3),
+    ],
+)
+def test_searches_are_counted_once_wherever_they_stand(reported: dict[str, Any], searches: int) -> None:
+    """OpenRouter, Anthropic's shape, Perplexity, xAI."""
+    found = read_usage({"usage": usage(100, 50, **reported)})
+    assert found == PLAIN._replace(web_searches=searches)
+
+
+def test_pictures_and_cached_audio_are_counted_apart() -> None:
+    """Audio known to be cached is not audio read fresh."""
+    into = {"audio_tokens": 60, "cached_tokens": 50, "cached_tokens_details": {"audio_tokens": 20}, "image_tokens": 9}
+    found = read_usage(
+        {"usage": usage(100, 50, prompt_tokens_details=into, completion_tokens_details={"image_tokens": 40})}
+    )
+    assert found == PLAIN._replace(
+        cached_tokens=50,
+        cached_audio_tokens=20,
+        audio_input_tokens=40,
+        image_input_tokens=9,
+        image_output_tokens=40,
+    )
+
+
 @pytest.mark.parametrize("beside", [{}, {"usage": None}, {"usage": {}}, {"usage": "none"}])
 def test_groq_s_streams_hold_usage_in_a_field_of_their_own(beside: dict[str, Any]) -> None:
     """`x_groq.usage` counts where there is no other."""

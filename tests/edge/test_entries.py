@@ -258,11 +258,16 @@ def test_prices_are_strings_of_usd_per_token() -> None:
         Decimal("2.5"),
         Decimal(10),
         cache_read=Decimal("0.25"),
+        cache_read_audio=Decimal("0.5"),
         cache_write=Decimal("3.125"),
         cache_write_1h=Decimal(5),
         audio_input=Decimal(40),
         audio_output=Decimal(80),
+        image_input=Decimal(3),
+        image_output=Decimal(30),
         request=Decimal("0.005"),
+        image=Decimal("0.0010"),
+        search=Decimal("0.01"),
     )
     assert pricing_object(prices) == {
         "prompt": "0.0000025",
@@ -272,7 +277,12 @@ def test_prices_are_strings_of_usd_per_token() -> None:
         "input_cache_write_1h": "0.000005",
         "audio": "0.00004",
         "audio_output": "0.00008",
+        "input_audio_cache": "0.0000005",
+        "image_token": "0.000003",
+        "image_output": "0.00003",
         "request": "0.005",
+        "image": "0.001",
+        "web_search": "0.01",
     }
     assert pricing_object(Prices(Decimal(1), Decimal(2))).keys() == {"prompt", "completion", "request"}
 
@@ -316,7 +326,12 @@ def a_tier(**prices: Decimal) -> PriceTier:
                 "audio": "0.000004",
             },
         ),
-        ({}, {"audio_output": Decimal(9), "request": Decimal(1)}, {}),
+        ({}, {"audio_output": Decimal(9), "image_output": Decimal(9), "request": Decimal(1)}, {}),
+        (
+            {"cache_read_audio": Decimal(1)},
+            {"cache_read": Decimal("0.4")},
+            {"input_cache_read": "0.0000004", "input_audio_cache": "0.0000004"},
+        ),
     ],
 )
 def test_a_long_prompts_prices_are_overrides(base: dict[str, Any], tier: dict[str, Any], shown: dict[str, str]) -> None:

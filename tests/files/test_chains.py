@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from proxy.files.chains import REFERENCES_DEEP_MAX, TARGETS_MAX
 from proxy.files.values import CONTENT_CHARACTERS_MAX
-from proxy.pricing import ModelFacts, Prices
+from proxy.pricing import ModelFacts, Prices, PriceTier, ServiceTier
 from proxy.routing.table import Route, Timeouts
 from tests.files.tables import GPT_4O, find_problems, load, load_models
 
@@ -127,14 +129,45 @@ def test_a_price_has_all_its_kinds(tmp_path: Path) -> None:
     text += "audio_input: $3/M, audio_output: $0.004/K, request: $0.001}"
     prices = load_models(tmp_path, f"  m: [{{target: a/x, price: {text}}}]\n")["m"].targets[0].facts.prices
     assert prices == Prices(
-        Decimal(1),
-        Decimal(2),
-        Decimal("0.1"),
-        Decimal("1.25"),
-        Decimal(2),
-        Decimal(3),
-        Decimal(4),
-        Decimal("0.001"),
+        input=Decimal(1),
+        output=Decimal(2),
+        cache_read=Decimal("0.1"),
+        cache_write=Decimal("1.25"),
+        cache_write_1h=Decimal(2),
+        audio_input=Decimal(3),
+        audio_output=Decimal(4),
+        request=Decimal("0.001"),
+    )
+
+
+def test_a_price_knows_pieces_long_prompts_and_services(tmp_path: Path) -> None:
+    """A long prompt keeps what it does not name; a service takes that from its own input, and fees from the row."""
+    text = "{input: $1/M, output: $2/M, cache_read: $0.1/M, cache_read_audio: $0.2/M, image_input: $3/M, "
+    text += "image_output: $30/M, image: $0.002, search: $0.01, request: $0.001, "
+    text += "above: {272k tokens: {input: $4/M}, 1000: {output: $3/M, search: $0.02}}, "
+    text += "service_tiers: {flex: {input: $0.5/M, output: $1/M, above: {1000: {input: $0.7/M}}}}}"
+    prices = load_models(tmp_path, f"  m: [{{target: a/x, price: {text}}}]\n")["m"].targets[0].facts.prices
+    assert prices is not None
+    fees: dict[str, Any] = {"request": Decimal("0.001"), "image": Decimal("0.002"), "search": Decimal("0.01")}
+    base = Prices(
+        input=Decimal(1),
+        output=Decimal(2),
+        cache_read=Decimal("0.1"),
+        cache_read_audio=Decimal("0.2"),
+        image_input=Decimal(3),
+        image_output=Decimal(30),
+        **fees,
+    )
+    flex = Prices(Decimal("0.5"), Decimal(1), **fees)
+    assert prices == replace(
+        base,
+        tiers=(
+            PriceTier(1_000, replace(base, output=Decimal(3), search=Decimal("0.02"))),
+            PriceTier(272_000, replace(base, input=Decimal(4))),
+        ),
+        service_tiers=(
+            ServiceTier("flex", replace(flex, tiers=(PriceTier(1_000, replace(flex, input=Decimal("0.7"))),))),
+        ),
     )
 
 

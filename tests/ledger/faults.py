@@ -106,6 +106,10 @@ class _Cursor:
     def rowcount(self) -> int:
         return self._cursor.rowcount
 
+    @property
+    def lastrowid(self) -> int | None:
+        return self._cursor.lastrowid
+
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
         self._faults.meet(statement, self._cursor)
         return self._cursor.execute(statement, parameters)

@@ -36,6 +36,29 @@ async def test_a_request_is_held_then_posted(ledger: Ledger) -> None:
     assert await stand(ledger) == (12, 0)
 
 
+async def test_what_few_answers_use_is_kept_too(ledger: Ledger) -> None:
+    """Pictures, searches, cached audio, another service: what they cost can be worked out again from the row."""
+    await ledger.declare_keys([key()])
+    usage = Usage(
+        10,
+        20,
+        cached_tokens=3,
+        cached_audio_tokens=2,
+        image_input_tokens=4,
+        image_output_tokens=5,
+        images=1,
+        web_searches=6,
+        service_tier="priority",
+    )
+    for name, used in (("rare", usage), ("plain", Usage(10, 20)), ("one", Usage(10, 20, web_searches=1))):
+        await ledger.admit(ask(name, 30))
+        assert await ledger.settle(over(name, posted(1, 12, usage=used)))
+        (row,) = await ledger.find_request(name)
+        assert row.usage == used
+    rows = await ledger.export(since_s=None, after_seq=0, rows_max=10)
+    assert [row.usage.web_searches for row in rows] == [6, 0, 1]
+
+
 async def test_a_budget_is_a_wall(ledger: Ledger) -> None:
     """The last nano can be held, one more is refused with all figures, and a refusal writes nothing."""
     await ledger.declare_keys([key(limit=100)])

@@ -154,7 +154,7 @@ def test_migrations_are_applied_whole_or_not_at_all(tmp_path: Path, monkeypatch:
     path = tmp_path / "ledger.db"
     first = load_migrations()
     schema.prepare(path, 1.0)
-    second = Migration(len(first) + 1, ("CREATE TABLE extra (a TEXT)", "CREATE TABLE extra (b TEXT)"))
+    second = Migration(first[-1].version + 1, ("CREATE TABLE extra (a TEXT)", "CREATE TABLE extra (b TEXT)"))
     monkeypatch.setattr(schema, "load_migrations", lambda: (*first, second))
     with pytest.raises(LedgerUnavailable, match=r"ledger\.db cannot be used: table extra already exists"):
         schema.prepare(path, 2.0)
@@ -174,7 +174,9 @@ IN_BATCHES = (
     "count_open",
     "open_balance",
     "find_balance",
-    "move_balances",
+    "list_windows",
+    "write_balance",
+    "is_kept",
     "is_request_taken",
     "clear_last_attempt",
     "begin_next_attempt",

@@ -26,6 +26,8 @@ ROWS = load()
 CASES = [pytest.param(number, id=row.id) for number, row in enumerate(ROWS)]
 FREE = "sk-test-without-budget"
 USD = Decimal(1_000_000_000)
+PIECES = ("request", "image", "search")
+"""Prices of one thing each."""
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -64,7 +66,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
 
 
 def routes(base_url: str) -> str:
-    """Write the routing table of all rows; tiers come with the catalogue, since a price of routes.yaml has none."""
+    """Write the routing table of all rows."""
     table = {
         "providers": dict(provider_of(number, base_url) for number in range(len(ROWS))),
         "models": {model_of(number): target_of(number) for number in range(len(ROWS))},
@@ -83,7 +85,7 @@ def provider_of(number: int, base_url: str) -> tuple[str, dict[str, Any]]:
     account = {"dialect": row.dialect, "base_url": base_url, "api_key": "sk-test-upstream"}
     if row.price is None or row.model is not None:
         return target_of(number).partition("/")[0], account
-    return f"vendor{number}", account | {"price": {name: price_of(name, value) for name, value in row.price.items()}}
+    return f"vendor{number}", account | {"price": price_of(row.price)}
 
 
 def target_of(number: int) -> str:
@@ -97,9 +99,16 @@ def model_of(number: int) -> str:
     return f"priced{number}" if ROWS[number].price is not None else f"unpriced{number}"
 
 
-def price_of(name: str, value: str) -> str:
+def price_of(price: Mapping[str, Any]) -> dict[str, Any]:
     """Write a price as routes.yaml has it."""
-    return f"${value}" if name == "request" else f"${value}/M"
+    written: dict[str, Any] = {name: f"${value}" for name, value in price.items() if name in PIECES}
+    written |= {name: f"${value}/M" for name, value in price.items() if isinstance(value, str) and name not in PIECES}
+    if "tiers" in price:
+        tiers = price["tiers"]
+        written["above"] = {str(tier["above"]): price_of({**tier, "above": None}) for tier in tiers}
+    if "service_tiers" in price:
+        written["service_tiers"] = {name: price_of(row) for name, row in price["service_tiers"].items()}
+    return written
 
 
 def served(row: Row) -> Mode:
@@ -176,9 +185,10 @@ def expect_row(row: Row, booked: AttemptRow) -> None:
         assert booked.usage.is_byok is row.is_byok
 
 
-def plain(usage: Usage) -> Mapping[str, int]:
+def plain(usage: Usage) -> Mapping[str, Any]:
     """Give the counts above 0, named as the table names them."""
-    counts = {name.removesuffix("_tokens"): getattr(usage, name) for name in Usage._fields if name.endswith("_tokens")}
+    told = set(Usage._fields) - {"cost_nano_usd", "is_byok", "anomalies"}
+    counts = {name.removesuffix("_tokens"): getattr(usage, name) for name in told}
     return {name: count for name, count in counts.items() if count}
 
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 from proxy.clock import ManualClock
 from proxy.ledger.memory import MemoryLedger
 from proxy.ledger.records import Admitted
-from proxy.pricing import Prices, PriceTier, worst_case
+from proxy.pricing import Bounds, Prices, PriceTier, worst_case
 from tests.faults import client
 from tests.faults.modes import mode
 from tests.faults.replies import ok, ok_openrouter
@@ -43,7 +43,7 @@ async def test_a_long_prompt_is_held_at_its_long_price() -> None:
     """Five prompts of 300,000 tokens at once on 0.45 USD: each holds its tier's price, so only what fits comes in."""
     long = PriceTier(200_000, Prices(Decimal("0.6"), Decimal("2.4")))
     prices = Prices(Decimal("0.3"), Decimal("1.2"), tiers=(long,))
-    hold = worst_case(input_tokens_max=300_000, output_tokens_max=1_000, prices=prices)
+    hold = worst_case(Bounds(300_000, 1_000), prices)
     assert hold == 300_000 * 600 + 1_000 * 2_400
     ledger = MemoryLedger(clock=ManualClock(NOON_S))
     await ledger.declare_keys([key(limit=CENTS_45)])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.pricing import ModelFacts, worst_case
+from proxy.pricing import Bounds, ModelFacts, Prices, PriceTier, ServiceTier, worst_case
 from proxy.routing.holds import (
     OUTPUT_TOKENS_FLOOR,
     OUTPUT_TOKENS_UNKNOWN,
@@ -144,6 +145,11 @@ PAINTING: dict[str, Any] = {"modalities": ["image", "text"]}
         (target("or/a/m-image", facts=WRITER), {}, False),
         (target("or/a/m", facts=ModelFacts(prices(source="openrouter"))), {}, True),
         (target("or/a/m-image", facts=ModelFacts(prices())), PAINTING, True),
+        (
+            target("or/a/m-image", facts=ModelFacts(replace(prices(source="openrouter"), image_output=Decimal(30)))),
+            PAINTING,
+            True,
+        ),
         (target("openai/m", facts=WRITER), PAINTING, True),
         (target("google/m-image", facts=WRITER, owner={"dialect": Dialect.GOOGLE}), {}, False),
     ],
@@ -158,6 +164,61 @@ def test_pictures_without_a_price_are_refused_under_a_limit(
     assert [skip.reason for skip in plan.skipped] == (
         [] if stays else ["it may answer with images, which are priced apart, and a limit in money holds"]
     )
+
+
+def test_pictures_put_out_are_held_at_their_price() -> None:
+    """Any token of the answer may be one of a picture."""
+    drawn = ModelFacts(replace(prices(source="openrouter"), image_output=Decimal(30)), None, 500)
+    candidate = one(target("or/a/m-image", facts=drawn), body={"n": 2})
+    assert candidate.worst_case_nano_usd == 100 * NANO + 2 * 500 * 30 * NANO
+
+
+@pytest.mark.parametrize(("in_tier", "images"), [(False, 3), (True, 3)])
+def test_pictures_charged_by_the_piece_are_counted(in_tier: bool, images: int) -> None:
+    """Each has its fee besides its tokens, wherever in the price that stands; no other prompt is looked through."""
+    row = replace(prices(), image=Decimal("0.002"))
+    priced = replace(prices(), tiers=(PriceTier(50, row),)) if in_tier else row
+    picture = {"type": "image_url", "image_url": {"url": "https://x.example/a.png"}}
+    messages = [{"role": "user", "content": [picture, {"type": "text", "text": "?"}, picture]}]
+    messages += [{"role": "assistant", "content": "No."}, {"role": "user", "content": [{"type": "input_image"}]}]
+    candidate = one(target("a/m", facts=ModelFacts(priced, None, 10)), body={"messages": messages})
+    assert candidate.images == images
+    assert candidate.worst_case_nano_usd == 100 * NANO + 10 * 2 * NANO + images * 2_000_000
+    assert one(model(output=10), body={"messages": messages}).images == 0
+
+
+TIERED = replace(prices(), service_tiers=(ServiceTier("priority", prices(4, 8)), ServiceTier("flex", prices(0, 0))))
+
+
+@pytest.mark.parametrize(
+    ("facts", "tier", "per_input", "per_output"),
+    [
+        (TIERED, None, 1, 2),
+        (TIERED, "auto", 1, 2),
+        (TIERED, "default", 1, 2),
+        (TIERED, "priority", 4, 8),
+        (TIERED, "flex", 1, 2),
+        (prices(), "flex", 1, 2),
+        (prices(), "batch", 1, 2),
+    ],
+)
+def test_the_dearest_service_that_may_be_given_is_held(
+    facts: Prices, tier: str | None, per_input: int, per_output: int
+) -> None:
+    """What was asked for, or the usual one in its place."""
+    candidate = one(target("openai/m", facts=ModelFacts(facts, None, 10)), body={"service_tier": tier})
+    assert candidate.worst_case_nano_usd == 100 * per_input * NANO + 10 * per_output * NANO
+
+
+def test_a_service_without_a_price_is_left_out_under_a_limit() -> None:
+    """Nobody could say what it costs at most."""
+    bare, known = target("openai/m", facts=ModelFacts(prices())), target("azure/m", facts=ModelFacts(TIERED))
+    plan = sized(bare, known, body={"service_tier": "priority"})
+    assert [candidate.target.name for candidate in plan.candidates] == ["azure/m"]
+    assert [skip.reason for skip in plan.skipped] == [
+        "the price of its service tier `priority` is not known, and a limit in money holds"
+    ]
+    assert len(sized(bare, known, body={"service_tier": "priority"}, limited=False).candidates) == 2
 
 
 def test_the_hold_is_the_dearest_alternative() -> None:
@@ -276,9 +337,8 @@ def test_what_is_kept_fits_and_no_cap_is_too_high(
         assert candidate.worst_case_nano_usd <= room
         bound = cap if cap is not None else asked if asked is not None else ceiling
         assert bound is not None
-        assert candidate.worst_case_nano_usd >= worst_case(
-            input_tokens_max=candidate.input_tokens_max, output_tokens_max=bound * choices, prices=facts.prices
-        )
+        bounds = Bounds(candidate.input_tokens_max, bound * choices)
+        assert candidate.worst_case_nano_usd >= worst_case(bounds, facts.prices)
         if cap is not None:
             assert 1 <= cap <= min(asked or cap, ceiling or cap)
             assert cap >= OUTPUT_TOKENS_FLOOR or cap == ceiling

@@ -373,7 +373,7 @@ def passed_on(index: int, kind: FailureKind) -> Outcome:
 def test_a_key_that_makes_way_is_followed_at_once() -> None:
     """The same target, without a wait, although others are untried."""
     plan = plan_of("a/0", "a/1")
-    outcomes = (passed_on(0, K.RATE_LIMITED),)
+    outcomes: tuple[Outcome, ...] = (passed_on(0, K.RATE_LIMITED),)
     assert next_step(plan, outcomes, jitter=1) == Call(0)
     outcomes = (*outcomes, Outcome(0, failure(K.RATE_LIMITED), 5))
     assert next_step(plan, outcomes, jitter=1) == Call(1)

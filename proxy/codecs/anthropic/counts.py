@@ -58,6 +58,7 @@ class Totals:
             cache_write_tokens=self._written() - hour,
             cache_write_1h_tokens=hour,
             reasoning_tokens=self._count("thinking_tokens"),
+            web_searches=self._count("web_search_requests"),
         )
         return known if self._is_final else known._replace(output_tokens=0, reasoning_tokens=0)
 
@@ -119,4 +120,5 @@ def read_usage(reply: JsonObject) -> Usage | None:
         cache_write_tokens=into.get("cache_write_tokens", 0) - hour,
         cache_write_1h_tokens=hour,
         reasoning_tokens=out.get("reasoning_tokens", 0),
+        web_searches=object_of(usage.get("server_tool_use_details")).get("web_search_requests", 0),
     )

@@ -58,6 +58,11 @@ class Answer:
             "native_finish_reason": reason,
         }
 
+    @property
+    def has_pictures(self) -> bool:
+        """Tell whether it has shown one."""
+        return self._pictures > 0
+
     def _with_role(self, delta: JsonObject) -> JsonObject:
         if self._has_begun:
             return delta

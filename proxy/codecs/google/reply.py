@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from hashlib import blake2b
 
 from proxy.codecs.google.answer import Answer
-from proxy.codecs.google.fields import is_whole, object_of, objects_of, text_of
+from proxy.codecs.google.fields import is_whole, list_of, object_of, objects_of, text_of
 from proxy.codecs.google.refusals import failure_inside
 from proxy.codecs.google.request import model_of
 from proxy.codecs.google.usage import write_usage
@@ -27,16 +27,18 @@ class Candidates:
         self._seed = ""
         self._answers: dict[int, Answer] = {}
         self._is_grounded = False
-        self._counts: tuple[JsonObject, bool] | None = None
-        """The last counts, and whether a search had been made by then."""
+        self._queries: set[str] = set()
+        self._counts: tuple[JsonObject, int] | None = None
+        """The last counts, and how many searches had been made by then."""
 
     @property
     def usage(self) -> JsonObject | None:
         """Give the last counts in OpenAI's shape: each chunk brings some, so they are translated when asked for."""
         if self._counts is None:
             return None
-        counts, is_grounded = self._counts
-        return write_usage(counts, is_grounded=is_grounded)
+        counts, searches = self._counts
+        has_pictures = any(answer.has_pictures for answer in self._answers.values())
+        return write_usage(counts, searches=searches, has_pictures=has_pictures)
 
     def read(self, reply: JsonObject) -> list[JsonObject]:
         """Give the choices for what a reply or chunk holds.
@@ -49,9 +51,12 @@ class Candidates:
         if not self._head:
             self._begin(reply)
         candidates = objects_of(reply.get("candidates"))
-        self._is_grounded = self._is_grounded or any("groundingMetadata" in candidate for candidate in candidates)
+        for candidate in candidates:
+            if "groundingMetadata" in candidate:
+                self._is_grounded = True
+                self._queries |= _queries_of(candidate["groundingMetadata"])
         if counts := object_of(reply.get("usageMetadata")):
-            self._counts = counts, self._is_grounded
+            self._counts = counts, max(len(self._queries), int(self._is_grounded))
         reason = text_of(object_of(reply.get("promptFeedback")).get("blockReason"))
         if reason and not candidates:
             return [self._answer(0).block(reason)]
@@ -91,6 +96,11 @@ def read_reply(body: bytes, reading: Reading) -> JsonObject:
     choices = [_whole(choice) for choice in candidates.read(parse_object(body))]
     reply: JsonObject = {**candidates.write_head("chat.completion"), "choices": choices}
     return {**reply, "usage": usage} if (usage := candidates.usage) is not None else reply
+
+
+def _queries_of(grounding: object) -> set[str]:
+    """Give what was searched for."""
+    return {query for query in list_of(object_of(grounding).get("webSearchQueries")) if isinstance(query, str)}
 
 
 def _whole(choice: JsonObject) -> JsonObject:

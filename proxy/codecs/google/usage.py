@@ -15,20 +15,22 @@ TOKENS_MAX = 10**12
 """More is nonsense, not a count."""
 
 
-def write_usage(metadata: JsonObject, *, is_grounded: bool) -> JsonObject:
+def write_usage(metadata: JsonObject, *, searches: int, has_pictures: bool = False) -> JsonObject:
     """Give `usageMetadata` as OpenAI's `usage`.
 
-    Tokens of tools are read like a prompt's and cost as much; those of a search (`is_grounded`) cost nothing, because
-    the search has its own fee, so they are left out.
+    Tokens of tools are read like a prompt's and cost as much; those of `searches` cost nothing, because a search has
+    its own fee, so they are left out. Pictures nobody counted are taken for all that was put out: they are the dearest.
     """
     prompt = _count(metadata, "promptTokenCount")
     candidates = _count(metadata, "candidatesTokenCount")
     thoughts = _count(metadata, "thoughtsTokenCount")
     tools = _count(metadata, "toolUsePromptTokenCount")
     total = _count(metadata, "totalTokenCount")
-    unpaid = tools if is_grounded else 0
+    unpaid = tools if searches else 0
     holds_thoughts = thoughts > 0 and prompt + tools + candidates == total
     completion = candidates if holds_thoughts else candidates + thoughts
+    pictures = _modality(metadata, "candidatesTokensDetails", "IMAGE") or (candidates if has_pictures else 0)
+    searched = {"server_tool_use_details": {"web_search_requests": searches}} if searches else {}
     return {
         "prompt_tokens": prompt + tools - unpaid,
         "completion_tokens": completion,
@@ -41,8 +43,9 @@ def write_usage(metadata: JsonObject, *, is_grounded: bool) -> JsonObject:
         "completion_tokens_details": {
             "reasoning_tokens": thoughts,
             "audio_tokens": _modality(metadata, "candidatesTokensDetails", "AUDIO"),
-            "image_tokens": _modality(metadata, "candidatesTokensDetails", "IMAGE"),
+            "image_tokens": pictures,
         },
+        **searched,
     }
 
 
@@ -53,15 +56,19 @@ def read_usage(reply: JsonObject) -> Usage | None:
         return None
     into, out = object_of(usage.get("prompt_tokens_details")), object_of(usage.get("completion_tokens_details"))
     input_tokens, output_tokens = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    cached, cached_audio = _count(into, "cached_tokens"), _count(into, "cached_audio_tokens")
     return Usage(
         input_tokens=input_tokens,
         output_tokens=output_tokens,
-        cached_tokens=_count(into, "cached_tokens"),
+        cached_tokens=cached,
         # What of it was cached is charged as that, and must not be taken for text instead.
-        audio_input_tokens=max(0, _count(into, "audio_tokens") - _count(into, "cached_audio_tokens")),
+        audio_input_tokens=max(0, _count(into, "audio_tokens") - cached_audio),
         reasoning_tokens=_count(out, "reasoning_tokens"),
         audio_output_tokens=_count(out, "audio_tokens"),
         anomalies=("total_tokens_differ",) if usage.get("total_tokens") != input_tokens + output_tokens else (),
+        cached_audio_tokens=min(cached, cached_audio),
+        image_output_tokens=_count(out, "image_tokens"),
+        web_searches=_count(object_of(usage.get("server_tool_use_details")), "web_search_requests"),
     )
 
 

@@ -89,6 +89,7 @@ class Plain:
             cache_write_tokens=written - hour,
             cache_write_1h_tokens=hour,
             reasoning_tokens=(usage.get("output_tokens_details") or {}).get("thinking_tokens", 0),
+            web_searches=(usage.get("server_tool_use") or {}).get("web_search_requests", 0),
         )
 
 

@@ -24,7 +24,7 @@ CACHED_AUDIO = [{"modality": "AUDIO", "tokenCount": 2}, {"modality": "TEXT", "to
         ({**COUNTS, "thoughtsTokenCount": 2}, False, Usage(5, 3, reasoning_tokens=2)),
         # tools that ran at Google: paid like the prompt, but for a search
         ({**COUNTS, "toolUsePromptTokenCount": 100, "totalTokenCount": 108}, False, Usage(105, 3)),
-        ({**COUNTS, "toolUsePromptTokenCount": 100, "totalTokenCount": 108}, True, Usage(5, 3)),
+        ({**COUNTS, "toolUsePromptTokenCount": 100, "totalTokenCount": 108}, True, Usage(5, 3, web_searches=1)),
         (
             {
                 "promptTokenCount": 10,
@@ -37,13 +37,13 @@ CACHED_AUDIO = [{"modality": "AUDIO", "tokenCount": 2}, {"modality": "TEXT", "to
                 ],
             },
             False,
-            Usage(10, 9, audio_input_tokens=4, audio_output_tokens=2),
+            Usage(10, 9, audio_input_tokens=4, audio_output_tokens=2, image_output_tokens=7),
         ),
         # what is cached is charged as that, whatever it is; more of it than there is leaves none
         (
             {**COUNTS, **AUDIO, "cachedContentTokenCount": 3, "cacheTokensDetails": CACHED_AUDIO},
             False,
-            Usage(5, 3, cached_tokens=3, audio_input_tokens=1),
+            Usage(5, 3, cached_tokens=3, cached_audio_tokens=2, audio_input_tokens=1),
         ),
         ({**COUNTS, "cacheTokensDetails": CACHED_AUDIO}, False, Usage(5, 3)),
         ({**COUNTS, **AUDIO, "cacheTokensDetails": "x"}, False, Usage(5, 3, audio_input_tokens=3)),
@@ -55,7 +55,7 @@ CACHED_AUDIO = [{"modality": "AUDIO", "tokenCount": 2}, {"modality": "TEXT", "to
 )
 def test_counts(counts: JsonObject, is_grounded: bool, expected: Usage) -> None:
     """openrouter.md 7.2 and 7.3, and figures that cannot be true."""
-    written = write_usage(counts, is_grounded=is_grounded)
+    written = write_usage(counts, searches=int(is_grounded))
     assert read_usage({"usage": written}) == expected
     pictures = sum(one["tokenCount"] for one in counts.get("candidatesTokensDetails", []) if one["modality"] == "IMAGE")
     assert written["completion_tokens_details"]["image_tokens"] == pictures
