@@ -37,6 +37,15 @@ class Rate(NamedTuple):
         """Give the piece of time that a moment lies in, counted from the epoch."""
         return int(at_s * RATE_SLOTS // self.window_s)
 
+    def find_slots(self, at_s: float) -> tuple[int, int]:
+        """Give the first and the last piece of time that count at a moment.
+
+        The last lies a window ahead, for a clock that is set back: by little, and what was let in goes on to count; by
+        more, and nobody is refused until it has caught up.
+        """
+        slot = self.slot_of(at_s)
+        return slot - RATE_SLOTS, slot + RATE_SLOTS
+
     def slot_start_s(self, slot: int) -> float:
         """Give the moment a piece begins."""
         return slot * self.window_s / RATE_SLOTS
