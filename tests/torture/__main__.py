@@ -21,7 +21,19 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from tests.torture import budget, crash, fallback, holds, leaving, machine, owners, reload
+from tests.torture import (
+    agents,
+    budget,
+    clocks,
+    crash,
+    fallback,
+    holds,
+    leaving,
+    machine,
+    owners,
+    rates,
+    reload,
+)
 from tests.torture.findings import Finding, as_json, duration, table
 
 Run = Callable[[Path, random.Random], Coroutine[Any, Any, list[Finding]]]
@@ -35,6 +47,9 @@ RUNS: Final[Mapping[str, Run]] = MappingProxyType(
         "owners": owners.run,
         "machine": machine.run,
         "holds": holds.run,
+        "rates": rates.run,
+        "agents": agents.run,
+        "clocks": clocks.run,
     }
 )
 ROOT = Path(__file__).resolve().parents[2]
