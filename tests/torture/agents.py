@@ -47,7 +47,8 @@ class Case:
     def name(self) -> str:
         """Name it in words."""
         prompts = f"{self.prompt_tokens // 1000}k-token prompts, max_tokens {self.max_tokens // 1000}k"
-        return f"{self.agents} agents at once, {prompts}, a budget of {self.times} x what is spent"
+        often = "once" if self.turns == 1 else f"{self.turns} times"
+        return f"{self.agents} agents ask {often}, {prompts}, a budget of {self.times} x what is spent"
 
     @property
     def spent_usd(self) -> float:
