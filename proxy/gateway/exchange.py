@@ -27,6 +27,7 @@ from proxy.gateway.keyring import Keyring
 from proxy.gateway.outflow import Outflow
 from proxy.gateway.refusals import Spent, limit_failure, over_rate, resting_failure
 from proxy.gateway.service import Service
+from proxy.gateway.telling import Ending, find_view, write_record
 from proxy.ledger.records import Admission, Admitted, Advance, AttemptEnd, Limited, Refused, Settlement
 from proxy.ledger.records import Outcome as LedgerOutcome
 from proxy.policy.limits import Quota
@@ -36,7 +37,7 @@ from proxy.routing.metadata import describe_routing
 from proxy.routing.plan import Candidate, Plan
 from proxy.routing.refusals import require_candidate
 from proxy.routing.steps import GiveUp, Outcome, attempts_of, error_of, next_step
-from proxy.routing.table import Dialect, Provider
+from proxy.routing.table import Provider
 from proxy.telemetry import FinishedRequest
 from proxy.usage import CostSource
 
@@ -376,25 +377,10 @@ class Exchange:
 
     def record(self, status: int, error: str | None = None) -> FinishedRequest:
         """Give the one log line of this request."""
-        asked, attempt = self._asked, self._attempt
-        end = attempt.end if attempt is not None else None
-        return FinishedRequest(
-            request_id=self.request_id,
-            key=asked.principal.name,
-            tenant=asked.principal.tenant,
-            route=self._plan.alias if self._plan is not None else None,
-            provider=attempt.candidate.target.provider.name if attempt is not None else None,
-            model=attempt.candidate.target.model if attempt is not None else None,
-            status=status,
-            attempts=self.attempts,
-            input_tokens=end.usage.input_tokens if end is not None else 0,
-            output_tokens=end.usage.output_tokens if end is not None else 0,
-            cost_nano_usd=self._spent_nano_usd,
-            cost_source=end.cost_source if end is not None else None,
-            latency_ms=self._elapsed_ms(),
-            first_token_ms=attempt.first_token_ms if attempt is not None else None,
-            error=error or self.error,
-        )
+        alias = self._plan.alias if self._plan is not None else None
+        spent, latency_ms = self._spent_nano_usd, self._elapsed_ms()
+        ending = Ending(self.request_id, alias, self.attempts, spent, latency_ms, error or self.error)
+        return write_record(self._asked, self._attempt, ending, status=status)
 
     def failure_headers(self) -> dict[str, str]:
         """Give the headers of an error reply: what was tried in vain, and what that cost; none before a first try."""
@@ -414,19 +400,7 @@ class Exchange:
         return headers
 
     def _view(self, attempt: Attempt) -> View:
-        body = self._asked.body
-        # OpenAI's way to ask for usage, and OpenRouter's, which its users send through OpenAI's SDKs as well.
-        options, usage = body.get("stream_options"), body.get("usage")
-        wants_usage = isinstance(options, dict) and options.get("include_usage") is True
-        provider = attempt.candidate.target.provider
-        is_openrouter = provider.dialect is Dialect.OPENROUTER
-        return View(
-            self._asked.surface,
-            provider.name,
-            is_openrouter=is_openrouter,
-            wants_usage=wants_usage or (isinstance(usage, dict) and usage.get("include") is True),
-            metadata=None if is_openrouter else self.routing(attempt.index),
-        )
+        return find_view(self._asked, attempt, self.routing(attempt.index))
 
     def routing(self, served: int | None = None) -> JsonObject | None:
         """Describe the routing when the client asked for it (`X-OpenRouter-Metadata`) and there is a plan."""
