@@ -80,6 +80,8 @@ class Exchange:
         self._keyring: Keyring | None = None
         """Only where a provider has a pool."""
         self._upstream_s = 0.0
+        self._overhead_us: int | None = None
+        """What was not the upstreams' of the time to the reply's head; None before that."""
         self._outflow: Outflow | None = None
         """The stream on its way out; None before its first piece."""
         self.request_id = asked.request_id
@@ -379,7 +381,9 @@ class Exchange:
         """Give the one log line of this request."""
         alias = self._plan.alias if self._plan is not None else None
         spent, latency_ms = self._spent_nano_usd, self._elapsed_ms()
-        ending = Ending(self.request_id, alias, self.attempts, spent, latency_ms, error or self.error)
+        ending = Ending(
+            self.request_id, alias, self.attempts, spent, latency_ms, error or self.error, self._overhead_us
+        )
         return write_record(self._asked, self._attempt, ending, status=status)
 
     def failure_headers(self) -> dict[str, str]:
@@ -392,6 +396,7 @@ class Exchange:
     def _headers(self, attempt: Attempt) -> dict[str, str]:
         assert self._plan is not None, "an attempt has a plan"
         overhead_s = self._clock.monotonic_s() - self._asked.received_s - self._upstream_s
+        self._overhead_us = max(0, round(overhead_s * 1_000_000))
         headers = reply_headers(self.request_id, self._plan.alias, attempt, overhead_s=overhead_s)
         if self._quotas:
             headers |= quota_headers(self._quotas)

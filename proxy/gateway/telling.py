@@ -21,6 +21,7 @@ class Ending(NamedTuple):
     spent_nano_usd: int | None
     latency_ms: int
     error: str | None
+    overhead_us: int | None
 
 
 def find_view(asked: Asked, attempt: Attempt, metadata: JsonObject | None) -> View:
@@ -63,4 +64,5 @@ def write_record(asked: Asked, attempt: Attempt | None, ending: Ending, *, statu
         latency_ms=ending.latency_ms,
         first_token_ms=attempt.first_token_ms if attempt is not None else None,
         error=ending.error,
+        overhead_us=ending.overhead_us,
     )

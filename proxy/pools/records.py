@@ -18,7 +18,7 @@ from proxy.policy.pools import KeyState, Resting, choose_key, find_rest_s, find_
 from proxy.routing.table import Dialect, Provider, Secret, Target, UpstreamKey
 
 KEYS_MAX = 4_096
-"""Keys remembered, those of tables gone by too. The oldest goes first."""
+"""Keys remembered. The oldest goes first."""
 MODELS_MAX = 256
 """Models of which a key remembers something; behind a glob a client chooses the names. It is then begun anew."""
 UNTOLD_S = 60.0
@@ -101,6 +101,7 @@ class Told:
 class KeyRecord:
     """One key since this process first used it."""
 
+    label: str
     in_flight: int = 0
     """Calls it was chosen for that are not over: from the choice on, or all who choose at once would choose alike."""
     turn: int = 0
@@ -112,14 +113,30 @@ class KeyRecord:
     free_limit: int | None = None
     """A day, as a 429 said."""
 
+    @property
+    def why_refused(self) -> FailureKind | None:
+        """Tell why its provider refuses it, None when it does not."""
+        whys = (rest.why for rest in self.rests.values())
+        return next((why for why in whys if why is not FailureKind.RATE_LIMITED), None)
+
 
 class Pools:
     """The records of all keys of all pools."""
 
-    def __init__(self, clock: Clock, *, tell: Callable[..., None] | None = None) -> None:
-        """Begin without any; `tell` is given an event and its fields when a provider refuses a key."""
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        tell: Callable[..., None] | None = None,
+        count: Callable[[int], None] | None = None,
+    ) -> None:
+        """Begin without any.
+
+        `tell` is given an event and its fields when a provider refuses a key, `count` how many are refused.
+        """
         self._clock = clock
         self._tell = tell
+        self._count = count
         self._records: dict[tuple[str, Secret], KeyRecord] = {}
         self._turns = 0
 
@@ -145,17 +162,19 @@ class Pools:
         found = self._find(target, _scopes_of(target), besides)
         return found if isinstance(found, Resting) else None
 
-    def list_refused(self, providers: Iterable[Provider]) -> list[RefusedKey]:
+    def list_refused(self) -> list[RefusedKey]:
         """List the keys whose provider refused their credential or credit and has not taken a call since."""
-        found: list[RefusedKey] = []
-        for provider in providers:
-            for key in provider.pool:
-                record = self._records.get((provider.name, key.secret))
-                rests = record.rests.values() if record is not None else ()
-                why = next((rest.why for rest in rests if rest.why is not FailureKind.RATE_LIMITED), None)
-                if why is not None:
-                    found.append(RefusedKey(provider.name, key.label, why))
-        return found
+        return [
+            RefusedKey(provider, record.label, why)
+            for (provider, _), record in self._records.items()
+            if (why := record.why_refused) is not None
+        ]
+
+    def keep_only(self, providers: Iterable[Provider]) -> None:
+        """Forget the keys that no provider has any more: the table is another one."""
+        kept = {(provider.name, key.secret) for provider in providers for key in provider.pool}
+        self._records = {place: record for place, record in self._records.items() if place in kept}
+        self._recount()
 
     # --- told by the front ----------------------------------------------------------------------------------------
 
@@ -173,9 +192,9 @@ class Pools:
         record, now_s = turn.record, self._clock.monotonic_s()
         if is_good and record.rests:
             over = [scope for scope in turn.scopes.rests if scope in record.rests]
-            for scope in over:
-                if record.rests[scope].until_s <= now_s:
-                    del record.rests[scope]
+            ended = [record.rests.pop(scope) for scope in over if record.rests[scope].until_s <= now_s]
+            if any(rest.why is not FailureKind.RATE_LIMITED for rest in ended):
+                self._recount()
         allowances = read_allowances(headers, self._clock.now_s())
         if allowances:
             if len(record.told) >= MODELS_MAX:
@@ -193,6 +212,8 @@ class Pools:
         rest.until_s = self._clock.monotonic_s() + find_rest_s(failure.kind, rest.refusals, told_s)
         if window.is_daily and window.limit:
             record.free_limit = window.limit
+        if is_news:
+            self._recount()
         if is_news and self._tell is not None:
             self._tell(
                 "upstream_key_refused", provider=turn.provider.name, label=turn.key.label, why=failure.kind.value
@@ -218,8 +239,12 @@ class Pools:
         if record is None:
             if len(self._records) >= KEYS_MAX:
                 del self._records[next(iter(self._records))]
-            record = self._records[place] = KeyRecord()
+            record = self._records[place] = KeyRecord(key.label)
         return record
+
+    def _recount(self) -> None:
+        if self._count is not None:
+            self._count(len(self.list_refused()))
 
     def _state(self, key: UpstreamKey, record: KeyRecord, scopes: Scopes, now_s: float) -> KeyState:
         rest = max((record.rests.get(scope, _NO_REST) for scope in scopes.rests), key=lambda one: one.until_s)

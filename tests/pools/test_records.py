@@ -136,12 +136,12 @@ def test_a_purse_that_does_not_pay_for_what_is_free_pays_for_nothing(pools: Pool
 def test_a_refused_key_is_listed_and_told_once(clock: ManualClock) -> None:
     """Until a call succeeds again; a limited key is not listed, nor a provider without a pool."""
     told: list[tuple[str, dict[str, object]]] = []
-    pools = Pools(clock, tell=lambda event, **fields: told.append((event, fields)))
+    counts: list[int] = []
+    pools = Pools(clock, tell=lambda event, **fields: told.append((event, fields)), count=counts.append)
     target = a_target("a", "b")
-    providers = [target.provider, a_provider("never-used", name="other")]
     refuse(pools, take(pools, target), K.CREDENTIALS, status=401)
     refuse(pools, take(pools, target), told_s=5.0)
-    assert pools.list_refused(providers) == [RefusedKey("up", "a", K.CREDENTIALS)]
+    assert pools.list_refused() == [RefusedKey("up", "a", K.CREDENTIALS)]
     for _ in range(2):
         clock.advance(60)
         refuse(pools, Turn(*take(pools, target)), K.CREDENTIALS, status=401)
@@ -150,7 +150,20 @@ def test_a_refused_key_is_listed_and_told_once(clock: ManualClock) -> None:
     clock.advance(60)
     for _ in range(2):
         pools.note_reply(take(pools, target), {}, is_good=True)
-    assert pools.list_refused(providers) == []
+    assert pools.list_refused() == []
+    assert counts == [1, 2, 1, 0]
+
+
+def test_keys_that_left_the_table_are_forgotten(clock: ManualClock) -> None:
+    """With what was held against them."""
+    counts: list[int] = []
+    pools = Pools(clock, count=counts.append)
+    refuse(pools, take(pools, a_target("a")), K.CREDENTIALS, status=401)
+    pools.keep_only([a_provider("a"), a_provider("b", name="other")])
+    assert label_of(pools, a_target("a")) is None
+    pools.keep_only([a_provider("b")])
+    assert label_of(pools, a_target("a")) == "a"
+    assert counts == [1, 1, 0]
 
 
 def test_a_new_secret_under_an_old_name_begins_anew(pools: Pools) -> None:
@@ -278,7 +291,7 @@ def test_memory_has_an_end(pools: Pools, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(records, "MODELS_MAX", 2)
     for name in "abc":
         refuse(pools, take(pools, a_target(name)), K.CREDENTIALS, status=401)
-    assert [len(pools.list_refused([a_provider(name)])) for name in "abc"] == [0, 1, 1]
+    assert [refused.label for refused in pools.list_refused()] == ["b", "c"]
     monkeypatch.setattr(records, "KEYS_MAX", 9)
     turn = take(pools, a_target("z"))
     for model in "mno":
