@@ -9,16 +9,19 @@ from proxy.app.parts import Gateway
 from proxy.app.prices import LOOK_S, PriceRefresher
 from proxy.catalogue import REFRESHED_FILE
 from proxy.jobs import Job, pruning_rates, pruning_replies, sweeping
+from proxy.lookups import LOOK_S as LOOKUPS_S
+from proxy.lookups import Lookups
 from proxy.outbound.listing import fetch_listing
 
 
-def list_jobs(gateway: Gateway, watch: AlertWatch) -> Sequence[Job]:
-    """Make the jobs of a gateway; `watch` tells its alerts."""
+def list_jobs(gateway: Gateway, watch: AlertWatch, lookups: Lookups) -> Sequence[Job]:
+    """Make the jobs of a gateway; `watch` tells its alerts, `lookups` asks what attempts cost."""
     replies = gateway.service.replies
     return (
         _sweep(gateway),
         pruning_rates(gateway.ledger, clock=gateway.clock),
         *([] if replies is None else [pruning_replies(replies)]),
+        Job("lookups", LOOKUPS_S, lookups.run),
         Job("alerts", EVERY_S, watch.run),
         _refresh(gateway),
     )
@@ -27,7 +30,7 @@ def list_jobs(gateway: Gateway, watch: AlertWatch) -> Sequence[Job]:
 def _sweep(gateway: Gateway) -> Job:
     def on_resolved(attempts: int) -> None:
         gateway.telemetry.warn(
-            "holds_resolved", attempts=attempts, remedy="a process died; its holds are booked in full"
+            "holds_resolved", attempts=attempts, remedy="a process died; see its rows: error owner_died"
         )
 
     return sweeping(gateway.ledger, clock=gateway.clock, on_resolved=on_resolved)

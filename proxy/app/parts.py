@@ -160,6 +160,7 @@ async def open_gateway(
             jitter=random.random,
             pools=Pools(clock, tell=telemetry.warn, count=meters.keys_refused),
             replies=replies,
+            on_drained=telemetry.request_drained,
         )
         stack.push_async_callback(service.drain)
         pepper = await asyncio.to_thread(load_pepper, settings.data)

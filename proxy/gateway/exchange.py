@@ -18,7 +18,8 @@ from proxy.codecs.surface import Cost, View, show_reply
 from proxy.codecs.wire import Codec, JsonObject
 from proxy.errors import Failure, LedgerUnavailable, RequestError, UpstreamError
 from proxy.gateway.admission import Asking, admit, counts_in, refusal
-from proxy.gateway.attempt import CLIENT_LEFT, Attempt, Line, failure_of
+from proxy.gateway.attempt import BYTES_PER_TOKEN, CLIENT_LEFT, Attempt, Line, failure_of
+from proxy.gateway.drains import DRAIN_S_MAX
 from proxy.gateway.errands import Asked, write_errand
 from proxy.gateway.fitting import fit_plan
 from proxy.gateway.forwarding import wants_metadata
@@ -41,8 +42,8 @@ from proxy.routing.table import Provider
 from proxy.telemetry import FinishedRequest
 from proxy.usage import CostSource
 
-BYTES_PER_TOKEN = 4
-"""Of a request's body, for rates of tokens: an estimate that the true count soon replaces."""
+CLIENT_LEFT_STATUS = 499
+"""What the log shows for a client that went away, as nginx does."""
 
 
 class Answer(NamedTuple):
@@ -107,6 +108,9 @@ class Exchange:
             await self._attempt.relay.close()
             return
         left = error is None or isinstance(error, asyncio.CancelledError | OSError)
+        if left and self._previous is None and self._attempt.is_drainable and self._service.drains.has_room:
+            self._drain(self._attempt)
+            return
         await self._service.shield(self._abandon(CLIENT_LEFT if left else "internal_error"))
 
     @property
@@ -137,6 +141,11 @@ class Exchange:
     def outlives_client(self) -> bool:
         """Tell whether this is to go on although its client has left: nobody else could get the answer."""
         return False
+
+    @property
+    def body_bytes(self) -> int:
+        """Tell how long the client's request is."""
+        return self._asked.body_bytes
 
     async def answer(self) -> Answer:
         """Plan, hold, and call targets until one answers; a JSON answer is settled before it is given.
@@ -334,6 +343,7 @@ class Exchange:
         if isinstance(answer, Admitted):
             self.request_id = answer.request_id
             self._attempt, self._is_settled = attempt, False
+            self._service.under_way.add(self)
         return answer
 
     async def _settle(self, attempt: Attempt, error: Failure | None = None) -> Cost:
@@ -354,15 +364,28 @@ class Exchange:
         except LedgerUnavailable as error:
             self.error = error.code
         self._is_settled = True
+        self._service.under_way.discard(self)
 
-    async def _abandon(self, why: str) -> None:
-        """Close and settle after the exchange was left early; runs shielded."""
+    def _drain(self, attempt: Attempt) -> None:
+        """Leave the rest of the reply to be read for nobody; the hold stays until it has ended."""
+        spent_nano_usd, self._spent_nano_usd, self.error = self._spent_nano_usd, None, CLIENT_LEFT
+
+        async def settle(failure: Failure | None) -> None:
+            self._spent_nano_usd = spent_nano_usd
+            await self._abandon(CLIENT_LEFT, failure)
+            self._service.on_drained(self.record(CLIENT_LEFT_STATUS))
+
+        self._service.drains.start(partial(attempt.read_on, total_left_s=DRAIN_S_MAX), settle)
+
+    async def _abandon(self, why: str, failure: Failure | None = None) -> None:
+        """Close and settle after the exchange was left early; runs shielded. `failure` is the upstream's own."""
         attempt = self._opened()
         try:
-            await attempt.relay.close()
+            await attempt.close()
             if attempt.end is None:
-                booking = await attempt.conclude(self._clock, error=why)
+                booking = await attempt.conclude(self._clock, error=failure or why)
                 self._add_spent(booking.cost_nano_usd)
+                attempt.rename_error(why)
         finally:
             # Whatever goes wrong above, the hold ends: what is not named here the ledger posts in full.
             self.error = why

@@ -40,8 +40,8 @@ class Keyring:
         """The key in use."""
 
     def close(self) -> None:
-        """Give back the key in use: its call is over, or was never made."""
-        if self._keyed is not None:
+        """Give back the key in use when its call was never made; else the close of the reply does."""
+        if self._keyed is not None and not self._keyed.has_reply:
             self._keyed.end()
 
     async def ask(self, target: Target, line: Line, ask: Ask) -> LedgerOutcome | Resting:

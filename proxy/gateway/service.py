@@ -9,7 +9,9 @@ from typing import Any
 
 from proxy.clock import Clock, SystemClock
 from proxy.gateway.attempt import Line
+from proxy.gateway.drains import Drains
 from proxy.gateway.planning import Planner
+from proxy.gateway.progress import Reporting
 from proxy.gateway.queue import Queue
 from proxy.health import Health
 from proxy.ledger.records import Ledger
@@ -17,6 +19,11 @@ from proxy.pools import Pools
 from proxy.replies import Replies
 from proxy.routing.resolve import Facts
 from proxy.routing.table import Provider
+from proxy.telemetry import FinishedRequest
+
+
+def _tell_nobody(record: FinishedRequest) -> None:
+    """Stand in for a log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,11 @@ class Service:
     """Answers that are kept; None: none are."""
     planner: Planner = field(init=False)
     queue: Queue = field(default_factory=Queue)
+    drains: Drains = field(default_factory=Drains)
+    under_way: set[Reporting] = field(default_factory=set)
+    """Exchanges of which something is pending."""
+    on_drained: Callable[[FinishedRequest], None] = _tell_nobody
+    """Told what a request came to whose reply was read to its end after its client had left."""
     _shielded: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -52,6 +64,7 @@ class Service:
         await asyncio.shield(task)
 
     async def drain(self) -> None:
-        """Wait for shielded work still under way: called before the ledger is closed."""
+        """End what goes on for nobody and wait for shielded work: called before the ledger is closed."""
+        await self.drains.stop()
         while self._shielded:
             await asyncio.wait(tuple(self._shielded))

@@ -65,4 +65,5 @@ def write_record(asked: Asked, attempt: Attempt | None, ending: Ending, *, statu
         first_token_ms=attempt.first_token_ms if attempt is not None else None,
         error=ending.error,
         overhead_us=ending.overhead_us,
+        is_overrun=end is not None and end.is_overrun,
     )

@@ -76,6 +76,7 @@ class PendingAttempt(NamedTuple):
     """A hold that is open."""
 
     seq: int
+    request_id: str
     number: int
     at_s: float
     hold_nano_usd: int
@@ -264,8 +265,10 @@ def _gather(admission: Admission, standing: Standing) -> list[_Demand]:
         return [_Demand(scope, limits, hold, tokens, 1, 1) for scope, limits in rules] if rules else []
     demands: dict[tuple[str, int], _Demand] = {}
     for start in admission.attempts:
-        for scope, limits in standing.find_rules(subject_of(admission, start)):
-            place = (scope, id(limits))
+        # Two places that say the same of one user, or of one tag, ask for it once.
+        asked = {(scope, id(limits)): limits for scope, limits in standing.find_rules(subject_of(admission, start))}
+        for place, limits in asked.items():
+            scope = place[0]
             known = demands.get(place) or _Demand(scope, limits, 0, 0, 0, 0)
             demands[place] = known._replace(
                 hold_nano_usd=known.hold_nano_usd + start.hold_nano_usd,

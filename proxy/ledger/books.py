@@ -27,6 +27,8 @@ from proxy.ledger.admission import (
     pair_ends,
     subject_of,
 )
+from proxy.ledger.correcting import Dead
+from proxy.ledger.late import LateBooks
 from proxy.ledger.records import (
     Admission,
     Admitted,
@@ -63,6 +65,7 @@ class Books:
         self.sheet = Sheet()
         """What the calls of one transaction have in common."""
         self._accounts = Accounts(self.sheet)
+        self.late = LateBooks(self._accounts)
         self._begun: dict[str, PendingAttempt] = {}
         """Attempts of this process that are alone in their request, by its id: what need not be read to end them.
 
@@ -105,17 +108,21 @@ class Books:
         return Admitted(step.request_id, grant.quotas)
 
     def settle(self, cursor: Cursor, settlement: Settlement) -> bool:
-        """End every pending attempt of the request; False when none is pending."""
-        begun = self._begun.pop(settlement.request_id, None)
-        pending = _read_pending(cursor, settlement.request_id) if begun is None else [begun]
-        has_ended = False
-        for attempt, end in pair_ends(pending, settlement.ended):
+        """End every pending attempt of the request; False when none is pending, nor any that was given up."""
+        request_id, ended, at_s = settlement
+        begun = self._begun.pop(request_id, None)
+        pending = _read_pending(cursor, request_id) if begun is None else [begun]
+        over: set[int] = set()
+        for attempt, end in pair_ends(pending, ended):
             if end is None:
-                at_s = settlement.at_s
-                has_ended |= self._accounts.post_in_full(cursor, attempt, at_s=at_s, error=ERROR_UNSETTLED)
+                has_ended = self._accounts.post_in_full(cursor, attempt, at_s=at_s, error=ERROR_UNSETTLED)
             else:
-                has_ended |= self._accounts.end(cursor, attempt, end, settlement.at_s)
-        return has_ended
+                has_ended = self._accounts.end(cursor, attempt, end, at_s)
+            if has_ended:
+                over.add(attempt.number)
+        late = {end.number: end for end in ended if end.number not in over}
+        is_late = [self.late.settle(cursor, request_id, end, at_s) for end in late.values()]
+        return bool(over) or any(is_late)
 
     def void(self, cursor: Cursor, begun: tuple[str, Sequence[AttemptStart], float]) -> None:
         """Void attempts whose caller left before it was told that they may begin; none of them had an upstream."""
@@ -126,12 +133,12 @@ class Books:
                 cursor.execute(_VOID_ATTEMPT, (at_s, ERROR_ABANDONED, attempt.seq))
                 self._accounts.release(attempt, posted=0, tokens=0)
 
-    def resolve(self, cursor: Cursor, dead: tuple[str, float]) -> int:
-        """Post in full what a dead owner left, at most `RESOLVED_PER_CALL_MAX` attempts; gives how many."""
-        owner_id, now_s = dead
-        found = cursor.execute(_FIND_PENDING_OF_OWNER, (owner_id, RESOLVED_PER_CALL_MAX)).fetchall()
+    def resolve(self, cursor: Cursor, dead: Dead) -> int:
+        """Leave nothing of a dead owner pending, at most `RESOLVED_PER_CALL_MAX` attempts at once; gives how many."""
+        found = cursor.execute(_FIND_PENDING_OF_OWNER, (dead.owner_id, RESOLVED_PER_CALL_MAX)).fetchall()
         for attempt in map(rows.read_pending, found):
-            self._accounts.post_in_full(cursor, attempt, at_s=now_s, error=ERROR_OWNER_DIED)
+            if not self.late.leave_open(cursor, attempt, dead):
+                self._accounts.post_in_full(cursor, attempt, at_s=dead.now_s, error=ERROR_OWNER_DIED)
         return len(found)
 
     def create_key(self, cursor: Cursor, key: KeyRecord) -> bool:
@@ -224,7 +231,8 @@ class Books:
                 return None
             seq, subject, hold = cursor.lastrowid or 0, subject_of(admission, start), start.hold_nano_usd
             self._accounts.hold(cursor, subject, admission.at_s, hold)
-            begun = PendingAttempt(seq, start.number, admission.at_s, hold, start.is_priced, reserve, subject)
+            number, at_s = start.number, admission.at_s
+            begun = PendingAttempt(seq, request_id, number, at_s, hold, start.is_priced, reserve, subject)
         return begun
 
     def _begin_next(self, cursor: Cursor, step: Advance, ended: PendingAttempt, *, grant: Grant) -> None:

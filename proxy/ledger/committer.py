@@ -73,7 +73,7 @@ class Call(Generic[ArgumentT, ResultT]):
         self.future = future
         self.is_kept = is_kept
         self.undo = undo
-        self.asked_s = 0.0
+        self.asked_s: float = 0
         """By the monotonic clock; only where somebody wants to know how long it took."""
         self.is_abandoned = False
         self.outcome: ResultT | None = None

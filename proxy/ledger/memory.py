@@ -27,9 +27,13 @@ from proxy.ledger.admission import (
     pair_ends,
 )
 from proxy.ledger.budgeting import KeptBalance, list_open, match_personal
+from proxy.ledger.correcting import Dead
+from proxy.ledger.memory_entries import Entry
 from proxy.ledger.memory_incidents import MemoryIncidents, MemorySignals
+from proxy.ledger.memory_resolution import LateBooks, MemoryResolution
 from proxy.ledger.records import (
     GENERATIONS_SEARCHED_MAX,
+    HOLDING,
     Admission,
     Admitted,
     Advance,
@@ -48,47 +52,8 @@ from proxy.ledger.records import (
 from proxy.money import UTC_NAME, Period
 from proxy.policy.calendar import Window, find_window
 from proxy.policy.limits import NO_LIMITS, RATE_SLOTS, Balance, Flow, Limits, Rate
-from proxy.policy.scopes import Rule, Subject, accounts_of, places_of, rules_of, scopes_of
+from proxy.policy.scopes import Rule, Subject, accounts_of, places_of, rules_of
 from proxy.usage import CostSource, Usage
-
-
-@dataclass(slots=True)
-class _Entry:
-    """One attempt and what its row does not show."""
-
-    row: AttemptRow
-    admission: Admission
-    owner: int
-    is_priced: bool
-    reserve: Reserve | None
-
-    @property
-    def subject(self) -> Subject:
-        """Whom it counts for."""
-        row = self.row
-        return Subject(
-            row.key,
-            row.tenant,
-            row.user,
-            row.tags,
-            row.alias or row.route,
-            row.provider,
-            row.model,
-            row.upstream_key,
-            row.payer,
-        )
-
-    @property
-    def pending(self) -> PendingAttempt:
-        """Its hold, as the shared rules take it."""
-        row = self.row
-        return PendingAttempt(
-            row.seq, row.attempt, row.at_s, row.hold_nano_usd, self.is_priced, self.reserve, self.subject
-        )
-
-    def counts_in(self, scope: str) -> bool:
-        """Tell whether it counts in a scope."""
-        return scope in scopes_of(self.subject)
 
 
 @dataclass(slots=True)
@@ -96,16 +61,17 @@ class _Books:
     """What several owners have in common."""
 
     keys: dict[str, KeyRecord] = field(default_factory=dict)
-    entries: list[_Entry] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
     """Entry n has seq n + 1."""
     limits: dict[str, Limits] = field(default_factory=dict)
     declared: set[str] = field(default_factory=set)
     """Places whose limits were declared."""
     rates: dict[tuple[str, int, int], tuple[int, int]] = field(default_factory=dict)
     """Requests and tokens by scope, window and slot."""
-    requests: dict[str, list[_Entry]] = field(default_factory=dict)
+    requests: dict[str, list[Entry]] = field(default_factory=dict)
     living: set[int] = field(default_factory=set)
     owners: int = 0
+    late: LateBooks = field(default_factory=LateBooks)
     incidents: MemoryIncidents = field(default_factory=MemoryIncidents)
 
     @property
@@ -131,7 +97,7 @@ class _Books:
         """Sum what a scope's attempts of a window came to."""
         mine = [entry.row for entry in self.entries if window.has(entry.row.at_s) and entry.counts_in(scope)]
         posted = sum(row.cost_nano_usd or 0 for row in mine if row.state is AttemptState.POSTED)
-        return Balance(posted, sum(row.hold_nano_usd for row in mine if row.state is AttemptState.PENDING))
+        return Balance(posted, sum(row.hold_nano_usd for row in mine if row.state in HOLDING))
 
     def find_flow(self, scope: str, rate: Rate, at_s: float) -> Flow:
         """Sum what a rate has let through."""
@@ -211,6 +177,13 @@ class MemoryLedger:
         self.incidents = self._books.incidents
         self.signals = MemorySignals(lambda: self._books.rows, self._books.find_balance)
         self._is_closed = False
+        self.resolution = MemoryResolution(
+            self._owner,
+            self._books.late,
+            self._books.entries,
+            correct_rates=self._books.correct,
+            check_open=self._check_open,
+        )
 
     def share(self) -> MemoryLedger:
         """Give another process's view of the same books."""
@@ -245,7 +218,7 @@ class MemoryLedger:
         grant = judge_step(step, ended, key, self._books)
         if not isinstance(grant, Grant):
             return grant
-        self._end(ended, step.ended)
+        self._end(ended, step.ended, step.at_s)
         admission = self._books.entries[ended.seq - 1].admission
         self._begin(step.request_id, step.begins, admission, at_s=step.at_s, grant=grant)
         self._books.charge(grant.charges)
@@ -259,8 +232,8 @@ class MemoryLedger:
             if end is None:
                 self._post_in_full(attempt, ERROR_UNSETTLED)
             else:
-                self._end(attempt, end)
-        return bool(pending)
+                self._end(attempt, end, settlement.at_s)
+        return self._settle_late(settlement, {attempt.number for attempt in pending}) or bool(pending)
 
     async def find_key(self, digest: str) -> KeyRecord | None:
         """Find a key by its digest, disabled and expired ones too; an enabled one before others."""
@@ -402,19 +375,24 @@ class MemoryLedger:
         return [] if found is None else await self.find_request(found.request_id)
 
     async def resolve_dead_owners(self, now_s: float) -> int:
-        """Post in full, source `held`, what owners that no longer live left pending; gives how many attempts."""
+        """Leave nothing pending of owners that no longer live; gives how many attempts."""
         self._check_open()
+        books = self._books
         left = [
-            entry.pending
-            for entry in self._books.entries
-            if entry.row.state is AttemptState.PENDING and entry.owner not in self._books.living
+            entry
+            for entry in books.entries
+            if entry.row.state is AttemptState.PENDING and entry.owner not in books.living
         ]
-        for attempt in left:
-            self._post_in_full(attempt, ERROR_OWNER_DIED)
+        for entry in left:
+            dead = Dead(str(entry.owner), now_s, books.late.find_progress(entry.owner))
+            if not self.resolution.leave_open(entry, dead):
+                self._post_in_full(entry.pending, ERROR_OWNER_DIED)
         return len(left)
 
     async def close(self) -> None:
         """Let go of the books; calling it twice is harmless."""
+        if not self._is_closed:
+            self._books.late.progress.pop(self._owner, None)
         self.die()
 
     def _check_open(self) -> None:
@@ -451,11 +429,17 @@ class MemoryLedger:
             payer=start.payer,
             alias=admission.alias or admission.route,
         )
-        entry = _Entry(row, admission, self._owner, start.is_priced, grant.reserve(start))
+        entry = Entry(row, admission, self._owner, start.is_priced, grant.reserve(start))
         self._books.entries.append(entry)
         self._books.requests.setdefault(request_id, []).append(entry)
 
-    def _end(self, attempt: PendingAttempt, end: AttemptEnd) -> None:
+    def _settle_late(self, settlement: Settlement, pending: set[int]) -> bool:
+        ends = {end.number: end for end in settlement.ended if end.number not in pending}
+        entries = [one for one in self._books.requests.get(settlement.request_id, []) if one.row.attempt in ends]
+        late = [self.resolution.settle_late(one, ends[one.row.attempt], settlement.at_s) for one in entries]
+        return any(late)
+
+    def _end(self, attempt: PendingAttempt, end: AttemptEnd, at_s: float) -> None:
         entry = self._books.entries[attempt.seq - 1]
         entry.row = replace(
             entry.row,
@@ -471,6 +455,8 @@ class MemoryLedger:
             is_overrun=end.is_overrun,
             saved_nano_usd=end.saved_nano_usd,
         )
+        if end.is_lookup_due and end.generation_id is not None:
+            self._books.late.ask_later(attempt.seq, at_s)
         if attempt.reserve is not None:
             self._books.correct(attempt.reserve, count_tokens(end, attempt.reserve.tokens))
 

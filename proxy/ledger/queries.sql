@@ -99,7 +99,7 @@ FROM attempts WHERE seq = ?
 
 -- name: find_pending
 -- The open attempts of a request.
-SELECT seq, number, at_s, hold_nano_usd, is_priced, charged,
+SELECT seq, request_id, number, at_s, hold_nano_usd, is_priced, charged,
   key_name, tenant, user, tags, alias, provider, model, upstream_key, payer
 FROM attempts WHERE request_id = ? AND state = 'pending'
 
@@ -121,13 +121,18 @@ UPDATE attempts SET
   cost_source = CASE WHEN is_priced THEN 'held' ELSE 'unknown' END
 WHERE seq = ? AND state = 'pending'
 
+-- name: add_lookup
+-- Ask the provider later. Parameters: seq, due_s, estimate, tokens in and out.
+INSERT INTO lookups (attempt_seq, due_s, tries, estimate_nano_usd, input_tokens, output_tokens)
+VALUES (?, ?, 0, ?, ?, ?)
+
 -- name: void_attempt
 -- It never began: its caller left before it was told that it may.
 UPDATE attempts SET state = 'voided', ended_at_s = ?, cost_nano_usd = 0, error = ? WHERE seq = ? AND state = 'pending'
 
 -- name: find_pending_of_owner
 -- What a dead process left open, a bounded number at a time.
-SELECT seq, number, at_s, hold_nano_usd, is_priced, charged,
+SELECT seq, request_id, number, at_s, hold_nano_usd, is_priced, charged,
   key_name, tenant, user, tags, alias, provider, model, upstream_key, payer
 FROM attempts WHERE owner = ? AND state = 'pending' LIMIT ?
 
@@ -251,7 +256,8 @@ SELECT {dimensions}
   coalesce(sum(cached_tokens), 0),
   coalesce(sum(reasoning_tokens), 0),
   coalesce(sum(cost_nano_usd), 0),
-  coalesce(sum(CASE WHEN state = 'pending' THEN hold_nano_usd END), 0),
+  coalesce(sum(CASE WHEN state IN ('pending', 'unresolved') THEN hold_nano_usd END), 0),
+  coalesce(sum(is_overrun), 0),
   coalesce(sum(state = 'posted' AND cost_nano_usd IS NULL), 0),
   sum(CASE WHEN cost_source = 'reported' THEN cost_nano_usd END),
   sum(CASE WHEN cost_source = 'computed' THEN cost_nano_usd END),

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
 from proxy.ledger.incidents import Incidents, Signals
+from proxy.ledger.resolution import Resolution
 from proxy.policy.limits import NO_LIMITS, Limits, Measure, Quota
 from proxy.policy.scopes import PAYER_GATEWAY
 from proxy.usage import CostSource, Usage
@@ -28,6 +29,11 @@ class AttemptState(StrEnum):
     POSTED = "posted"
     VOIDED = "voided"
     UNRESOLVED = "unresolved"
+    """Its process died, and its provider is still to be asked what it cost."""
+
+
+HOLDING = frozenset({AttemptState.PENDING, AttemptState.UNRESOLVED})
+"""States in which a hold counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +183,8 @@ class AttemptEnd(NamedTuple):
     """It cost more than was held; the truth is booked."""
     saved_nano_usd: int | None = None
     """What an answer out of the response cache would have cost."""
+    is_lookup_due: bool = False
+    """The cost is not its provider's word, which can be asked for by `generation_id`: that is done later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,10 +282,12 @@ class UsageSum:
     reasoning_tokens: int
     cost_nano_usd: int
     held_nano_usd: int
-    """Of attempts still pending."""
+    """Of attempts pending or unresolved."""
     unknown_cost: int
     """Posted attempts without a known cost."""
     cost_by_source: Mapping[str, int]
+    overruns: int = 0
+    """Attempts that cost more than was held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +312,11 @@ class Ledger(Protocol):
     """
 
     @property
+    def resolution(self) -> Resolution:
+        """Give the part that learns late."""
+        ...
+
+    @property
     def incidents(self) -> Incidents:
         """Give what alerts have told and have still to tell."""
         ...
@@ -320,7 +335,10 @@ class Ledger(Protocol):
         ...
 
     async def settle(self, settlement: Settlement) -> bool:
-        """End the request's attempts; False when they had ended before (nothing is written twice)."""
+        """End the request's attempts; False when they had ended before (nothing is written twice).
+
+        An attempt that was given up meanwhile, because its process seemed dead, is corrected: this is the truth.
+        """
         ...
 
     async def find_key(self, digest: str) -> KeyRecord | None:
@@ -391,7 +409,11 @@ class Ledger(Protocol):
         ...
 
     async def resolve_dead_owners(self, now_s: float) -> int:
-        """Post in full, source `held`, what processes that no longer live left pending; gives how many attempts."""
+        """Leave nothing pending of processes that no longer live; gives how many attempts.
+
+        Where the provider can be asked, an attempt becomes unresolved; else it is posted by the last `Progress` known
+        of it, source `estimated`, or in full, source `held`.
+        """
         ...
 
     async def close(self) -> None:

@@ -29,7 +29,6 @@ def write_end(end: AttemptEnd, at_s: float, seq: int) -> Row:
 
     Values of exactly SQLite's types: a bool or an enum among them would be looked up in a table of adapters each time.
     """
-    usage = end.usage
     return (
         end.state.value,
         at_s,
@@ -41,6 +40,15 @@ def write_end(end: AttemptEnd, at_s: float, seq: int) -> Row:
         end.latency_ms,
         end.first_token_ms,
         end.generation_id,
+        *write_usage(end.usage),
+        end.saved_nano_usd,
+        seq,
+    )
+
+
+def write_usage(usage: Usage) -> Row:
+    """Give the parameters that say what was used, from the input tokens to what is rare."""
+    return (
         usage.input_tokens,
         usage.output_tokens,
         usage.cached_tokens,
@@ -53,8 +61,6 @@ def write_end(end: AttemptEnd, at_s: float, seq: int) -> Row:
         int(usage.is_byok),
         json.dumps(usage.anomalies) if usage.anomalies else None,
         None if usage[_PLAIN_FIELDS:] == _NOTHING_RARE else _write_rare(usage),
-        end.saved_nano_usd,
-        seq,
     )
 
 
@@ -113,11 +119,12 @@ def read_tags(text: str | None) -> Tags:
 
 
 def read_pending(row: Row) -> PendingAttempt:
-    """Read a row of `find_pending` or `find_pending_of_owner`."""
-    seq, number, at_s, hold_nano_usd, is_priced, charged, key_name, tenant, user, tags, *rest = row
+    """Read a row of `find_pending` or `find_pending_of_owner`, or the end of one of `find_booked`."""
+    seq, request_id, number, at_s, hold_nano_usd, is_priced, charged, *who = row
+    key_name, tenant, user, tags, *rest = who
     subject = Subject(key_name, tenant, user, read_tags(tags), *rest)
     reserve = None if charged is None else _read_reserve(charged)
-    return PendingAttempt(seq, number, at_s, hold_nano_usd, is_priced, reserve, subject)
+    return PendingAttempt(seq, request_id, number, at_s, hold_nano_usd, is_priced, reserve, subject)
 
 
 def _read_reserve(text: str) -> Reserve:
@@ -196,7 +203,8 @@ def read_key(row: Row) -> KeyRecord:
 def read_sum(row: Row, dimensions: int) -> UsageSum:
     """Read a row of `sum_usage` with that many dimensions before its sums; a dimension without a value is ""."""
     requests, failed, fallbacks, *sums = row[dimensions:]
-    input_tokens, output_tokens, cached, reasoning, cost_nano_usd, held_nano_usd, unknown_cost, *by_source = sums
+    input_tokens, output_tokens, cached, reasoning, cost_nano_usd, held_nano_usd, *rest = sums
+    overruns, unknown_cost, *by_source = rest
     return UsageSum(
         group=tuple("" if value is None else value for value in row[:dimensions]),
         requests=requests,
@@ -208,6 +216,7 @@ def read_sum(row: Row, dimensions: int) -> UsageSum:
         reasoning_tokens=reasoning,
         cost_nano_usd=cost_nano_usd,
         held_nano_usd=held_nano_usd,
+        overruns=overruns,
         unknown_cost=unknown_cost,
         cost_by_source={
             source.value: cost for source, cost in zip(_SOURCES, by_source, strict=True) if cost is not None

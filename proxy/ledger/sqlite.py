@@ -18,9 +18,11 @@ from typing import Self
 from proxy.clock import Clock
 from proxy.ledger.books import RESOLVED_PER_CALL_MAX, Books
 from proxy.ledger.committer import Call
+from proxy.ledger.correcting import Dead
 from proxy.ledger.folder import find_owners, make_data_folder
 from proxy.ledger.locks import Turnstile
 from proxy.ledger.owners import DeadOwner, Owner, seize_dead
+from proxy.ledger.progress import read_progress
 from proxy.ledger.records import (
     Admission,
     Admitted,
@@ -37,6 +39,7 @@ from proxy.ledger.records import (
 from proxy.ledger.reports import Reports
 from proxy.ledger.schema import connect, explain, find_file, prepare
 from proxy.ledger.sqlite_incidents import SqliteIncidents, SqliteSignals
+from proxy.ledger.sqlite_resolution import SqliteResolution
 from proxy.ledger.writer import Observer, Writer
 from proxy.policy.limits import Limits
 
@@ -57,6 +60,7 @@ class SqliteLedger:
         self._writer = Writer(partial(connect, path), turnstile, clock, common=self._books.sheet, observer=observer)
         self.incidents = SqliteIncidents(self._writer, self._reports)
         self.signals = SqliteSignals(self._writer, self._reports)
+        self.resolution = SqliteResolution(self._writer, self._reports, self._books.late, progress=owner.progress)
 
     @classmethod
     async def open(cls, data_dir: Path, *, clock: Clock, observer: Observer | None = None) -> Self:
@@ -155,7 +159,7 @@ class SqliteLedger:
         return await self._reports.find_generation(generation_id, key_name)
 
     async def resolve_dead_owners(self, now_s: float) -> int:
-        """Post in full what dead processes left pending; two indexed look-ups when there is nothing to do."""
+        """Leave nothing of dead processes pending; two indexed look-ups when there is nothing to do."""
         pending = await self._reports.list_pending_owners()
         try:
             with seize_dead(self._owners, pending) as dead:
@@ -176,8 +180,9 @@ class SqliteLedger:
 
     async def _resolve(self, dead: DeadOwner, now_s: float) -> int:
         resolved = 0
+        left = Dead(dead.id, now_s, await asyncio.to_thread(read_progress, dead.progress))
         while True:
-            count = await self._writer.call(self._books.resolve, (dead.id, now_s))
+            count = await self._writer.call(self._books.resolve, left)
             resolved += count
             if count < RESOLVED_PER_CALL_MAX:
                 dead.bury()

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from proxy.ledger.records import AttemptRow, AttemptState, ProviderStats, UsageQuery, UsageSum
+from proxy.ledger.records import HOLDING, AttemptRow, AttemptState, ProviderStats, UsageQuery, UsageSum
 from proxy.usage import CostSource
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -77,7 +77,8 @@ def _sum_group(
         cached_tokens=sum(row.usage.cached_tokens for row in found),
         reasoning_tokens=sum(row.usage.reasoning_tokens for row in found),
         cost_nano_usd=_sum_costs(posted),
-        held_nano_usd=sum(row.hold_nano_usd for row in found if row.state is AttemptState.PENDING),
+        held_nano_usd=sum(row.hold_nano_usd for row in found if row.state in HOLDING),
+        overruns=sum(row.is_overrun for row in found),
         unknown_cost=sum(row.cost_nano_usd is None for row in posted),
         cost_by_source={
             source.value: _sum_costs(row for row in posted if row.cost_source is source)

@@ -68,6 +68,9 @@ class Check(StrEnum):
     HOLD = "hold"
     NUMBERS = "numbers"
     LAST = "last"
+    POSTINGS = "postings"
+    CORRECTION = "correction"
+    LOOKUP = "lookup"
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +297,26 @@ def _find_false_lasts(connection: sqlite3.Connection) -> Iterator[Finding]:
         yield Finding(Check.LAST, "marked as the last one", "not marked", request_id=request_id, attempt=number)
 
 
+def _find_false_postings(connection: sqlite3.Connection) -> Iterator[Finding]:
+    for kind, seq, left in _ask(connection, "find_false_postings"):
+        yield Finding(Check.POSTINGS, "legs that sum to 0", f"{left} nano-USD left of {kind} {seq}")
+
+
+def _find_false_corrections(connection: sqlite3.Connection) -> Iterator[Finding]:
+    for request_id, number, expected, found in _ask(connection, "find_false_corrections"):
+        texts = f"cost {_show(expected)} nano-USD by its corrections", f"cost {_show(found)}"
+        yield Finding(Check.CORRECTION, *texts, request_id=request_id, attempt=number)
+    for seq, attempt_seq in _ask(connection, "find_stray_corrections"):
+        yield Finding(Check.CORRECTION, "an attempt that has ended", f"correction {seq} of attempt row {attempt_seq}")
+
+
+def _find_false_lookups(connection: sqlite3.Connection) -> Iterator[Finding]:
+    for request_id, number, state, is_asked in _ask(connection, "find_false_lookups"):
+        expected = "asked for only when it has ended or is unresolved, and by an id"
+        found = f"{state}, {'to be asked' if is_asked else 'nobody to be asked'}"
+        yield Finding(Check.LOOKUP, expected, found, request_id=request_id, attempt=number)
+
+
 class _Sums:
     """What one key's attempts come to between two moments, from running totals over its quarters of an hour."""
 
@@ -347,4 +370,7 @@ _CHECKS: tuple[Find, ...] = (
     _find_false_holds,
     _find_false_numbers,
     _find_false_lasts,
+    _find_false_postings,
+    _find_false_corrections,
+    _find_false_lookups,
 )

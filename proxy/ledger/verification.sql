@@ -84,3 +84,32 @@ LIMIT ?
 SELECT request_id, number FROM attempts WHERE is_last <> 1 AND NOT EXISTS (
   SELECT 1 FROM attempts AS later WHERE later.request_id = attempts.request_id AND later.number > attempts.number
 ) LIMIT ?
+
+-- name: find_false_postings
+-- Entries of the journal whose legs do not sum to zero; without any, the journal as a whole does.
+SELECT 'attempt', seq, sum(amount_nano_usd) AS rest FROM attempt_postings GROUP BY seq HAVING rest <> 0
+UNION ALL
+SELECT 'correction', seq, sum(amount_nano_usd) AS rest FROM correction_postings GROUP BY seq HAVING rest <> 0
+LIMIT ?
+
+-- name: find_false_corrections
+-- Attempts whose cost is not what they were first booked at and all differences since. Few attempts have any.
+SELECT request_id, number, expected, cost_nano_usd FROM (
+  SELECT attempt_seq, sum(delta_nano_usd) + coalesce((
+    SELECT first.was_nano_usd FROM corrections AS first
+    WHERE first.attempt_seq = corrections.attempt_seq ORDER BY first.seq LIMIT 1
+  ), 0) AS expected
+  FROM corrections GROUP BY attempt_seq
+) JOIN attempts ON attempts.seq = attempt_seq WHERE expected <> coalesce(cost_nano_usd, 0) LIMIT ?
+
+-- name: find_stray_corrections
+-- Corrections of what is not there or has not ended.
+SELECT corrections.seq, attempt_seq FROM corrections LEFT JOIN attempts ON attempts.seq = attempt_seq
+WHERE attempts.seq IS NULL OR state IN ('pending', 'unresolved') LIMIT ?
+
+-- name: find_false_lookups
+-- Attempts that are unresolved although nobody is to be asked, or to be asked about while they run or without an id.
+SELECT request_id, number, state, lookups.attempt_seq IS NOT NULL
+FROM attempts LEFT JOIN lookups ON lookups.attempt_seq = seq
+WHERE (state = 'unresolved') > (lookups.attempt_seq IS NOT NULL)
+  OR (lookups.attempt_seq IS NOT NULL AND (state = 'pending' OR generation_id IS NULL)) LIMIT ?

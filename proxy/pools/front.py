@@ -32,6 +32,8 @@ class KeyedUpstream:
         self._window = NOTHING_SAID
         self._wait_s: float | None = None
         self._is_over = False
+        self.has_reply = False
+        """A reply has come, whose close gives the key back."""
 
     @property
     def label(self) -> str:
@@ -51,6 +53,7 @@ class KeyedUpstream:
         keyed = replace(call, headers={**call.headers, name: value})
         self._pools.note_call(self._turn)
         reply = await self._upstream.open(provider, keyed, connect_timeout_s=connect_timeout_s, on_sent=on_sent)
+        self.has_reply = True
         self._pools.note_reply(self._turn, reply.headers, is_good=reply.status == OK)
         return KeyedReply(reply, self)
 

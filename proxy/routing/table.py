@@ -103,6 +103,11 @@ class ProviderFlags:
     """Where an output cap of ours goes when the client sent none."""
     billed_when_cut: bool = True
     """A stream that ends in error is charged for; OpenRouter insures against that."""
+    stops_when_left: frozenset[str] = frozenset()
+    """Who behind it ends a stream, and its bill, when the client leaves (OpenRouter's list, names in lower case).
+
+    Empty: `on_disconnect` says all there is to say.
+    """
     key_header: str = "authorization"
     """Where the credential goes; in `authorization` it stands behind `Bearer`, elsewhere alone."""
     call_id_chars: int | None = None

@@ -102,6 +102,8 @@ class FinishedRequest(NamedTuple):
     """How it ended, None when all was well."""
     overhead_us: int | None = None
     """From the request's arrival to the reply's first byte, less the time upstreams took; only metrics tell it."""
+    is_overrun: bool = False
+    """Its last attempt cost more than was held."""
 
 
 class Telemetry:
@@ -134,12 +136,19 @@ class Telemetry:
 
     def request_finished(self, record: FinishedRequest) -> None:
         """Write the line of one request that was let in."""
+        self._write_request("request_finished", record)
+
+    def request_drained(self, record: FinishedRequest) -> None:
+        """Write what became of a request whose client had left and whose reply was read to its end all the same."""
+        self._write_request("request_drained", record)
+
+    def _write_request(self, event: str, record: FinishedRequest) -> None:
         level = "info" if record.error is None else "warning"
         if LEVELS[level] < self._level:
             return
         source = record.cost_source
         fields = {
-            "event": "request_finished",
+            "event": event,
             "request_id": record.request_id,
             "key": record.key,
             "tenant": record.tenant,
@@ -156,6 +165,8 @@ class Telemetry:
             "first_token_ms": record.first_token_ms,
             "error": record.error,
         }
+        if record.is_overrun:
+            fields["overrun"] = True
         # Past structlog's wrapper, which costs a fifth of the line, to the same last processor and the same writer.
         self._writer.write(self._renderer.render_known(level, fields))
 

@@ -59,7 +59,10 @@ def test_the_built_in_simulated_provider_is_always_ready(tmp_path: Path) -> None
 def test_flags_are_data_of_the_known_providers(tmp_path: Path) -> None:
     """And those of a provider nobody knows are the plain dialect's."""
     table = load(tmp_path, f"providers: {{own: {{dialect: openai, base_url: 'http://h/v1'}}}}\n{CHAT}")
-    assert table.providers["openrouter"].flags == ProviderFlags(billed_when_cut=False)
+    openrouter = table.providers["openrouter"].flags
+    assert {"openai", "xai"} < openrouter.stops_when_left
+    assert "groq" not in openrouter.stops_when_left
+    assert openrouter == ProviderFlags(billed_when_cut=False, stops_when_left=openrouter.stops_when_left)
     openai = table.providers["openai"].flags
     assert {"top_k", "min_p", "repetition_penalty"} <= openai.unsupported
     assert openai == ProviderFlags(max_tokens_field="max_completion_tokens", unsupported=openai.unsupported)

@@ -53,6 +53,13 @@ class Row(NamedTuple):
         """Whether all that was held was booked."""
         return (self.state, self.cost_source, self.cost_nano_usd) == ("posted", "held", self.hold_nano_usd)
 
+    @property
+    def is_posted_as_known(self) -> bool:
+        """Whether what its process left word of was booked, and all that was held without a word."""
+        cost = self.cost_nano_usd or 0
+        is_counted = (self.state, self.cost_source) == ("posted", "estimated") and 0 < cost <= self.hold_nano_usd
+        return self.is_posted_in_full or is_counted
+
 
 class Balance(NamedTuple):
     """What a key's running balance says, and what its attempts add up to, at one moment."""

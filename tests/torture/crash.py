@@ -167,10 +167,10 @@ def _judge(log: _Log, books: Books, called: set[tuple[str, str]]) -> list[Findin
             late,
         ),
         counted(
-            "R1: what died with the process is posted in full, never voided",
+            "R1: what died with the process is posted by its checkpoint or in full, never voided",
             "0 broken",
             f"{len(died)} attempts",
-            (str(row) for row in died if not row.is_posted_in_full),
+            (str(row) for row in died if not row.is_posted_as_known),
         ),
         counted("R12: held 0, balances are the sums of their rows", "0 broken", f"{kills} restarts", log.faults),
         timed("R1: ready again after kill -9", log.ready_s, limit_s=READY_S_MAX),
