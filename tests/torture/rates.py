@@ -1,4 +1,8 @@
-"""A rate that several processes keep together: exactly so many, and no more in any stretch of its window (R15)."""
+"""A rate that several processes keep together: exactly so many, and no more in any stretch of its window (R15).
+
+The moments of a stretch are those in the books, when a request was let in: on its way upstream it may wait for a busy
+machine, and two that were let in five seconds apart may arrive closer together.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from typing import Final
 
 from tests.faults.serving import TurnpikeServer
 from tests.faults.upstream import FaultUpstream
+from tests.torture.books import Books
 from tests.torture.findings import Finding, counted
 from tests.torture.load import Question, Seen, put
 from tests.torture.start import serve_together
@@ -55,8 +60,9 @@ async def run(folder: Path, chance: Random, *, case: Case = CASE) -> list[Findin
             burst = await _rush(case, servers)
             at_first = len(up.exchanges)
             edge = await _keep_asking(case, servers, chance)
-            moments = sorted(exchange.received_at for exchange in up.exchanges[at_first:])
-    return [*_judge_burst(case, burst, at_first), *_judge_edge(case, edge, moments)]
+            calls = len(up.exchanges) - at_first
+            moments = Books(servers[0].data).moments("edge")
+    return [*_judge_burst(case, burst, at_first), *_judge_edge(case, edge, moments, calls)]
 
 
 async def _rush(case: Case, servers: Sequence[TurnpikeServer]) -> list[Seen]:
@@ -92,11 +98,12 @@ def _judge_burst(case: Case, seen: Sequence[Seen], calls: int) -> list[Finding]:
     ]
 
 
-def _judge_edge(case: Case, seen: Sequence[Seen], moments: Sequence[float]) -> list[Finding]:
+def _judge_edge(case: Case, seen: Sequence[Seen], moments: Sequence[float], calls: int) -> list[Finding]:
     most = _count_most(moments, case.window_s)
     # A window is cut into sixty pieces and frees a piece when all of it has passed, so it lasts 61 of them at most.
     possible = case.limit * (1 + int(case.windows / (61 / 60)))
-    over = [] if most <= case.limit else [f"{most} calls within {case.window_s} s"]
+    over = [] if most <= case.limit else [f"{most} let in within {case.window_s} s"]
+    over += [] if calls == len(moments) else [f"{len(moments)} let in, {calls} calls upstream"]
     odd = [str(one) for one in seen if one.status not in {200, 429}]
     return [
         counted(
