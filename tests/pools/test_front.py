@@ -79,7 +79,7 @@ async def test_the_key_goes_on_the_call_and_nothing_else_changes() -> None:
     assert call.headers == {"x-session-id": "7", "authorization": "Bearer sk-a"}
     assert (call.path, call.body) == (CALL.path, CALL.body)
     assert CALL.headers == {"x-session-id": "7"}
-    assert "sk-a" not in repr(stage.turn)
+    assert "sk-a" not in f"{stage.turn!r} {call!r}"
     await stage.keyed.close()
 
 
