@@ -33,6 +33,7 @@ from proxy.ledger.records import (
     Admission,
     Admitted,
     Advance,
+    AttemptEnd,
     AttemptStart,
     KeyRecord,
     Outcome,
@@ -111,7 +112,17 @@ class Books:
         """End every pending attempt of the request; False when none is pending, nor any that was given up."""
         request_id, ended, at_s = settlement
         begun = self._begun.pop(request_id, None)
-        pending = _read_pending(cursor, request_id) if begun is None else [begun]
+        over = self._end(cursor, [] if begun is None else [begun], ended, at_s)
+        if not over:  # nothing was remembered, or another process has ended it meanwhile
+            over = self._end(cursor, _read_pending(cursor, request_id), ended, at_s)
+        late = {end.number: end for end in ended if end.number not in over}
+        is_late = [self.late.settle(cursor, request_id, end, at_s) for end in late.values()]
+        return bool(over) or any(is_late)
+
+    def _end(
+        self, cursor: Cursor, pending: Sequence[PendingAttempt], ended: Sequence[AttemptEnd], at_s: float
+    ) -> set[int]:
+        """End attempts as they are said to have ended, in full when nothing is said; gives those that did."""
         over: set[int] = set()
         for attempt, end in pair_ends(pending, ended):
             if end is None:
@@ -120,9 +131,7 @@ class Books:
                 has_ended = self._accounts.end(cursor, attempt, end, at_s)
             if has_ended:
                 over.add(attempt.number)
-        late = {end.number: end for end in ended if end.number not in over}
-        is_late = [self.late.settle(cursor, request_id, end, at_s) for end in late.values()]
-        return bool(over) or any(is_late)
+        return over
 
     def void(self, cursor: Cursor, begun: tuple[str, Sequence[AttemptStart], float]) -> None:
         """Void attempts whose caller left before it was told that they may begin; none of them had an upstream."""

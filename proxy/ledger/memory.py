@@ -52,7 +52,7 @@ from proxy.ledger.records import (
 from proxy.money import UTC_NAME, Period
 from proxy.policy.calendar import Window, find_window
 from proxy.policy.limits import NO_LIMITS, RATE_SLOTS, Balance, Flow, Limits, Rate
-from proxy.policy.scopes import Rule, Subject, accounts_of, places_of, rules_of
+from proxy.policy.scopes import Rules, Subject, accounts_of, places_of, rules_of
 from proxy.usage import CostSource, Usage
 
 
@@ -89,7 +89,7 @@ class _Books:
         """Give the limits of those places that have some."""
         return {place: self.limits[place] for place in places if place in self.limits}
 
-    def find_rules(self, subject: Subject) -> Sequence[Rule]:
+    def find_rules(self, subject: Subject) -> Rules:
         """Give every rule that holds for an attempt."""
         return rules_of(subject, self.find_limits(places_of(subject)))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 from sqlite3 import Cursor
 
@@ -10,7 +10,7 @@ from proxy.ledger.rules import read_limits
 from proxy.ledger.sql import STATEMENTS
 from proxy.policy.calendar import Window
 from proxy.policy.limits import Balance
-from proxy.policy.scopes import Rule, Subject, parse_scope, places_of, rules_of
+from proxy.policy.scopes import Rules, Subject, parse_scope, places_of, rules_of
 
 FOREVER_S = 253_402_300_800
 """The end of a window that has none: the year 10000, so that every window can be compared with a moment."""
@@ -22,14 +22,14 @@ _FIND_BALANCE = STATEMENTS["find_balance"]
 _IS_KEPT = STATEMENTS["is_kept"]
 
 
-class Rules:
+class KnownRules:
     """What holds for whom, remembered as long as no limit changes anywhere: that is asked in every transaction."""
 
     def __init__(self) -> None:
         self._version: int | None = None
-        self._known: dict[Subject, Sequence[Rule]] = {}
+        self._known: dict[Subject, Rules] = {}
 
-    def find(self, cursor: Cursor, subject: Subject, version: int) -> Sequence[Rule]:
+    def find(self, cursor: Cursor, subject: Subject, version: int) -> Rules:
         """Give every rule that holds for an attempt; `version` is that of the limits in this transaction."""
         if version != self._version or len(self._known) >= _SUBJECTS_KEPT_MAX:
             self._version = version

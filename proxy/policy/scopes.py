@@ -7,12 +7,13 @@ the same name; what it says of users and tags holds for the scope of each of the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
-from proxy.policy.limits import Limits
+from proxy.money import Budget
+from proxy.policy.limits import Limits, Rate
 
 GLOBAL = "global"
 PAYER_GATEWAY = "gateway"
@@ -47,11 +48,19 @@ class Subject(NamedTuple):
     """Of the provider's models, those with a limit of their own that this one is among (`*:free`)."""
 
 
-class Rule(NamedTuple):
-    """Limits and the scope they hold for."""
+class Rules(NamedTuple):
+    """Everything that holds for an attempt, by kind; each with the scope it holds for."""
 
-    scope: str
-    limits: Limits
+    budgets: tuple[tuple[str, Budget], ...] = ()
+    rates: tuple[tuple[str, Rate, float], ...] = ()
+    """With how long a request may wait for it, in seconds."""
+    parallel: tuple[tuple[str, int, float], ...] = ()
+    """The same of attempts under way."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether nothing holds."""
+        return not (self.budgets or self.rates or self.parallel)
 
 
 class Scope(NamedTuple):
@@ -99,18 +108,33 @@ def scopes_of(subject: Subject) -> frozenset[str]:
     return frozenset((*accounts_of(subject), *places_of(subject)))
 
 
-def rules_of(subject: Subject, found: Mapping[str, Limits]) -> list[Rule]:
+def rules_of(subject: Subject, found: Mapping[str, Limits]) -> Rules:
     """Give every rule that holds, of the limits found at an attempt's places."""
-    rules: list[Rule] = []
+    held: list[tuple[str, Limits]] = []
     for place, limits in found.items():
-        rules.append(Rule(place, limits))
+        held.append((place, limits))
         if limits.users is not None and subject.user is not None:
-            rules.append(Rule(_user_scope(subject), limits.users))
+            held.append((_user_scope(subject), limits.users))
         if limits.tags and subject.tags:
             of_tag = dict(limits.tags)
             given = [(name, value) for name, value in subject.tags if name in of_tag]
-            rules += (Rule(_tag_scope(subject, name, value), of_tag[name]) for name, value in given)
-    return rules
+            held += ((_tag_scope(subject, name, value), of_tag[name]) for name, value in given)
+    return Rules(
+        budgets=tuple((scope, budget) for scope, limits in held for budget in limits.budgets),
+        rates=tuple((scope, rate, limits.wait_s) for scope, limits in held for rate in limits.rates),
+        parallel=tuple(
+            (scope, limits.parallel, limits.wait_s) for scope, limits in held if limits.parallel is not None
+        ),
+    )
+
+
+def join_rules(several: Sequence[Rules]) -> Rules:
+    """Give the rules of several attempts that are asked for together, each once."""
+    return Rules(
+        tuple(dict.fromkeys(budget for rules in several for budget in rules.budgets)),
+        tuple(dict.fromkeys(rate for rules in several for rate in rules.rates)),
+        tuple(dict.fromkeys(limit for rules in several for limit in rules.parallel)),
+    )
 
 
 def tag_scopes(subject: Subject) -> list[str]:
