@@ -30,6 +30,7 @@ from proxy.ledger.folder import ADMIN_KEY_CHARS_MIN, digest_key_sha256, load_adm
 from proxy.ledger.records import KeyRecord, Ledger
 from proxy.ledger.sqlite import SqliteLedger
 from proxy.ledger.tenant_deeds import declare_tenants
+from proxy.pools import Pools
 from proxy.replies import Replies
 from proxy.routing.table import DeclaredKey, Dialect, Provider, Table
 from proxy.simulated import SimulatedUpstream
@@ -171,6 +172,7 @@ async def open_gateway(
             facts=catalogue.find,
             line=Lines(http=http, simulated=simulated).find,
             jitter=random.random,
+            pools=Pools(clock, tell=telemetry.warn, count=meters.keys_refused),
             replies=replies,
             on_drained=telemetry.request_drained,
         )

@@ -228,6 +228,7 @@ async def _jobs(gateway: Gateway) -> AsyncIterator[None]:
 
     async def on_change(routes: RoutesFile) -> None:
         gateway.meters.table_changed(is_stale=routes.is_stale)
+        gateway.service.pools.keep_only(routes.current.providers.values())
         if routes.problem is None:
             await put_in_force_at_last(gateway)
             await warm_up(routes.current)

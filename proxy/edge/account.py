@@ -22,6 +22,7 @@ from proxy.errors import ClientError
 from proxy.ledger.records import BudgetState, KeyRecord, UsageQuery, UsageSum
 from proxy.money import AMOUNT_NANO_USD_MAX, UTC_NAME, Period, format_usd
 from proxy.policy.calendar import find_window
+from proxy.policy.limits import Measure, Rate, format_rate
 from proxy.policy.scopes import GLOBAL
 
 STATS_SPAN_S = 86_400
@@ -185,10 +186,25 @@ def _key_fields(record: KeyRecord) -> dict[str, Any]:
         "allowed_data_regions": [],
         "effective_budget": None,
         "free_model_daily_requests": {"limit": 0, "remaining": 0, "used": 0},
-        "rate_limit": {"requests": -1, "interval": "10s", "note": "No limit of requests is set."},
-        "rate": None,
-        "parallel": None,
+        "rate_limit": _rate_limit(record.limits.rates),
+        "rate": _rate_texts(record.limits.rates),
+        "parallel": record.limits.parallel,
     }
+
+
+def _rate_texts(rates: Sequence[Rate]) -> str | list[str] | None:
+    """Give the key's own rates in the words of routes.yaml: one, or a list of them; None: it has none."""
+    texts = [format_rate(rate) for rate in rates]
+    return texts[0] if len(texts) == 1 else texts or None
+
+
+def _rate_limit(rates: Sequence[Rate]) -> dict[str, Any]:
+    """Give the slowest of the key's rates of requests as OpenRouter does; -1 stands for none."""
+    counting = [rate for rate in rates if rate.measure is Measure.REQUESTS]
+    if not counting:
+        return {"requests": -1, "interval": "10s", "note": "No limit of requests is set."}
+    slowest = min(counting, key=lambda rate: rate.limit / rate.window_s)
+    return {"requests": slowest.limit, "interval": f"{slowest.window_s}s", "note": "In any stretch of so long."}
 
 
 def _limit_fields(budgets: Sequence[BudgetState]) -> dict[str, Any]:
@@ -227,4 +243,5 @@ def _left(budget: BudgetState) -> int:
 
 
 def _tightest(budgets: Sequence[BudgetState]) -> BudgetState | None:
-    return min(budgets, key=_left, default=None)
+    """Give the wall nearest to being met; a soft budget refuses nobody."""
+    return min((budget for budget in budgets if not budget.is_soft), key=_left, default=None)

@@ -68,7 +68,8 @@ class Health:
                 await self._services.ledger.find_key(NOBODY)
         except (LedgerUnavailable, TimeoutError):
             return "down"
-        is_whole = self._services.board.is_complete and not _has_unready(self._services.routes.current)
+        board = self._services.board
+        is_whole = board.is_complete and not board.has_refused_keys and not _has_unready(self._services.routes.current)
         return "ok" if is_whole and not self._is_stale() else "degraded"
 
     def _is_stale(self) -> bool:

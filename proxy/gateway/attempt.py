@@ -16,6 +16,7 @@ from proxy.errors import Failure, FailureKind, UpstreamError
 from proxy.ledger.records import AttemptEnd, AttemptStart, AttemptState
 from proxy.ledger.resolution import Progress
 from proxy.metering import Booking, Evidence, book
+from proxy.pools import KeyedUpstream
 from proxy.pricing import cost
 from proxy.relay import Errand, Relay
 from proxy.routing.plan import Candidate
@@ -38,6 +39,8 @@ class Line:
 
     upstream: Upstream[Provider]
     codec: Codec
+    keyed: KeyedUpstream | None = None
+    """That upstream, where a key of a pool was chosen for one attempt."""
 
 
 class Seen:
@@ -65,6 +68,8 @@ class Attempt:
         self.end: AttemptEnd | None = None
         """How it ended, once that is known; it is in the books only after advance or settle."""
         self.first_token_ms: int | None = None
+        self.keyed = line.keyed
+        """With which key of a pool it is called."""
         self._codec = line.codec
         self._started_s = 0.0
         self._counting: asyncio.Future[Usage] | None = None
@@ -89,6 +94,7 @@ class Attempt:
             self.hold_nano_usd,
             is_priced=is_priced,
             payer=provider.payer,
+            upstream_key=self.keyed.label if self.keyed is not None else None,
             patterns=provider.list_patterns(target.model) if provider.model_rates else (),
         )
 

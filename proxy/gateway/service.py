@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-from proxy.clock import Clock
+from proxy.clock import Clock, SystemClock
 from proxy.gateway.attempt import Line
 from proxy.gateway.drains import Drains
 from proxy.gateway.planning import Planner
@@ -15,6 +15,7 @@ from proxy.gateway.progress import Reporting
 from proxy.gateway.queue import Queue
 from proxy.health import Health
 from proxy.ledger.records import Ledger
+from proxy.pools import Pools
 from proxy.replies import Replies
 from proxy.routing.resolve import Facts
 from proxy.routing.table import Provider
@@ -38,6 +39,8 @@ class Service:
     """How a provider is reached and spoken to."""
     jitter: Callable[[], float]
     """A random number from 0 to 1."""
+    pools: Pools = field(default_factory=lambda: Pools(SystemClock()))
+    """What is known of the keys of providers that have several."""
     replies: Replies | None = None
     """Answers that are kept; None: none are."""
     planner: Planner = field(init=False)

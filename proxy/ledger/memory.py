@@ -119,11 +119,11 @@ class _Books:
 
     def find_flow(self, scope: str, rate: Rate, at_s: float) -> Flow:
         """Sum what a rate has let through."""
-        since = rate.slot_of(at_s) - RATE_SLOTS
+        first, last = rate.find_slots(at_s)
         slots = {
             slot: counts
             for (place, window_s, slot), counts in self.rates.items()
-            if place == scope and window_s == rate.window_s and slot >= since
+            if place == scope and window_s == rate.window_s and first <= slot <= last
         }
         requests, tokens = (sum(counts[part] for counts in slots.values()) for part in (0, 1))
         return Flow(requests, tokens, min(slots, default=None))

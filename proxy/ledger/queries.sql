@@ -59,9 +59,9 @@ UPDATE balances SET posted_nano_usd = ?, held_nano_usd = ? WHERE scope = ? AND e
 SELECT count(*) FROM attempts INDEXED BY attempts_pending WHERE state = 'pending' AND {condition}
 
 -- name: find_flow
--- What a rate has let through since a piece of time.
+-- What a rate has let through from one piece of time to another.
 SELECT coalesce(sum(requests), 0), coalesce(sum(tokens), 0), min(slot) FROM rates
-WHERE scope = ? AND window_s = ? AND slot >= ?
+WHERE scope = ? AND window_s = ? AND slot BETWEEN ? AND ?
 
 -- name: charge_rate
 -- Count in one piece of time.

@@ -142,7 +142,7 @@ class Sheet:
         passing = self._passing.get((scope, window_s))
         if passing is None or passing.slot != slot:
             self._flush_rates()
-            found = self._cursor.execute(_FIND_FLOW, (scope, window_s, slot - RATE_SLOTS)).fetchone()
+            found = self._cursor.execute(_FIND_FLOW, (scope, window_s, *rate.find_slots(at_s))).fetchone()
             passing = self._passing[scope, window_s] = _Passing(slot, *found)
         return Flow(passing.requests, passing.tokens, passing.oldest)
 
@@ -194,7 +194,7 @@ class Sheet:
         for scope, window_s, slot in reserve.slots:
             self._corrections[scope, window_s, slot] += difference
             passing = self._passing.get((scope, window_s))
-            if passing is not None and slot >= passing.slot - RATE_SLOTS:
+            if passing is not None and abs(slot - passing.slot) <= RATE_SLOTS:
                 passing.tokens = max(0, passing.tokens + difference)
 
     def note_open(self, subject: Subject, difference: int) -> None:

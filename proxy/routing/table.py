@@ -26,6 +26,7 @@ _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
 RETENTION_S = 90 * 86_400.0
 """How long attempts are kept unless routes.yaml says otherwise."""
 _NONE: frozenset[str] = frozenset()
+_FREE_SUFFIX = ":free"
 
 
 def holds_secret(header: str) -> bool:
@@ -197,6 +198,11 @@ class Provider:
         keys = {} if self.api_key is None else {self.api_key.reveal(): None}
         return (*(keys | {key.secret.reveal(): None for key in self.pool}), *named)
 
+    def credential_header(self, secret: Secret) -> tuple[str, str]:
+        """Give the header that a credential goes out in, its name in lower case."""
+        place, key = self.flags.key_header, secret.reveal()
+        return place, f"Bearer {key}" if place == "authorization" else key
+
     def list_patterns(self, model: str) -> tuple[str, ...]:
         """Give the patterns of `model_rates` that a model of it matches."""
         return tuple(pattern for pattern in self.model_rates if matches(pattern, model))
@@ -229,6 +235,13 @@ class Target:
     def account_name(self) -> str:
         """Give the name its health is kept under: what one account's credential meets says nothing of another's."""
         return f"{self.provider.account_name}/{self.model}"
+
+    @property
+    def is_gratis(self) -> bool:
+        """Tell whether it certainly costs nothing: it is priced so, or is one of OpenRouter's free variants."""
+        if self.provider.dialect is Dialect.OPENROUTER and self.model.endswith(_FREE_SUFFIX):
+            return True
+        return self.facts.prices is not None and self.facts.prices.is_zero
 
     @property
     def abilities(self) -> Abilities:

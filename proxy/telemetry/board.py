@@ -46,6 +46,8 @@ class Vital:
     """The longest wait of a ledger call from asking to durable."""
     TURN_MAX_US = 8
     """The longest wait of its ledger writer for other processes."""
+    REFUSED_KEYS = 9
+    """Keys of pools whose provider refuses them."""
     WAITS = 10
     """Here the histogram of the first waits begins."""
     TURNS = 30
@@ -70,7 +72,7 @@ class Page:
 
     def leave(self) -> None:
         """Take back what tells of a process that is no more."""
-        for vital in (Vital.IS_SERVING, Vital.IS_STALE, Vital.IN_FLIGHT, Vital.QUEUED, Vital.KEPT):
+        for vital in (Vital.IS_SERVING, Vital.IS_STALE, Vital.IN_FLIGHT, Vital.QUEUED, Vital.KEPT, Vital.REFUSED_KEYS):
             self.cells[vital] = 0
 
     def open_series(self, key: bytes) -> int | None:
@@ -111,6 +113,11 @@ class Board:
     def is_stale(self) -> bool:
         """Tell whether any worker serves another table than the file's."""
         return self.sum_vital(Vital.IS_STALE) > 0
+
+    @property
+    def has_refused_keys(self) -> bool:
+        """Tell whether any worker has a key of a pool that its provider refuses."""
+        return self.sum_vital(Vital.REFUSED_KEYS) > 0
 
     @property
     def is_complete(self) -> bool:

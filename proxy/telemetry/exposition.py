@@ -120,6 +120,8 @@ def _ledger(board: Board) -> Iterator[str]:
 def _server(board: Board, version: str) -> Iterator[str]:
     yield from _gauge("requests_in_flight", "Chat requests being answered.", board.sum_vital(Vital.IN_FLIGHT))
     yield from _gauge("config_stale", "1 when a worker does not use routes.yaml as it is.", int(board.is_stale))
+    refused = max(page.cells[Vital.REFUSED_KEYS] for page in board.pages)
+    yield from _gauge("upstream_keys_refused", "Keys of pools whose provider refuses them.", refused)
     yield from _gauge("workers", "Workers that should serve.", len(board.pages))
     yield from _gauge("workers_serving", "Workers that do.", board.sum_vital(Vital.IS_SERVING))
     yield from _counter("worker_deaths", "Workers that died and were replaced.", {(): board.sum_vital(Vital.DEATHS)})

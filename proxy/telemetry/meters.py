@@ -76,6 +76,10 @@ class Meters:
         """Tell the other workers whether this one uses the routing table as its file has it."""
         self._cells[Vital.IS_STALE] = is_stale
 
+    def keys_refused(self, count: int) -> None:
+        """Note how many keys of pools are refused by their providers."""
+        self._cells[Vital.REFUSED_KEYS] = count
+
     def request_begun(self) -> None:
         """Count a chat request in."""
         self._cells[Vital.IN_FLIGHT] += 1

@@ -10,7 +10,7 @@ import pytest
 
 from proxy.edge import account
 from proxy.money import Budget, Period
-from proxy.policy.limits import Limits
+from proxy.policy.limits import Limits, Measure, Rate
 from tests.edge.desk import NOW_S, Desk
 
 PREFIXES = ["/v1", "/api/v1"]
@@ -89,6 +89,34 @@ async def test_a_key_has_every_field_of_the_schema(desk: Desk, prefix: str) -> N
         data = (await desk.get(f"{prefix}/key", key)).json()["data"]
         assert data.keys() == KEY_FIELDS
         assert data["rate_limit"].keys() == {"requests", "interval", "note"}
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+async def test_a_key_sees_its_rates_and_how_many_at_once(prefix: str) -> None:
+    """In the words of routes.yaml, one alone or a list; OpenRouter's field has the slowest of requests."""
+    desk = Desk()
+    minute, second = Rate(Measure.REQUESTS, 60, 60), Rate(Measure.REQUESTS, 5, 1)
+    tokens = Rate(Measure.TOKENS, 100_000, 60)
+    await desk.add_key(limits=Limits(rates=(minute,), parallel=20))
+    await desk.add_key("several", limits=Limits(rates=(second, minute, tokens)))
+    await desk.add_key("texts", limits=Limits(rates=(tokens,)))
+    data = (await desk.get(f"{prefix}/key")).json()["data"]
+    assert (data["rate"], data["parallel"]) == ("60/min", 20)
+    assert (data["rate_limit"]["requests"], data["rate_limit"]["interval"]) == (60, "60s")
+    data = (await desk.get(f"{prefix}/key", "sk-tp-several")).json()["data"]
+    assert (data["rate"], data["parallel"]) == (["5/s", "60/min", "100000 tokens/min"], None)
+    assert (data["rate_limit"]["requests"], data["rate_limit"]["interval"]) == (60, "60s")
+    data = (await desk.get(f"{prefix}/key", "sk-tp-texts")).json()["data"]
+    assert (data["rate"], data["rate_limit"]["requests"]) == ("100000 tokens/min", -1)
+
+
+async def test_a_soft_budget_is_shown_and_limits_nothing() -> None:
+    """It stands among the budgets; what is left is that of the wall."""
+    desk = Desk()
+    budgets = (Budget(1_000_000, Period.DAY, is_soft=True), Budget(50_000_000, Period.DAY))
+    await desk.add_key(limits=Limits(budgets=budgets))
+    data = (await desk.get("/v1/key")).json()["data"]
+    assert (data["limit"], len(data["budgets"])) == (0.05, 2)
 
 
 async def test_the_old_path_of_key_still_works(desk: Desk) -> None:

@@ -22,7 +22,20 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from tests.torture import budget, crash, fallback, holds, leaving, machine, owners, reload, walls
+from tests.torture import (
+    agents,
+    budget,
+    clocks,
+    crash,
+    fallback,
+    holds,
+    leaving,
+    machine,
+    owners,
+    rates,
+    reload,
+    walls,
+)
 from tests.torture.findings import Finding, as_json, duration, table
 
 Run = Callable[..., Coroutine[Any, Any, list[Finding]]]
@@ -38,6 +51,9 @@ RUNS: Final[Mapping[str, Run]] = MappingProxyType(
         "owners": owners.run,
         "machine": machine.run,
         "holds": holds.run,
+        "rates": rates.run,
+        "agents": agents.run,
+        "clocks": clocks.run,
     }
 )
 ROUNDED: Final = frozenset({"crash", "workers", "walls"})

@@ -93,6 +93,12 @@ class Books:
         with self._snapshot() as connection:
             return [Row._make(row) for row in connection.execute(_ROWS)]
 
+    def moments(self, key_name: str) -> list[float]:
+        """Give when each attempt of a key was let in, in order, seconds since the epoch."""
+        with self._snapshot() as connection:
+            found = connection.execute("SELECT at_s FROM attempts WHERE key_name = ? ORDER BY at_s", (key_name,))
+            return [float(at_s) for (at_s,) in found]
+
     def by_request(self) -> dict[str, list[Row]]:
         """Give each request's attempts in order."""
         found: defaultdict[str, list[Row]] = defaultdict(list)
