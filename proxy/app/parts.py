@@ -27,7 +27,8 @@ from proxy.health import Health
 from proxy.ledger.audit import Act
 from proxy.ledger.errands import ROUTES
 from proxy.ledger.folder import ADMIN_KEY_CHARS_MIN, digest_key_sha256, load_admin_key, load_pepper
-from proxy.ledger.records import KeyRecord, Ledger
+from proxy.ledger.protocol import Ledger
+from proxy.ledger.records import KeyRecord
 from proxy.ledger.sqlite import SqliteLedger
 from proxy.ledger.tenant_deeds import declare_tenants
 from proxy.pools import Pools

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
 from proxy.ledger.folder import find_owners
+from proxy.ledger.protocol import Ledger
 from proxy.ledger.records import (
     HOLDING,
     Admission,
@@ -29,7 +30,6 @@ from proxy.ledger.records import (
     AttemptState,
     BudgetState,
     KeyRecord,
-    Ledger,
     UsageQuery,
 )
 from proxy.ledger.resolution import DueLookup, Progress, Reason, Resolved, Truth
