@@ -111,15 +111,9 @@ class Books:
         """End every pending attempt of the request; False when none is pending, nor any that was given up."""
         request_id, ended, at_s = settlement
         begun = self._begun.pop(request_id, None)
-        pending = _read_pending(cursor, request_id) if begun is None else [begun]
-        over: set[int] = set()
-        for attempt, end in pair_ends(pending, ended):
-            if end is None:
-                has_ended = self._accounts.post_in_full(cursor, attempt, at_s=at_s, error=ERROR_UNSETTLED)
-            else:
-                has_ended = self._accounts.end(cursor, attempt, end, at_s)
-            if has_ended:
-                over.add(attempt.number)
+        over = set() if begun is None else self._end_all(cursor, [begun], settlement)
+        # What is remembered may have been ended by somebody else, who began another.
+        over = over or self._end_all(cursor, _read_pending(cursor, request_id), settlement)
         late = {end.number: end for end in ended if end.number not in over}
         is_late = [self.late.settle(cursor, request_id, end, at_s) for end in late.values()]
         return bool(over) or any(is_late)
@@ -234,6 +228,18 @@ class Books:
             number, at_s = start.number, admission.at_s
             begun = PendingAttempt(seq, request_id, number, at_s, hold, start.is_priced, reserve, subject)
         return begun
+
+    def _end_all(self, cursor: Cursor, pending: Sequence[PendingAttempt], settlement: Settlement) -> set[int]:
+        """End attempts as a settlement says, those it does not name in full; gives which had not ended before."""
+        over, at_s = set(), settlement.at_s
+        for attempt, end in pair_ends(pending, settlement.ended):
+            if end is None:
+                has_ended = self._accounts.post_in_full(cursor, attempt, at_s=at_s, error=ERROR_UNSETTLED)
+            else:
+                has_ended = self._accounts.end(cursor, attempt, end, at_s)
+            if has_ended:
+                over.add(attempt.number)
+        return over
 
     def _begin_next(self, cursor: Cursor, step: Advance, ended: PendingAttempt, *, grant: Grant) -> None:
         start = step.begins
