@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from proxy.alerts import EVERY_S, AlertWatch
+from proxy.alerts import AlertWatch
 from proxy.alerts.messages import write_test
 from proxy.app.parts import Gateway
 from proxy.clock import Clock
@@ -27,14 +27,6 @@ class TestResult:
 
     webhook: Webhook
     answer: Answer
-
-
-async def keep_watch(gateway: Gateway, *, every_s: float = EVERY_S) -> None:
-    """Look and tell from time to time, for ever; cancel it to stop."""
-    async with open_watch(gateway) as watch:
-        while True:
-            await watch.run()
-            await asyncio.sleep(every_s)
 
 
 @asynccontextmanager

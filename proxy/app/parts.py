@@ -27,7 +27,7 @@ from proxy.ledger.sqlite import SqliteLedger
 from proxy.replies import Replies
 from proxy.routing.table import DeclaredKey, Dialect, Provider, Table
 from proxy.simulated import SimulatedUpstream
-from proxy.telemetry import Telemetry
+from proxy.telemetry import Board, Meters, Names, Telemetry
 from proxy.upstream import HttpUpstream
 
 OPERATOR_KEY = "turnpike-operator"
@@ -45,6 +45,9 @@ class Settings:
     data: Path
     host: str = "127.0.0.1"
     port: int = 4000
+    workers: int = 1
+    metrics_port: int | None = None
+    """Where `/metrics` is shown on loopback without a key; None: nowhere."""
     log_format: str = "json"
     log_level: str = "info"
 
@@ -63,6 +66,10 @@ class Gateway:
     catalogue: LiveCatalogue
     data: Path
     """The data folder."""
+    board: Board
+    """The figures of all workers."""
+    meters: Meters
+    """Those of this one."""
 
 
 class Lines:
@@ -84,6 +91,25 @@ class Lines:
         return line
 
 
+class Named:
+    """Knows what the routing table names, for metrics: worked out once for each table."""
+
+    def __init__(self, routes: RoutesFile) -> None:
+        """Ask about the table in force."""
+        self._routes = routes
+        self._table: Table | None = None
+        self._names = Names()
+
+    def find(self) -> Names:
+        """Give the names of the table in force."""
+        table = self._routes.current
+        if table is not self._table:
+            targets = (target for route in table.routes.values() for target in route.targets)
+            models = frozenset((target.provider.name, target.model) for target in targets)
+            self._table, self._names = table, Names(frozenset(table.routes), models)
+        return self._names
+
+
 def make_codec(provider: Provider) -> Codec:
     """Make the codec of a provider's dialect."""
     if provider.dialect is Dialect.ANTHROPIC:
@@ -99,8 +125,10 @@ def make_codec(provider: Provider) -> Codec:
 
 
 @asynccontextmanager
-async def open_gateway(settings: Settings, environ: Mapping[str, str] | None = None) -> AsyncIterator[Gateway]:
-    """Open everything a gateway needs, and close it in reverse.
+async def open_gateway(
+    settings: Settings, environ: Mapping[str, str] | None = None, *, board: Board | None = None, number: int = 0
+) -> AsyncIterator[Gateway]:
+    """Open everything a gateway needs, and close it in reverse; `number` says whose page of the board it counts on.
 
     The ledger's keys stay as they are until `put_in_force`: a command must not take a server's away. Raises
     `ConfigError` for a routes.yaml that cannot be used and `LedgerUnavailable` for a data folder that cannot.
@@ -113,7 +141,9 @@ async def open_gateway(settings: Settings, environ: Mapping[str, str] | None = N
         telemetry = Telemetry(log_format=settings.log_format, level=settings.log_level)
         telemetry.capture_logging()
         stack.callback(telemetry.close)
-        ledger = await SqliteLedger.open(settings.data, clock=clock)
+        board = board or Board()
+        meters = Meters(board.pages[number], names=Named(routes).find)
+        ledger = await SqliteLedger.open(settings.data, clock=clock, observer=meters)
         stack.push_async_callback(ledger.close)
         replies = await Replies.open(settings.data, clock=clock, warn=telemetry.warn)
         stack.push_async_callback(replies.close)
@@ -122,7 +152,7 @@ async def open_gateway(settings: Settings, environ: Mapping[str, str] | None = N
         stack.push_async_callback(simulated.close)
         service = Service(
             ledger=ledger,
-            health=Health(),
+            health=Health(meters.attempt_ended),
             clock=clock,
             facts=catalogue.find,
             line=Lines(http=http, simulated=simulated).find,
@@ -134,7 +164,17 @@ async def open_gateway(settings: Settings, environ: Mapping[str, str] | None = N
         pepper = await asyncio.to_thread(load_pepper, settings.data)
         authenticator = Authenticator(ledger, pepper=pepper, clock=clock)
         gateway = Gateway(
-            service, routes, ledger, authenticator, telemetry, pepper, clock, catalogue=catalogue, data=settings.data
+            service,
+            routes,
+            ledger,
+            authenticator,
+            telemetry,
+            pepper,
+            clock,
+            catalogue=catalogue,
+            data=settings.data,
+            board=board,
+            meters=meters,
         )
         hide_secrets(telemetry, routes.current)
         yield gateway

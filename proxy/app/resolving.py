@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from proxy.app.parts import Gateway
 from proxy.errors import LedgerUnavailable
 from proxy.gateway import CHECKPOINT_S, take_stock
-from proxy.lookups import LOOK_S, Lookups, Outcome
+from proxy.lookups import Lookups, Outcome
 from proxy.money import format_usd
 from proxy.outbound.generations import Generations
 
@@ -39,14 +39,6 @@ async def open_lookups(gateway: Gateway) -> AsyncIterator[Lookups]:
         )
     finally:
         await asking.close()
-
-
-async def keep_asking(gateway: Gateway) -> None:
-    """Make look-ups when they are due, for ever; cancel it to stop."""
-    async with open_lookups(gateway) as lookups:
-        while True:
-            await lookups.run()
-            await asyncio.sleep(LOOK_S)
 
 
 async def keep_checkpoints(gateway: Gateway) -> None:

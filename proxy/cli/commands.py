@@ -67,19 +67,39 @@ def serve(  # noqa: PLR0913  # one parameter per flag
         int, typer.Option(envvar="TURNPIKE_PORT", min=0, max=65_535, help="Port; 0 takes a free one.")
     ] = 4000,
     data: Data = DATA,
-    workers: Annotated[int, typer.Option(envvar="TURNPIKE_WORKERS", min=1, help="Processes.")] = 1,
+    workers: Annotated[
+        int, typer.Option(envvar="TURNPIKE_WORKERS", min=1, max=64, help="Processes that share the port.")
+    ] = 1,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            envvar="TURNPIKE_METRICS_PORT",
+            min=0,
+            max=65_535,
+            help="Show /metrics on this port of loopback, without a key.",
+        ),
+    ] = None,
     log_format: Annotated[Literal["json", "console"], typer.Option(envvar="TURNPIKE_LOG_FORMAT")] = "json",
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], typer.Option(envvar="LOG_LEVEL", case_sensitive=False)
     ] = "info",
 ) -> None:
     """Serve until stopped. Prints `listening on http://HOST:PORT` once requests are answered."""
-    if workers > 1:
-        raise typer.BadParameter("several workers are not available yet; use --workers 1", param_hint="--workers")
+    from proxy.app import Settings
     from proxy.cli.serving import serve_until_stopped
 
     places = find_places(config, data)
-    serve_until_stopped(places, host=host, port=port, log_format=log_format, log_level=log_level)
+    settings = Settings(
+        config=places.config,
+        data=places.data,
+        host=host,
+        port=port,
+        workers=workers,
+        metrics_port=metrics_port,
+        log_format=log_format,
+        log_level=log_level,
+    )
+    raise typer.Exit(serve_until_stopped(settings))
 
 
 @app.command()

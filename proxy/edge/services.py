@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from proxy.clock import Clock
@@ -13,6 +13,7 @@ from proxy.ledger.records import Ledger
 from proxy.routing.principal import Principal
 from proxy.routing.resolve import Facts
 from proxy.routing.table import Table
+from proxy.telemetry import Board
 
 
 class Routes(Protocol):
@@ -51,6 +52,8 @@ class Services:
     """The catalogue's look-up."""
     known_models: Callable[[str], Iterable[str]]
     """Ids the catalogue knows of a provider, to show what a glob lets through."""
+    board: Board = field(default_factory=Board)
+    """What the workers of this server know of each other."""
 
     async def identify(self, headers: list[tuple[bytes, bytes]]) -> Principal:
         """Tell who asks, from the ledger; raises `Unauthenticated`, `ClientError` or `LedgerUnavailable`."""

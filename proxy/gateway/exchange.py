@@ -75,6 +75,8 @@ class Exchange:
         self._spent_scope: str | None = None
         """The budget whose `when_spent` sent the request to another model."""
         self._upstream_s = 0.0
+        self._overhead_us: int | None = None
+        """What was not the upstreams' of the time to the reply's head; None before that."""
         self._outflow: Outflow | None = None
         """The stream on its way out; None before its first piece."""
         self.request_id = asked.request_id
@@ -395,6 +397,7 @@ class Exchange:
             latency_ms=self._elapsed_ms(),
             first_token_ms=attempt.first_token_ms if attempt is not None else None,
             error=error or self.error,
+            overhead_us=self._overhead_us,
             is_overrun=end is not None and end.is_overrun,
         )
 
@@ -408,6 +411,7 @@ class Exchange:
     def _headers(self, attempt: Attempt) -> dict[str, str]:
         assert self._plan is not None, "an attempt has a plan"
         overhead_s = self._clock.monotonic_s() - self._asked.received_s - self._upstream_s
+        self._overhead_us = max(0, round(overhead_s * 1_000_000))
         headers = reply_headers(self.request_id, self._plan.alias, attempt, overhead_s=overhead_s)
         if self._quotas:
             headers |= quota_headers(self._quotas)

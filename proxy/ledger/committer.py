@@ -43,7 +43,18 @@ Undo = Callable[[sqlite3.Cursor, Any], None]
 class Call(Generic[ArgumentT, ResultT]):
     """One thing to do in the transaction, and whom to tell."""
 
-    __slots__ = ("argument", "error", "future", "is_abandoned", "is_kept", "is_shared", "outcome", "undo", "work")
+    __slots__ = (
+        "argument",
+        "asked_s",
+        "error",
+        "future",
+        "is_abandoned",
+        "is_kept",
+        "is_shared",
+        "outcome",
+        "undo",
+        "work",
+    )
 
     def __init__(
         self,
@@ -62,6 +73,8 @@ class Call(Generic[ArgumentT, ResultT]):
         self.future = future
         self.is_kept = is_kept
         self.undo = undo
+        self.asked_s: float = 0
+        """By the monotonic clock; only where somebody wants to know how long it took."""
         self.is_abandoned = False
         self.outcome: ResultT | None = None
         """Set by the thread; None as long as nothing is durable, but for the batch that is being written."""
@@ -97,8 +110,15 @@ class Committer:
     """The thread's own half of the writer: nothing here is touched by another thread."""
 
     def __init__(
-        self, connect: Callable[[], sqlite3.Connection], turnstile: Turnstile, clock: Clock, *, common: Common
+        self,
+        connect: Callable[[], sqlite3.Connection],
+        turnstile: Turnstile,
+        clock: Clock,
+        *,
+        common: Common,
+        on_turn: Callable[[float], None] | None = None,
     ) -> None:
+        self._on_turn = on_turn
         self._connect = connect
         self._common = common
         self._clock = clock
@@ -139,8 +159,11 @@ class Committer:
 
     def _commit(self, calls: list[AnyCall]) -> tuple[list[AnyCall], bool]:
         """Write one transaction; gives the calls that are over, and whether the store took it."""
+        asked_s = self._clock.monotonic_s()
         try:
             with self._turnstile:
+                if self._on_turn is not None:
+                    self._on_turn(self._clock.monotonic_s() - asked_s)
                 cursor = self._open()
                 if not _run_freely(cursor, calls, self._common):
                     _run_guarded(cursor, calls, self._common)

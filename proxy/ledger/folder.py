@@ -13,6 +13,7 @@ from proxy.errors import LedgerUnavailable
 PEPPER_BYTES = 32
 _PEPPER = "pepper"
 _OWNERS = "owners"
+_JOBS = "jobs.lock"
 
 
 def make_data_folder(data_dir: Path) -> None:
@@ -27,6 +28,11 @@ def make_data_folder(data_dir: Path) -> None:
 def find_owners(data_dir: Path) -> Path:
     """Tell where the living processes' locks are."""
     return data_dir / _OWNERS
+
+
+def find_jobs_lock(data_dir: Path) -> Path:
+    """Tell which file's lock makes a process the one that does the ledger's jobs."""
+    return data_dir / _JOBS
 
 
 def make_private_file(path: Path) -> None:

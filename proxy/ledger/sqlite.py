@@ -40,14 +40,16 @@ from proxy.ledger.reports import Reports
 from proxy.ledger.schema import connect, explain, find_file, prepare
 from proxy.ledger.sqlite_incidents import SqliteIncidents, SqliteSignals
 from proxy.ledger.sqlite_resolution import SqliteResolution
-from proxy.ledger.writer import Writer
+from proxy.ledger.writer import Observer, Writer
 from proxy.policy.limits import Limits
 
 
 class SqliteLedger:
     """The `Ledger` of records.py on SQLite."""
 
-    def __init__(self, data_dir: Path, *, turnstile: Turnstile, owner: Owner, clock: Clock) -> None:
+    def __init__(
+        self, data_dir: Path, *, turnstile: Turnstile, owner: Owner, clock: Clock, observer: Observer | None = None
+    ) -> None:
         """Take over what `open` has made ready."""
         path = find_file(data_dir)
         self._owners = find_owners(data_dir)
@@ -55,13 +57,13 @@ class SqliteLedger:
         self._turnstile = turnstile
         self._books = Books(owner.id)
         self._reports = Reports(path)
-        self._writer = Writer(partial(connect, path), turnstile, clock, common=self._books.sheet)
+        self._writer = Writer(partial(connect, path), turnstile, clock, common=self._books.sheet, observer=observer)
         self.incidents = SqliteIncidents(self._writer, self._reports)
         self.signals = SqliteSignals(self._writer, self._reports)
         self.resolution = SqliteResolution(self._writer, self._reports, self._books.late, progress=owner.progress)
 
     @classmethod
-    async def open(cls, data_dir: Path, *, clock: Clock) -> Self:
+    async def open(cls, data_dir: Path, *, clock: Clock, observer: Observer | None = None) -> Self:
         """Open the ledger of a data folder, made when it is missing and migrated when it is old.
 
         Raises LedgerUnavailable, naming the file and the remedy, when it is damaged, not ours, newer than this
@@ -69,7 +71,7 @@ class SqliteLedger:
         """
         turnstile, owner = await asyncio.to_thread(_make_ready, data_dir, clock.now_s())
         async with AsyncExitStack() as stack:
-            ledger = cls(data_dir, turnstile=turnstile, owner=owner, clock=clock)
+            ledger = cls(data_dir, turnstile=turnstile, owner=owner, clock=clock, observer=observer)
             stack.push_async_callback(ledger.close)
             await ledger._reports.open()
             stack.pop_all()

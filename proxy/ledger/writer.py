@@ -17,6 +17,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
+from typing import Protocol
 
 from proxy.clock import Clock
 from proxy.errors import LedgerUnavailable
@@ -35,6 +36,19 @@ CLOSE_S_MAX = 10.0
 """How long closing waits for the thread."""
 
 
+class Observer(Protocol):
+    """Is told how long things take; `telemetry.Meters` is one."""
+
+    def queue_changed(self, waiting: int, kept: int) -> None:
+        """Hear how many calls and settlements are under way."""
+
+    def turn_came(self, waited_s: float) -> None:
+        """Hear, in the writer's thread, how long it waited for other processes."""
+
+    def became_durable(self, waited_s: float) -> None:
+        """Hear how long the first call of a batch took from being asked to being answered, as a rule durable."""
+
+
 class Writer:
     """Runs calls in the order in which they come, each durable before its caller is told."""
 
@@ -45,11 +59,14 @@ class Writer:
         clock: Clock,
         *,
         common: Common | None = None,
+        observer: Observer | None = None,
     ) -> None:
         """Start the thread; `connect` opens the store and may raise sqlite3.Error or OSError.
 
         `common` is what the shared calls of a transaction have in common, if anything; from now on it is the thread's.
         """
+        self._clock = clock
+        self._observer = observer
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[AnyCall | None] = SimpleQueue()
         self._waiting: dict[AnyCall, float] = {}
@@ -58,7 +75,8 @@ class Writer:
         self._watch: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._ended: asyncio.Future[None] = self._loop.create_future()
-        self._committer = Committer(connect, turnstile, clock, common=common or Nothing())
+        on_turn = observer.turn_came if observer is not None else None
+        self._committer = Committer(connect, turnstile, clock, common=common or Nothing(), on_turn=on_turn)
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
 
@@ -119,6 +137,9 @@ class Writer:
 
     def _put(self, call: AnyCall, queued: dict[AnyCall, float]) -> None:
         queued[call] = self._loop.time()
+        if self._observer is not None:
+            call.asked_s = self._clock.monotonic_s()
+            self._observer.queue_changed(len(self._waiting), len(self._kept))
         self._keep_watch()
         self._queue.put(call)
 
@@ -154,8 +175,8 @@ class Writer:
             self._abandon(call)
         call.future.set_exception(LedgerUnavailable(message, retry_after_s=RETRY_AFTER_S))
 
-    def _deliver(self, calls: list[AnyCall]) -> None:
-        """Tell every caller of a batch."""
+    def _deliver(self, calls: list[AnyCall], durable_s: float | None = None) -> None:
+        """Tell every caller of a batch, and the observer when it became durable."""
         for call in calls:
             (self._kept if call.is_kept else self._waiting).pop(call, None)
             future = call.future
@@ -165,6 +186,11 @@ class Writer:
                 future.set_result(call.outcome)
             else:
                 future.set_exception(call.error)
+        if self._observer is not None:
+            self._observer.queue_changed(len(self._waiting), len(self._kept))
+            if durable_s is not None:
+                # The first has waited longest; one look for each batch, because this runs for every request.
+                self._observer.became_durable(durable_s - calls[0].asked_s)
 
     def _end(self) -> None:
         """The thread is over: nobody is left waiting, even if it was a bug that ended it."""
@@ -209,4 +235,4 @@ class Writer:
         if calls:
             # A loop that is gone has nobody left to tell.
             with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._deliver, calls)
+                self._loop.call_soon_threadsafe(self._deliver, calls, self._clock.monotonic_s())

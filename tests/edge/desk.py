@@ -18,6 +18,7 @@ from proxy.ledger.memory import MemoryLedger
 from proxy.ledger.records import Admission, Admitted, AttemptEnd, AttemptStart, AttemptState, KeyRecord, Settlement
 from proxy.pricing import ModelFacts, Prices
 from proxy.routing.table import Catalogue, Dialect, Provider, Route, Table, Target
+from proxy.telemetry import Board
 from proxy.usage import CostSource, Usage
 
 PEPPER = b"p" * 32
@@ -80,6 +81,11 @@ class Desk:
         self.ledger = ledger
         authenticator = Authenticator(ledger, pepper=PEPPER, clock=self.clock)
         self.services = replace(self.services, ledger=ledger, authenticator=authenticator)
+        self._serve()
+
+    def share(self, board: Board) -> None:
+        """Serve as one of several workers."""
+        self.services = replace(self.services, board=board)
         self._serve()
 
     def _serve(self) -> None:
