@@ -72,6 +72,8 @@ class Exchange:
         """What attempts that have ended cost together; None once one of them is unknown."""
         self._quotas: tuple[Quota, ...] = ()
         """How the rates stand that hold for this request."""
+        self._is_draining = False
+        """The reply is read to its end for nobody: what it costs is not known yet."""
         self._spent_scope: str | None = None
         """The budget whose `when_spent` sent the request to another model."""
         self._upstream_s = 0.0
@@ -339,17 +341,16 @@ class Exchange:
             await self._service.ledger.settle(Settlement(self.request_id, ended=ends, at_s=self._clock.now_s()))
         except LedgerUnavailable as error:
             self.error = error.code
-            self.error = error.code
         self._is_settled = True
         self._service.under_way.discard(self)
 
     def _drain(self, attempt: Attempt) -> None:
         """Leave the rest of the reply to be read for nobody; the hold stays until it has ended."""
-        spent_nano_usd, self._spent_nano_usd, self.error = self._spent_nano_usd, None, CLIENT_LEFT
+        self._is_draining, self.error = True, CLIENT_LEFT
 
         async def settle(failure: Failure | None) -> None:
-            self._spent_nano_usd = spent_nano_usd
             await self._abandon(CLIENT_LEFT, failure)
+            self._is_draining = False
             self._service.on_drained(self.record(CLIENT_LEFT_STATUS))
 
         self._service.drains.start(partial(attempt.read_on, total_left_s=DRAIN_S_MAX), settle)
@@ -392,13 +393,14 @@ class Exchange:
             attempts=self.attempts,
             input_tokens=end.usage.input_tokens if end is not None else 0,
             output_tokens=end.usage.output_tokens if end is not None else 0,
-            cost_nano_usd=self._spent_nano_usd,
+            cost_nano_usd=None if self._is_draining else self._spent_nano_usd,
             cost_source=end.cost_source if end is not None else None,
             latency_ms=self._elapsed_ms(),
             first_token_ms=attempt.first_token_ms if attempt is not None else None,
             error=error or self.error,
             overhead_us=self._overhead_us,
             is_overrun=end is not None and end.is_overrun,
+            is_draining=self._is_draining,
         )
 
     def failure_headers(self) -> dict[str, str]:

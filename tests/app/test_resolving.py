@@ -50,6 +50,12 @@ class Stage:
         """Give the log lines of one kind."""
         return [line for line in map(orjson.loads, self._log.getvalue().splitlines()) if line["event"] == event]
 
+    async def ask(self) -> None:
+        """Make the look-ups that are due, as the job does."""
+        async with resolving.open_lookups(self.gateway) as lookups:
+            await lookups.run()
+        await asyncio.Event().wait()
+
     async def work(self, job: Awaitable[None], event: str) -> dict[str, Any]:
         """Let a job run until the log has a line of this kind."""
         task = asyncio.ensure_future(job)
