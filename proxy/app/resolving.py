@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from proxy.app.parts import Gateway
 from proxy.errors import LedgerUnavailable
@@ -14,9 +12,8 @@ from proxy.money import format_usd
 from proxy.outbound.generations import Generations
 
 
-@asynccontextmanager
-async def open_lookups(gateway: Gateway) -> AsyncIterator[Lookups]:
-    """Give what asks providers afterwards what attempts cost; one process per ledger is enough, several do no harm."""
+def make_lookups(gateway: Gateway) -> Lookups:
+    """Make what asks providers afterwards what attempts cost; one process per ledger is enough, several do no harm."""
 
     def tell(outcome: Outcome) -> None:
         fields = {"request_id": outcome.request_id, "attempt": outcome.attempt, "provider": outcome.provider}
@@ -32,13 +29,9 @@ async def open_lookups(gateway: Gateway) -> AsyncIterator[Lookups]:
             overrun=outcome.is_overrun,
         )
 
-    asking = Generations()
-    try:
-        yield Lookups(
-            gateway.ledger, clock=gateway.clock, asking=asking, table=lambda: gateway.routes.current, tell=tell
-        )
-    finally:
-        await asking.close()
+    return Lookups(
+        gateway.ledger, clock=gateway.clock, asking=Generations(), table=lambda: gateway.routes.current, tell=tell
+    )
 
 
 async def keep_checkpoints(gateway: Gateway) -> None:
