@@ -45,6 +45,8 @@ class Health:
                 await self._services.ledger.find_key(NOBODY)
         except (LedgerUnavailable, TimeoutError):
             return "down"
+        if not self._services.ledger.is_writable:
+            return "down"
         routes = self._services.routes
         return "degraded" if routes.is_stale or _has_unready(routes.current) else "ok"
 

@@ -203,6 +203,8 @@ class _Books:
 class MemoryLedger:
     """The `Ledger` of records.py in plain dicts."""
 
+    is_writable = True
+
     def __init__(self, *, clock: Clock, books: _Books | None = None) -> None:
         """Begin with empty books; `clock` is asked for because every ledger is."""
         self._clock = clock

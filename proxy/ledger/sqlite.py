@@ -17,6 +17,7 @@ from typing import Self
 
 from proxy.clock import Clock
 from proxy.ledger.books import RESOLVED_PER_CALL_MAX, Books
+from proxy.ledger.checkup import check_pages
 from proxy.ledger.committer import Call
 from proxy.ledger.folder import find_owners, make_data_folder
 from proxy.ledger.locks import Turnstile
@@ -70,6 +71,11 @@ class SqliteLedger:
             await ledger._reports.open()
             stack.pop_all()
         return ledger
+
+    @property
+    def is_writable(self) -> bool:
+        """Tell whether the store took what it was last given."""
+        return not self._writer.is_failing
 
     async def admit(self, admission: Admission) -> Outcome:
         """Check the key and its budgets and write the holds, all or nothing; cancelled, the holds are voided."""
@@ -195,6 +201,8 @@ class SqliteLedger:
 def _make_ready(data_dir: Path, now_s: float) -> tuple[Turnstile, Owner]:
     """Make folder, file and schema behind the turnstile, so that processes that start together do it once."""
     make_data_folder(data_dir)
+    # Before the turnstile: a living process's writes must not wait for it.
+    check_pages(find_file(data_dir))
     with ExitStack() as stack:
         try:
             turnstile = Turnstile(data_dir)

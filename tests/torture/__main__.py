@@ -21,7 +21,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from tests.torture import budget, crash, fallback, holds, leaving, machine, owners, reload
+from tests.torture import budget, crash, fallback, holds, leaving, machine, owners, power, reload
 from tests.torture.findings import Finding, as_json, duration, table
 
 Run = Callable[[Path, random.Random], Coroutine[Any, Any, list[Finding]]]
@@ -33,6 +33,7 @@ RUNS: Final[Mapping[str, Run]] = MappingProxyType(
         "leaving": leaving.run,
         "reload": reload.run,
         "owners": owners.run,
+        "power": power.run,
         "machine": machine.run,
         "holds": holds.run,
     }
