@@ -111,9 +111,10 @@ Note = Write | Truncate | Sync | Delete
 class Disk:
     """Stands below every database that is opened below a folder while its block runs."""
 
-    def __init__(self, folder: Path, *, history: Sequence[Note] = ()) -> None:
+    def __init__(self, folder: Path, *, history: Sequence[Note] = (), is_noting: bool = True) -> None:
         """Stand below a folder; `history` is what led to the files that are there already, none by default."""
         self.notes: list[Note] = list(history)
+        self._is_noting = is_noting
         self.fails_to_sync: Callable[[], bool] = lambda: False
         """Asked before every sync."""
         self.is_full: Callable[[], bool] = lambda: False
@@ -196,28 +197,32 @@ class Disk:
             self._files.pop(file, None)
         return int(under.xClose(file))
 
+    def _note(self, note: Note) -> None:
+        if self._is_noting:
+            self.notes.append(note)
+
     def _write(self, under: Any, file: int, content: int, length: int, offset: int) -> int:
         name = self._files[file]
         if offset + length > self._sizes[name]:
             if self.is_full():
                 return sqlite3.SQLITE_FULL
             self._sizes[name] = offset + length
-        self.notes.append(Write(name, offset, ctypes.string_at(content, length)))
+        self._note(Write(name, offset, ctypes.string_at(content, length)))
         return int(under.xWrite(file, content, length, offset))
 
     def _truncate(self, under: Any, file: int, size: int) -> int:
         name = self._files[file]
         self._sizes[name] = min(size, self._sizes[name])
-        self.notes.append(Truncate(name, size))
+        self._note(Truncate(name, size))
         return int(under.xTruncate(file, size))
 
     def _sync(self, under: Any, file: int, flags: int) -> int:
         name = self._files[file]
         if self.fails_to_sync():
-            self.notes.append(Sync(name, is_good=False))
+            self._note(Sync(name, is_good=False))
             return sqlite3.SQLITE_IOERR_FSYNC
         code = int(under.xSync(file, flags))
-        self.notes.append(Sync(name, is_good=code == sqlite3.SQLITE_OK))
+        self._note(Sync(name, is_good=code == sqlite3.SQLITE_OK))
         return code
 
     def _delete(self, _vfs: int, name: int, is_synced: int) -> int:
@@ -225,7 +230,7 @@ class Disk:
         code = int(below.xDelete(ctypes.addressof(below), name, is_synced))
         path = self._find(name)
         if code == sqlite3.SQLITE_OK and path is not None:
-            self.notes.append(Delete(path.name, bool(is_synced)))
+            self._note(Delete(path.name, bool(is_synced)))
         return code
 
 
