@@ -12,6 +12,6 @@ from tests.torture import reset
 
 
 async def test_a_day_ends_for_all_processes_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over two processes each charge counts in the day of its hold, also one that ends in the next, and room is back."""
+    """Over two processes each charge counts in the day of its hold, one that ends in the next too; room is back."""
     monkeypatch.setattr(reset, "START_S", 6.0)
     expect_kept(await reset.run(tmp_path, Random(), processes=2, rate_per_s=60, around_s=(2.5, 1.3)))

@@ -21,7 +21,21 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from tests.torture import budget, crash, fallback, holds, leaving, machine, owners, power, reload, reset, store, upgrade
+from tests.torture import (
+    backups,
+    budget,
+    crash,
+    fallback,
+    holds,
+    leaving,
+    machine,
+    owners,
+    power,
+    reload,
+    reset,
+    store,
+    upgrade,
+)
 from tests.torture.findings import Finding, as_json, duration, table
 
 Run = Callable[[Path, random.Random], Coroutine[Any, Any, list[Finding]]]
@@ -36,6 +50,7 @@ RUNS: Final[Mapping[str, Run]] = MappingProxyType(
         "power": power.run,
         "store": store.run,
         "upgrade": upgrade.run,
+        "backups": backups.run,
         "reset": reset.run,
         "machine": machine.run,
         "holds": holds.run,
