@@ -5,6 +5,7 @@ Outcomes are only recorded here; a circuit breaker that acts on them comes later
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from proxy.errors import FailureKind
@@ -28,9 +29,10 @@ class TargetHealth:
 class Health:
     """The records of all targets, by `provider/model`."""
 
-    def __init__(self) -> None:
-        """Begin without any."""
+    def __init__(self, on_outcome: Callable[[str, str], None] = lambda _target, _outcome: None) -> None:
+        """Begin without any; `on_outcome` is told each target and `ok` or the kind of its failure."""
         self._targets: dict[str, TargetHealth] = {}
+        self._on_outcome = on_outcome
 
     def record_success(self, target: str, *, first_token_ms: int | None) -> None:
         """Note an answer."""
@@ -38,6 +40,7 @@ class Health:
         health.successes += 1
         health.consecutive_failures = 0
         health.last_first_token_ms = first_token_ms
+        self._on_outcome(target, "ok")
 
     def record_failure(self, target: str, kind: FailureKind, *, at_s: float) -> None:
         """Note a failure; a client that left is none."""
@@ -46,6 +49,7 @@ class Health:
         health.consecutive_failures += 1
         health.last_failure = kind
         health.last_failure_at_s = at_s
+        self._on_outcome(target, kind.value)
 
     def find(self, target: str) -> TargetHealth | None:
         """Give a target's record, None when it was never called."""

@@ -186,11 +186,13 @@ class Transcript:
     stored events when it is asked for, or `RAW_BYTES_MAX` at a time.
     """
 
-    __slots__ = ("_events", "_raw_bytes", "_text", "overflow_bytes")
+    __slots__ = ("_events", "_folded", "_raw_bytes", "_text", "overflow_bytes")
 
     def __init__(self) -> None:
         """Begin empty."""
         self._events: list[bytes] = []
+        self._folded = 0
+        """Events whose text has been read out of them."""
         self._raw_bytes = 0
         self._text = bytearray()
         self.overflow_bytes = 0
@@ -215,6 +217,15 @@ class Transcript:
         """Count the bytes kept, of events and text together."""
         return self._raw_bytes + len(self._text)
 
+    @property
+    def event_count(self) -> int:
+        """Count the events that have come in all."""
+        return self._folded + len(self._events)
+
+    def newest(self, events_max: int) -> Sequence[bytes]:
+        """Give the newest events, as far as they are still kept as they came."""
+        return self._events[max(0, len(self._events) - events_max) :]
+
     def text(self) -> str:
         """Give all text delivered so far: content, reasoning, refusals and tool calls, in the order they came."""
         self._fold()
@@ -223,11 +234,17 @@ class Transcript:
     def _fold(self) -> None:
         """Replace the events kept by their text."""
         events, self._events, self._raw_bytes = self._events, [], 0
+        self._folded += len(events)
         for piece in _iterate_text(events):
             data = piece.encode()
             room = TEXT_BYTES_MAX - len(self._text)
             self._text += data[:room]
             self.overflow_bytes += max(0, len(data) - room)
+
+
+def text_of_events(events: Sequence[bytes]) -> str:
+    """Give the text of whole server-sent events in OpenAI's shape; what cannot be read holds none."""
+    return "".join(_iterate_text(events))
 
 
 def _iterate_text(events: Sequence[bytes]) -> Iterator[str]:

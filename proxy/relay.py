@@ -32,6 +32,7 @@ REPLY_BYTES_MAX = 64 << 20
 ERROR_BYTES_MAX = 256 << 10
 HEAD_FRAMES_MAX = 1_000
 """So many chunks without meaning are an answer of their own kind: the stream is committed rather than held for ever."""
+GENERATION_ID_CHARS_MAX = 200
 DRAIN_S = 0.05
 """How long a finished stream may take to end its body, so that its connection can be used again."""
 OK = 200
@@ -70,6 +71,8 @@ class Relay:
         self._is_at_end = False
         self._usage: Usage | None = None
         self._sent = _Sent()
+        self._told_id: str | None = None
+        """As OpenRouter's header says it, before the first event does."""
         self.status: int | None = None
         self.json: JsonObject | None = None
         """The whole reply, when the upstream answered in one piece."""
@@ -90,6 +93,17 @@ class Relay:
     def usage(self) -> Usage | None:
         """Give the provider's last word on usage so far."""
         return self._usage or (self._intake.usage if self._intake is not None else None)
+
+    @property
+    def generation_id(self) -> str | None:
+        """Give the upstream's own id of the reply, as soon as it has said one."""
+        reply_id = self.seed.get("id") or self._told_id
+        return reply_id[:GENERATION_ID_CHARS_MAX] if isinstance(reply_id, str) else None
+
+    @property
+    def is_started(self) -> bool:
+        """Tell whether the stream is being handed out."""
+        return self._deadline_s > 0
 
     async def open(self, *, total_left_s: float) -> None:
         """Call the upstream and wait for the first meaningful event, or for the whole JSON reply.
@@ -158,6 +172,7 @@ class Relay:
             errand.provider, errand.call, connect_timeout_s=errand.clocks.connect_s, on_sent=self._sent.note
         )
         self.status = reply.status
+        self._told_id = reply.headers.get("x-generation-id")
         self.is_replayed = reply.headers.get("x-openrouter-cache-status", "").upper() == "HIT"
         if reply.status != OK:
             body = await reply.read_all(ERROR_BYTES_MAX)

@@ -36,3 +36,12 @@ def test_the_oldest_target_is_forgotten_for_a_new_one() -> None:
     assert health.find("one/1") is not None
     health.record_success("one/1", first_token_ms=None)
     assert health.find("one/2") is not None
+
+
+def test_who_wants_to_know_is_told_each_outcome() -> None:
+    """The target, and what came of it."""
+    told: list[tuple[str, str]] = []
+    health = Health(lambda target, outcome: told.append((target, outcome)))
+    health.record_success("one/m", first_token_ms=5)
+    health.record_failure("two/m", FailureKind.TIMEOUT, at_s=1.0)
+    assert told == [("one/m", "ok"), ("two/m", "timeout")]

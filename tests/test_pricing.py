@@ -366,3 +366,21 @@ def test_prices_of_any_length_stay_exact() -> None:
     """The longest price the routes file can spell times the largest count a codec lets in loses no digit."""
     price = "999999999999.123456789012345678"
     assert cost(Usage(10**12, 0), priced(price, "0")) == math.ceil(Fraction(price) * 10**12 * 1000)
+
+
+@pytest.mark.parametrize(
+    ("prices", "is_zero"),
+    [
+        (priced("0", "0"), True),
+        (priced("0", "0", cache_read="0", request="0"), True),
+        (priced("0.01", "0"), False),
+        (priced("0", "0.01"), False),
+        (priced("0", "0", cache_write_1h="1"), False),
+        (priced("0", "0", request="0.001"), False),
+        (priced("0", "0", (PriceTier(1_000, priced("0", "0")),)), True),
+        (priced("0", "0", (PriceTier(1_000, priced("1", "0")),)), False),
+    ],
+)
+def test_what_costs_nothing_has_no_price_at_all(prices: Prices, *, is_zero: bool) -> None:
+    """Of no kind, in no tier, and none per request."""
+    assert prices.is_zero is is_zero

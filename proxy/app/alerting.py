@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from proxy.alerts import EVERY_S, AlertWatch
+from proxy.alerts import AlertWatch
 from proxy.alerts.messages import write_test
+from proxy.app.accounts import ReadAccounts
 from proxy.app.parts import Gateway
 from proxy.clock import Clock
 from proxy.outbound.answers import Answer
@@ -29,14 +30,6 @@ class TestResult:
     answer: Answer
 
 
-async def keep_watch(gateway: Gateway, *, every_s: float = EVERY_S) -> None:
-    """Look and tell from time to time, for ever; cancel it to stop."""
-    async with open_watch(gateway) as watch:
-        while True:
-            await watch.run()
-            await asyncio.sleep(every_s)
-
-
 @asynccontextmanager
 async def open_watch(gateway: Gateway) -> AsyncIterator[AlertWatch]:
     """Give the job, one pass at a time; its client is made when the first message goes out."""
@@ -49,6 +42,7 @@ async def open_watch(gateway: Gateway) -> AsyncIterator[AlertWatch]:
             telemetry=gateway.telemetry,
             clock=gateway.clock,
             new_id=lambda: secrets.token_hex(ID_BYTES),
+            accounts=ReadAccounts(gateway.ledger, gateway.clock),
         )
     finally:
         await sender.close()

@@ -77,10 +77,3 @@ class PriceRefresher:
     def _input_price(self, model: str) -> Decimal | None:
         prices = self.catalogue.find(OPENROUTER, model).prices
         return prices.input if prices is not None else None
-
-
-async def refresh_forever(refresher: PriceRefresher) -> None:
-    """Look again and again whether prices are due; cancel it to stop."""
-    while True:
-        await refresher.refresh()
-        await asyncio.sleep(LOOK_S)

@@ -6,12 +6,17 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+import typer
+
 from proxy.app import open_ledger
 from proxy.cli.places import LEDGER, Places
-from proxy.errors import LedgerUnavailable
+from proxy.errors import ClientError, LedgerUnavailable
 from proxy.ledger.records import Ledger
+from proxy.ledger.registry import Deed
 
 T = TypeVar("T")
+CLI = "cli"
+"""Who does what a command does, in the audit log."""
 
 
 def ask_ledger(places: Places, question: Callable[[Ledger], Awaitable[T]], *, may_begin: bool = False) -> T:
@@ -19,6 +24,20 @@ def ask_ledger(places: Places, question: Callable[[Ledger], Awaitable[T]], *, ma
     if not may_begin:
         expect_ledger(places)
     return asyncio.run(_ask(places, question))
+
+
+def ask_registry(places: Places, deed: Deed[T], *, may_begin: bool = False) -> T:
+    """Run a deed on the ledger; raises `BadParameter` for what was wished wrongly, `RequestError` when refused."""
+
+    async def write(ledger: Ledger) -> T:
+        return await ledger.registry.write(deed)
+
+    try:
+        return ask_ledger(places, write, may_begin=may_begin)
+    except ClientError as error:
+        if error.status != ClientError.status:
+            raise
+        raise typer.BadParameter(error.message) from error
 
 
 def expect_ledger(places: Places) -> None:

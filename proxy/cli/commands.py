@@ -6,39 +6,24 @@ Every flag has a variable; the flag wins. What a command does stands in the modu
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from proxy import __version__
+from proxy.cli.administration import attach
+from proxy.cli.flags import DATA, OPTIONS, Config, Data, Json
 from proxy.cli.places import find_places
 
-Config = Annotated[
-    Path | None,
-    typer.Option("--config", envvar="TURNPIKE_CONFIG", help="The routing table. [default: routes.yaml]"),
-]
-Data = Annotated[
-    Path,
-    typer.Option(
-        "--data",
-        envvar="TURNPIKE_DATA",
-        help="The data folder (ledger, keys); a relative one stands beside the routes file.",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-DATA = Path("data")
-
-_options: dict[str, Any] = {"add_completion": False, "rich_markup_mode": None, "pretty_exceptions_enable": False}
 app = typer.Typer(
     help="An OpenAI-compatible gateway: streams, falls back, and accounts for every cent.",
     no_args_is_help=True,
-    **_options,
+    **OPTIONS,
 )
-keys = typer.Typer(help="Make, list and revoke client keys.", no_args_is_help=True, **_options)
-app.add_typer(keys, name="keys")
-ledger = typer.Typer(help="Verify and back up the books.", no_args_is_help=True, **_options)
+attach(app)
+ledger = typer.Typer(help="Verify and back up the books.", no_args_is_help=True, **OPTIONS)
 app.add_typer(ledger, name="ledger")
-alerts = typer.Typer(help="Show what is watched, what holds, and what was told; or test it.", **_options)
+alerts = typer.Typer(help="Show what is watched, what holds, and what was told; or test it.", **OPTIONS)
 app.add_typer(alerts, name="alerts")
 
 
@@ -67,19 +52,39 @@ def serve(  # noqa: PLR0913  # one parameter per flag
         int, typer.Option(envvar="TURNPIKE_PORT", min=0, max=65_535, help="Port; 0 takes a free one.")
     ] = 4000,
     data: Data = DATA,
-    workers: Annotated[int, typer.Option(envvar="TURNPIKE_WORKERS", min=1, help="Processes.")] = 1,
+    workers: Annotated[
+        int, typer.Option(envvar="TURNPIKE_WORKERS", min=1, max=64, help="Processes that share the port.")
+    ] = 1,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            envvar="TURNPIKE_METRICS_PORT",
+            min=0,
+            max=65_535,
+            help="Show /metrics on this port of loopback, without a key.",
+        ),
+    ] = None,
     log_format: Annotated[Literal["json", "console"], typer.Option(envvar="TURNPIKE_LOG_FORMAT")] = "json",
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], typer.Option(envvar="LOG_LEVEL", case_sensitive=False)
     ] = "info",
 ) -> None:
     """Serve until stopped. Prints `listening on http://HOST:PORT` once requests are answered."""
-    if workers > 1:
-        raise typer.BadParameter("several workers are not available yet; use --workers 1", param_hint="--workers")
+    from proxy.app import Settings
     from proxy.cli.serving import serve_until_stopped
 
     places = find_places(config, data)
-    serve_until_stopped(places, host=host, port=port, log_format=log_format, log_level=log_level)
+    settings = Settings(
+        config=places.config,
+        data=places.data,
+        host=host,
+        port=port,
+        workers=workers,
+        metrics_port=metrics_port,
+        log_format=log_format,
+        log_level=log_level,
+    )
+    raise typer.Exit(serve_until_stopped(settings))
 
 
 @app.command()
@@ -121,53 +126,36 @@ def explain(model: str, *, config: Config = None, data: Data = DATA, as_json: Js
 
 
 @app.command("test")
-def try_out(model: str, *, config: Config = None, data: Data = DATA, as_json: Json = False) -> None:
-    """Send one short request to MODEL and tell what came back; it is booked like any other."""
-    from proxy.cli.trials import try_model
-
-    raise typer.Exit(try_model(find_places(config, data), model, as_json=as_json))
-
-
-@keys.command("create")
-def create_key(  # noqa: PLR0913  # one parameter per flag
-    name: Annotated[str, typer.Argument(help="Shown in usage and logs; unique.")],
+def try_out(
+    model: Annotated[str | None, typer.Argument(help="With --tenant it may be left out: all of its accounts.")] = None,
     *,
-    budget: Annotated[str | None, typer.Option(help="As $5/day; hour, day, week, month, bare is total.")] = None,
-    models: Annotated[str | None, typer.Option(help="Models it may ask for, as a,b or openrouter/*.")] = None,
-    expires: Annotated[str | None, typer.Option(help="How long it lives, as 30d.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Try this tenant's own accounts, one short call each.")] = None,
     config: Config = None,
     data: Data = DATA,
     as_json: Json = False,
 ) -> None:
-    """Make a client key and print it, alone on stdout; it is shown this once."""
-    from proxy.cli.keys import KeyWishes, create_key
+    """Send one short request to MODEL and tell what came back; it is booked like any other."""
+    from proxy.cli.trials import try_model, try_tenant
 
-    wishes = KeyWishes(name, budget=budget, models=models, expires=expires)
-    create_key(find_places(config, data), wishes, as_json=as_json)
-
-
-@keys.command("list")
-def list_keys(*, config: Config = None, data: Data = DATA, as_json: Json = False) -> None:
-    """List all client keys with their limits; never their values."""
-    from proxy.cli.keys import list_keys
-
-    list_keys(find_places(config, data), as_json=as_json)
-
-
-@keys.command("revoke")
-def revoke_key(name: str, *, config: Config = None, data: Data = DATA, as_json: Json = False) -> None:
-    """Revoke a client key: from its next request on it is refused."""
-    from proxy.cli.keys import revoke_key
-
-    raise typer.Exit(revoke_key(find_places(config, data), name, as_json=as_json))
+    if tenant is not None:
+        raise typer.Exit(try_tenant(find_places(config, data), tenant, model, as_json=as_json))
+    if model is None:
+        raise typer.BadParameter("name a model, or a tenant with --tenant", param_hint="MODEL")
+    raise typer.Exit(try_model(find_places(config, data), model, as_json=as_json))
 
 
 @app.command()
 def usage(  # noqa: PLR0913  # one parameter per flag
     *,
-    by: Annotated[str, typer.Option(help="key, tenant, app, route, provider, model, hour, day, month.")] = "key,model",
-    since: Annotated[str | None, typer.Option("--from", help="A date or time, UTC.")] = None,
-    until: Annotated[str | None, typer.Option("--to", help="A date (its whole day) or time, UTC.")] = None,
+    by: Annotated[
+        str,
+        typer.Option(help="key, tenant, app, user, tag, tag:NAME, payer, route, provider, model, hour, day, month."),
+    ] = "key,model",
+    since: Annotated[str | None, typer.Option("--from", help="A date or time.")] = None,
+    until: Annotated[str | None, typer.Option("--to", help="A date (its whole day) or time.")] = None,
+    key: Annotated[str | None, typer.Option(help="Of this key alone.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Of this tenant alone.")] = None,
+    timezone: Annotated[str, typer.Option(help="Whose hours and days, as Europe/Berlin.")] = "UTC",
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     config: Config = None,
     data: Data = DATA,
@@ -176,23 +164,64 @@ def usage(  # noqa: PLR0913  # one parameter per flag
     """Sum what was used and what it cost."""
     from proxy.cli.figures import UsageWishes, print_usage
 
-    wishes = UsageWishes(by=by, since=since, until=until)
+    wishes = UsageWishes(by=by, since=since, until=until, key=key, tenant=tenant, timezone=timezone)
     print_usage(find_places(config, data), wishes, as_csv=as_csv, as_json=as_json)
 
 
 @app.command()
-def export(
+def export(  # noqa: PLR0913  # one parameter per flag
     *,
     since: Annotated[str | None, typer.Option(help="A date, a time, or how far back, as 30d.")] = None,
+    until: Annotated[str | None, typer.Option(help="A date (its whole day) or time, UTC.")] = None,
+    key: Annotated[str | None, typer.Option(help="Of this key alone.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Of this tenant alone.")] = None,
     form: Annotated[Literal["jsonl", "csv"], typer.Option("--format", help="One line per attempt.")] = "jsonl",
     config: Config = None,
     data: Data = DATA,
     as_json: Json = False,
 ) -> None:
     """Write every attempt in the books, oldest first, as JSON lines or CSV."""
-    from proxy.cli.figures import export_attempts
+    from proxy.cli.figures import ExportWishes, export_attempts
 
-    export_attempts(find_places(config, data), since=since, as_csv=form == "csv" and not as_json)
+    wishes = ExportWishes(since=since, until=until, key=key, tenant=tenant)
+    export_attempts(find_places(config, data), wishes, as_csv=form == "csv" and not as_json)
+
+
+@app.command()
+def replay(  # noqa: PLR0913  # one parameter per flag
+    *,
+    routes: Annotated[Path, typer.Option(help="The other routing table.")],
+    since: Annotated[str, typer.Option(help="A date, a time, or how far back, as 30d.")] = "7d",
+    key: Annotated[str | None, typer.Option(help="Of this key alone.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Of this tenant alone.")] = None,
+    config: Config = None,
+    data: Data = DATA,
+    as_json: Json = False,
+) -> None:
+    """Price past requests against another routing table: cost and budgets side by side. Calls nobody."""
+    from proxy.cli.replay import ReplayWishes, print_replay
+
+    wishes = ReplayWishes(routes, since=since, key=key, tenant=tenant)
+    print_replay(find_places(config, data), wishes, as_json=as_json)
+
+
+Read = Annotated[bool, typer.Option("--read", help="Ask the provider first; otherwise what a server read last.")]
+
+
+@app.command()
+def reconcile(*, read: Read = False, config: Config = None, data: Data = DATA, as_json: Json = False) -> None:
+    """Compare what was booked with what OpenRouter says it billed; 1 when they differ notably."""
+    from proxy.cli.accounts import print_drifts
+
+    raise typer.Exit(print_drifts(find_places(config, data), reads=read, as_json=as_json))
+
+
+@app.command("credits")
+def show_credits(*, read: Read = False, config: Config = None, data: Data = DATA, as_json: Json = False) -> None:
+    """Show what OpenRouter's accounts have left."""
+    from proxy.cli.accounts import print_credits
+
+    print_credits(find_places(config, data), reads=read, as_json=as_json)
 
 
 @ledger.command("verify")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import IO, Any, TypeVar
 
 import orjson
 import typer
@@ -15,16 +15,18 @@ import typer
 from proxy.cli.books import ask_ledger
 from proxy.cli.output import Column, print_json, print_table
 from proxy.cli.places import Places
-from proxy.edge.report import parse_by, parse_moment, safe_cell, usage_csv, usage_object
+from proxy.edge.report import parse_by, parse_moment, parse_timezone, usage_object, write_cells, write_usage
+from proxy.edge.spooling import read_chunks, spool
 from proxy.files import parse_duration_s
-from proxy.ledger.records import AttemptRow, Ledger, UsageQuery, UsageSum
-from proxy.money import format_usd
+from proxy.ledger.records import AttemptFilter, AttemptRow, Ledger, UsageQuery, UsageSum
+from proxy.money import UTC_NAME, format_usd
 from proxy.usage import TOKEN_COUNTS
 
 PAGE_ROWS = 1_000
 """Attempts read at a time: an export of any size needs the memory of one page."""
 TOTAL = "total"
 
+T = TypeVar("T")
 _COUNTS = (*TOKEN_COUNTS, "images", "web_searches", "service_tier")
 
 
@@ -35,34 +37,53 @@ class UsageWishes:
     by: str
     since: str | None = None
     until: str | None = None
+    key: str | None = None
+    tenant: str | None = None
+    timezone: str = UTC_NAME
+
+
+@dataclass(frozen=True, slots=True)
+class ExportWishes:
+    """What `export` was told, as text."""
+
+    since: str | None = None
+    until: str | None = None
+    key: str | None = None
+    tenant: str | None = None
 
 
 def print_usage(places: Places, wishes: UsageWishes, *, as_csv: bool, as_json: bool) -> None:
     """Print sums over the books; raises `BadParameter` for a wish that cannot be read."""
     query = _read_wishes(wishes)
+    if as_csv and not as_json:
+        return _print_csv(places, query)
 
     async def read(ledger: Ledger) -> tuple[Sequence[UsageSum], UsageSum]:
-        (total,) = await ledger.sum_usage(UsageQuery(from_s=query.from_s, to_s=query.to_s))
+        (total,) = await ledger.sum_usage(replace(query, by=()))
         return await ledger.sum_usage(query), total
 
     sums, total = ask_ledger(places, read)
     if as_json:
         print_json(usage_object(query, sums, total))
-    elif as_csv:
-        sys.stdout.write(usage_csv(query.by, sums))
     else:
         _print_sums(query.by, sums, total)
+    return None
 
 
-def export_attempts(places: Places, *, since: str | None, as_csv: bool) -> None:
-    """Write every attempt since a moment, oldest first."""
-    since_s = _read_since(since)
+def export_attempts(places: Places, wishes: ExportWishes, *, as_csv: bool) -> None:
+    """Write every attempt that is wished for, oldest first."""
+    since_s = read_since(wishes.since)
+    only = AttemptFilter(
+        until_s=_read_moment(wishes.until, "--until", is_end=True),
+        key_name=wishes.key,
+        tenant=wishes.tenant,
+    )
     write = _write_csv() if as_csv else _write_jsonl
 
     async def read(ledger: Ledger) -> None:
         after_seq = 0
-        while rows := await ledger.export(since_s=since_s, after_seq=after_seq, rows_max=PAGE_ROWS):
-            write(rows)
+        while rows := await ledger.export(since_s=since_s, after_seq=after_seq, rows_max=PAGE_ROWS, only=only):
+            sys.stdout.write(write(rows))
             after_seq = rows[-1].seq
 
     ask_ledger(places, read)
@@ -92,6 +113,11 @@ def attempt_object(row: AttemptRow) -> dict[str, Any]:
         "generation_id": row.generation_id,
         "overrun": row.is_overrun,
         "error": row.error,
+        "user": row.user,
+        "tags": dict(row.tags),
+        "upstream_key": row.upstream_key,
+        "payer": row.payer,
+        "saved_nano_usd": row.saved_nano_usd,
     }
 
 
@@ -101,45 +127,64 @@ def _time(at_s: float) -> str:
     return f"{whole}.{int(at_s * 1000) % 1000:03d}Z"
 
 
-def _write_jsonl(rows: Sequence[AttemptRow]) -> None:
-    sys.stdout.write("".join(orjson.dumps(attempt_object(row)).decode() + "\n" for row in rows))
+def _print_csv(places: Places, query: UsageQuery) -> None:
+    """Read everything before anything is printed: a reader who stops to think must not keep the books open."""
+    write = write_usage("csv", query.by)
+
+    async def read(ledger: Ledger) -> IO[bytes]:
+        return await spool(write(page) async for page in ledger.walk_usage(query))
+
+    for chunk in read_chunks(ask_ledger(places, read)):
+        sys.stdout.write(chunk.decode())
 
 
-def _write_csv() -> Callable[[Sequence[AttemptRow]], None]:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    has_head = False
+def _write_jsonl(rows: Sequence[AttemptRow]) -> str:
+    return "".join(orjson.dumps(attempt_object(row)).decode() + "\n" for row in rows)
 
-    def write(rows: Sequence[AttemptRow]) -> None:
-        nonlocal has_head
-        for row in rows:
-            shown = attempt_object(row)
-            if not has_head:
-                writer.writerow(shown)
-                has_head = True
-            writer.writerow([safe_cell(value) if isinstance(value, str) else value for value in shown.values()])
 
-    return write
+def _write_csv() -> Callable[[Sequence[AttemptRow]], str]:
+    write: Callable[[Iterable[Sequence[object]]], str] | None = None
+
+    def write_page(rows: Sequence[AttemptRow]) -> str:
+        nonlocal write
+        shown = [_flatten(attempt_object(row)) for row in rows]
+        write = write or write_cells(list(shown[0]))
+        return write(list(one.values()) for one in shown)
+
+    return write_page
+
+
+def _flatten(shown: dict[str, Any]) -> dict[str, object]:
+    """Make every value fit one cell."""
+    tags = ", ".join(f"{name}={value}" for name, value in shown["tags"].items())
+    return {**shown, "tags": tags}
 
 
 def _read_wishes(wishes: UsageWishes) -> UsageQuery:
-    try:
-        by = parse_by(wishes.by)
-    except ValueError as error:
-        raise typer.BadParameter(f"{error}", param_hint="--by") from error
-    since_s = _read_moment(wishes.since, "--from", is_end=False)
-    return UsageQuery(by=by, from_s=since_s, to_s=_read_moment(wishes.until, "--to", is_end=True))
+    by = _read(parse_by, wishes.by, "--by")
+    timezone = _read(parse_timezone, wishes.timezone, "--timezone")
+    return UsageQuery(
+        by=by,
+        from_s=_read_moment(wishes.since, "--from", is_end=False, timezone=timezone),
+        to_s=_read_moment(wishes.until, "--to", is_end=True, timezone=timezone),
+        key_name=wishes.key,
+        tenant=wishes.tenant,
+        timezone=timezone,
+    )
 
 
-def _read_moment(text: str | None, flag: str, *, is_end: bool) -> float | None:
-    if text is None:
-        return None
+def _read(parse: Callable[[str], T], text: str, flag: str) -> T:
     try:
-        return parse_moment(text, is_end=is_end)
+        return parse(text)
     except (ValueError, OverflowError) as error:
         raise typer.BadParameter(f"{error}", param_hint=flag) from error
 
 
-def _read_since(text: str | None) -> float | None:
+def _read_moment(text: str | None, flag: str, *, is_end: bool, timezone: str = UTC_NAME) -> float | None:
+    return None if text is None else _read(partial(parse_moment, is_end=is_end, timezone=timezone), text, flag)
+
+
+def read_since(text: str | None) -> float | None:
     """Read a moment, or how far back from now it is."""
     if text is None:
         return None

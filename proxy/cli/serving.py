@@ -7,22 +7,21 @@ import sys
 import typer
 import uvloop
 
-from proxy.app import Settings, run
+from proxy.app import Settings, run, run_workers
 from proxy.cli.output import WRONG, complain
-from proxy.cli.places import Places
 from proxy.edge.server import ListenError
 
 
-def serve_until_stopped(places: Places, *, host: str, port: int, log_format: str, log_level: str) -> None:
-    """Serve; returns when a signal has ended it and everything is settled."""
-    settings = Settings(
-        config=places.config, data=places.data, host=host, port=port, log_format=log_format, log_level=log_level
-    )
+def serve_until_stopped(settings: Settings) -> int:
+    """Serve; gives the exit code when a signal has ended it and everything is settled."""
     try:
+        if settings.workers > 1:
+            return run_workers(settings, say=_say_now)
         uvloop.run(run(settings, say=_say_now))
     except ListenError as error:
         complain(str(error))
         raise typer.Exit(WRONG) from error
+    return 0
 
 
 def _say_now(text: str) -> None:

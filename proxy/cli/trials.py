@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from proxy.app import Settings, explain, test_model
-from proxy.cli.output import Column, complain, print_json, print_table, say
+from proxy.app import Settings, explain, test_model, test_tenant
+from proxy.cli.output import BAD, Column, complain, print_json, print_table, say
 from proxy.cli.places import Places
 
 
@@ -27,6 +27,19 @@ def try_model(places: Places, model: str, *, as_json: bool) -> int:
     """Send one short request; 0 when an answer came, 1 when not."""
     found = asyncio.run(test_model(_settings(places), model))
     return _report(found, as_json=as_json)
+
+
+def try_tenant(places: Places, name: str, model: str | None, *, as_json: bool) -> int:
+    """Send one short request over each of a tenant's own accounts; 0 when all answered, 1 when not, or when none is."""
+    found = asyncio.run(test_tenant(_settings(places), name, model))
+    if as_json:
+        print_json({"tenant": name, "tests": found})
+    elif not found:
+        complain(f"{name!r} has no account of its own that {model or 'a model'} leads to")
+    else:
+        for one in found:
+            _report(one, as_json=False)
+    return 0 if found and all(one["ok"] for one in found) else BAD
 
 
 def _report(found: dict[str, Any], *, as_json: bool) -> int:

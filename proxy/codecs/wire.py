@@ -66,7 +66,8 @@ class Call:
     """Appended to the provider's `base_url`, with a leading slash; may hold a query."""
     body: bytes
     is_stream: bool
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Not shown: the key of a pool is among them."""
     dropped: tuple[str, ...] = ()
     """Fields of the client's request that this target cannot honour: left out or softened, and the client is told."""
     schema_tool: str | None = None

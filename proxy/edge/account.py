@@ -1,4 +1,4 @@
-"""What a key may know of itself (floor 5): `key`, `credits`, `usage`, `stats`; of the calling key only.
+"""What a key may know of itself (floor 5): `key`, `credits`, `usage`, `stats`; the admin key sees all keys together.
 
 `key` and `credits` have OpenRouter's shapes on both prefixes, filled from our ledger, with JSON numbers; `usage`,
 `stats` and the `budgets` inside `key` are ours, with decimal strings.
@@ -6,24 +6,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeVar
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from proxy.edge.answers import iso_time, json_response, usd_number
-from proxy.edge.report import parse_by, parse_moment, usage_csv, usage_object
+from proxy.edge.report import parse_by, parse_moment, parse_timezone, usage_object, write_usage
 from proxy.edge.services import Services
+from proxy.edge.spooling import read_chunks, spool
 from proxy.errors import ClientError
 from proxy.ledger.records import BudgetState, KeyRecord, UsageQuery, UsageSum
-from proxy.money import AMOUNT_NANO_USD_MAX, Period, format_usd
+from proxy.money import AMOUNT_NANO_USD_MAX, UTC_NAME, Period, format_usd
 from proxy.policy.calendar import find_window
+from proxy.policy.limits import Measure, Rate, format_rate
+from proxy.policy.scopes import GLOBAL
 
 STATS_SPAN_S = 86_400
 """What `stats` looks back on unless told `since`."""
 CREDITS_WITHOUT_LIMIT_NANO_USD = AMOUNT_NANO_USD_MAX
 """`credits` of a key without a budget: never null, and far above anything a client would warn of."""
+
+GROUPS_MAX = 10_000
+"""Groups in one JSON answer; CSV and lines have no limit."""
+
+T = TypeVar("T")
+_MEDIA_TYPES = {"json": "application/json", "csv": "text/csv", "jsonl": "application/x-ndjson"}
+ADMINISTRATOR = KeyRecord("admin", digest="")
+"""What the admin key is shown as: no key of the ledger's, it sees them all."""
 
 _RESETS = {"day": "daily", "week": "weekly", "month": "monthly"}
 """OpenRouter's words; it has none for an hour or for all time."""
@@ -38,12 +51,13 @@ class Account:
 
     async def show_key(self, request: Request) -> Response:
         """`GET key`: what the key has used, what it may still use."""
-        record = await self._services.authenticator.find(request.scope["headers"])
         now_s = self._services.clock.now_s()
-        budgets = await self._services.ledger.budgets(record.name, now_s)
+        record = await self._find_record(request)
+        name = None if record is ADMINISTRATOR else record.name
+        budgets = await self._budgets(name, now_s)
         used = {
-            name: usd_number(await self._spent(record.name, period, now_s))
-            for name, period in (
+            figure: usd_number(await self._spent(name, period, now_s))
+            for figure, period in (
                 ("usage", Period.TOTAL),
                 ("usage_daily", Period.DAY),
                 ("usage_weekly", Period.WEEK),
@@ -54,36 +68,44 @@ class Account:
 
     async def show_credits(self, request: Request) -> Response:
         """`GET credits`: total less used is what the key's budget has left in its period."""
-        principal = await self._services.identify(request.scope["headers"])
+        name = await self._services.find_whose(request)
         now_s = self._services.clock.now_s()
-        used = await self._spent(principal.name, Period.TOTAL, now_s)
-        budget = _tightest(await self._services.ledger.budgets(principal.name, now_s))
+        used = await self._spent(name, Period.TOTAL, now_s)
+        budget = _tightest(await self._budgets(name, now_s))
         total = CREDITS_WITHOUT_LIMIT_NANO_USD
         if budget is not None:
             total = used + max(0, budget.limit_nano_usd - budget.posted_nano_usd)
         return json_response({"data": {"total_credits": usd_number(total), "total_usage": usd_number(used)}})
 
     async def show_usage(self, request: Request) -> Response:
-        """`GET usage`: sums over the key's own attempts, as JSON or CSV."""
-        principal = await self._services.identify(request.scope["headers"])
-        query = _read_query(request, principal.name)
+        """`GET usage`: sums over the key's own attempts, as JSON, lines or CSV."""
+        name = await self._services.find_whose(request)
+        query = _read_query(request, name)
         form = request.query_params.get("format", "json")
-        if form not in {"json", "csv"}:
-            raise ClientError(f"format {form[:40]!r} is unknown; there are json and csv.", param="format")
-        sums = await self._services.ledger.sum_usage(query)
-        if form == "csv":
-            headers = {"content-disposition": 'attachment; filename="usage.csv"', "cache-control": "no-store"}
-            return Response(usage_csv(query.by, sums), headers=headers, media_type="text/csv")
+        if form not in _MEDIA_TYPES:
+            raise ClientError(f"format {form[:40]!r} is unknown; there are json, csv and jsonl.", param="format")
+        if form != "json":
+            return await self._send_usage(query, form)
+        sums = await self._services.ledger.sum_usage(replace(query, groups_max=GROUPS_MAX + 1))
+        if len(sums) > GROUPS_MAX:
+            msg = f"There are more than {GROUPS_MAX} groups; ask for fewer dimensions or days, or for format=csv."
+            raise ClientError(msg, param="by")
         return json_response(usage_object(query, sums, await self._total(query)))
+
+    async def _send_usage(self, query: UsageQuery, form: str) -> Response:
+        write = write_usage(form, query.by)
+        file = await spool(write(page) async for page in self._services.ledger.walk_usage(query))
+        headers = {"content-disposition": f'attachment; filename="usage.{form}"', "cache-control": "no-store"}
+        return StreamingResponse(read_chunks(file), headers=headers, media_type=_MEDIA_TYPES[form])
 
     async def show_stats(self, request: Request) -> Response:
         """`GET stats`: how each provider did lately, for this key."""
-        principal = await self._services.identify(request.scope["headers"])
+        name = await self._services.find_whose(request)
         since_s = _read_moment(request, "since")
         if since_s is None:
             since_s = self._services.clock.now_s() - STATS_SPAN_S
-        total = await self._total(UsageQuery(from_s=since_s, key_name=principal.name))
-        providers = await self._services.ledger.provider_stats(since_s=since_s, key_name=principal.name)
+        total = await self._total(UsageQuery(from_s=since_s, key_name=name))
+        providers = await self._services.ledger.provider_stats(since_s=since_s, key_name=name)
         return json_response(
             {
                 "since": iso_time(since_s),
@@ -103,33 +125,46 @@ class Account:
             }
         )
 
-    async def _spent(self, key_name: str, period: Period, now_s: float) -> int:
+    async def _find_record(self, request: Request) -> KeyRecord:
+        """Give the calling key; the admin key is none, and stands for all of them."""
+        if await self._services.find_whose(request) is None:
+            return ADMINISTRATOR
+        return await self._services.authenticator.find(request.scope["headers"])
+
+    async def _budgets(self, key_name: str | None, now_s: float) -> Sequence[BudgetState]:
+        """Give a key's budgets, or those of the whole gateway."""
+        if key_name is not None:
+            return await self._services.ledger.budgets(key_name, now_s)
+        return [one for one in await self._services.ledger.list_budgets(now_s) if one.scope == GLOBAL]
+
+    async def _spent(self, key_name: str | None, period: Period, now_s: float) -> int:
         from_s = None if period is Period.TOTAL else find_window(period, now_s).starts_s
         return (await self._total(UsageQuery(from_s=from_s, key_name=key_name))).cost_nano_usd
 
     async def _total(self, query: UsageQuery) -> UsageSum:
-        whole = UsageQuery(from_s=query.from_s, to_s=query.to_s, key_name=query.key_name)
-        (total,) = await self._services.ledger.sum_usage(whole)
+        (total,) = await self._services.ledger.sum_usage(replace(query, by=()))
         return total
 
 
-def _read_query(request: Request, key_name: str) -> UsageQuery:
-    try:
-        by = parse_by(request.query_params.get("by", ""))
-    except ValueError as error:
-        raise ClientError(f"{error}.", param="by") from error
-    from_s, to_s = _read_moment(request, "from"), _read_moment(request, "to", is_end=True)
-    return UsageQuery(by=by, from_s=from_s, to_s=to_s, key_name=key_name)
+def _read_query(request: Request, key_name: str | None) -> UsageQuery:
+    asked = request.query_params
+    by = _read("by", parse_by, asked.get("by", ""))
+    timezone = _read("timezone", parse_timezone, asked.get("timezone") or UTC_NAME)
+    from_s = _read_moment(request, "from", timezone=timezone)
+    to_s = _read_moment(request, "to", is_end=True, timezone=timezone)
+    return UsageQuery(by=by, from_s=from_s, to_s=to_s, key_name=key_name, timezone=timezone)
 
 
-def _read_moment(request: Request, name: str, *, is_end: bool = False) -> float | None:
-    text = request.query_params.get(name)
-    if not text:
-        return None
+def _read(name: str, parse: Callable[[str], T], text: str) -> T:
     try:
-        return parse_moment(text, is_end=is_end)
+        return parse(text)
     except (ValueError, OverflowError) as error:
         raise ClientError(f"`{name}`: {error}.", param=name) from error
+
+
+def _read_moment(request: Request, name: str, *, is_end: bool = False, timezone: str = UTC_NAME) -> float | None:
+    text = request.query_params.get(name)
+    return _read(name, partial(parse_moment, is_end=is_end, timezone=timezone), text) if text else None
 
 
 def _key_fields(record: KeyRecord) -> dict[str, Any]:
@@ -142,8 +177,8 @@ def _key_fields(record: KeyRecord) -> dict[str, Any]:
         "byok_usage_weekly": 0,
         "byok_usage_monthly": 0,
         "is_free_tier": False,
-        "is_management_key": False,
-        "is_provisioning_key": False,
+        "is_management_key": record is ADMINISTRATOR,
+        "is_provisioning_key": record is ADMINISTRATOR or record.may_create_keys,
         "expires_at": iso_time(record.expires_at_s),
         "creator_user_id": None,
         "organization_id": None,
@@ -151,10 +186,25 @@ def _key_fields(record: KeyRecord) -> dict[str, Any]:
         "allowed_data_regions": [],
         "effective_budget": None,
         "free_model_daily_requests": {"limit": 0, "remaining": 0, "used": 0},
-        "rate_limit": {"requests": -1, "interval": "10s", "note": "No limit of requests is set."},
-        "rate": None,
-        "parallel": None,
+        "rate_limit": _rate_limit(record.limits.rates),
+        "rate": _rate_texts(record.limits.rates),
+        "parallel": record.limits.parallel,
     }
+
+
+def _rate_texts(rates: Sequence[Rate]) -> str | list[str] | None:
+    """Give the key's own rates in the words of routes.yaml: one, or a list of them; None: it has none."""
+    texts = [format_rate(rate) for rate in rates]
+    return texts[0] if len(texts) == 1 else texts or None
+
+
+def _rate_limit(rates: Sequence[Rate]) -> dict[str, Any]:
+    """Give the slowest of the key's rates of requests as OpenRouter does; -1 stands for none."""
+    counting = [rate for rate in rates if rate.measure is Measure.REQUESTS]
+    if not counting:
+        return {"requests": -1, "interval": "10s", "note": "No limit of requests is set."}
+    slowest = min(counting, key=lambda rate: rate.limit / rate.window_s)
+    return {"requests": slowest.limit, "interval": f"{slowest.window_s}s", "note": "In any stretch of so long."}
 
 
 def _limit_fields(budgets: Sequence[BudgetState]) -> dict[str, Any]:
@@ -193,4 +243,5 @@ def _left(budget: BudgetState) -> int:
 
 
 def _tightest(budgets: Sequence[BudgetState]) -> BudgetState | None:
-    return min(budgets, key=_left, default=None)
+    """Give the wall nearest to being met; a soft budget refuses nobody."""
+    return min((budget for budget in budgets if not budget.is_soft), key=_left, default=None)

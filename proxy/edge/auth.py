@@ -10,14 +10,17 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from proxy.clock import Clock
-from proxy.errors import ClientError, Unauthenticated
-from proxy.ledger.folder import digest_key_sha256
+from proxy.edge.tenancy import Tenancy
+from proxy.errors import ClientError, LedgerUnavailable, Unauthenticated
+from proxy.ledger.folder import digest_key, digest_key_sha256
 from proxy.ledger.records import KeyRecord, Ledger
 from proxy.routing.principal import Principal, lay_over
 from proxy.routing.table import Table
+from proxy.vault import Vault
 
 KEY_BYTES_MAX = 256
 """A longer key is refused before anything is computed or looked up."""
@@ -26,6 +29,9 @@ CACHED_KEYS_MAX = 4_096
 
 KEY_CHARS_MIN = 8
 """No client key is shorter."""
+
+NO_VAULT = Tenancy(Vault(None))
+"""Where nothing is stored that had to be decrypted."""
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
 
@@ -67,23 +73,30 @@ def holds_key(headers: RawHeaders, text: bytes) -> bool:
     return any(len(key) >= KEY_CHARS_MIN and key in text for key in keys)
 
 
-def build_principal(record: KeyRecord, table: Table) -> Principal:
-    """Join a key's record with its tenant's defaults; a tenant that left the table adds none."""
-    tenant = table.tenants.get(record.tenant) if record.tenant is not None else None
-    params = lay_over(tenant.params, record.params) if tenant is not None else record.params
-    default_model = record.default_model or (tenant.default_model if tenant is not None else None)
+def build_principal(record: KeyRecord, table: Table, tenancy: Tenancy = NO_VAULT) -> Principal:
+    """Join a key's record with its tenant and the key that made it; a tenant nobody knows adds nothing."""
+    maker, tenant = record.maker, tenancy.find(record, table)
+    above = [one for one in (tenant, maker) if one is not None]
+    params: Mapping[str, Any] = {}
+    for one in (*above, record):
+        params = lay_over(params, one.params) if params else one.params
     declared = [key for key in table.keys if key.name == record.name] if record.is_declared else []
-    ceilings = [holder.max_cost_nano_usd for holder in (tenant, *declared) if holder is not None]
+    defaults = (one.default_model for one in (record, *reversed(above)))
+    ceilings = [one.max_cost_nano_usd for one in (*above, record)]
+    view = tenancy.view(table, tenant)
     return Principal(
         name=record.name,
         tenant=record.tenant,
         models=record.models,
-        default_model=default_model,
+        default_model=next((model for model in defaults if model is not None), None),
         params=params,
         has_budget=record.is_walled,
         revision=record.revision,
         tenant_models=tenant.models if tenant is not None else None,
         max_cost_nano_usd=min((ceiling for ceiling in ceilings if ceiling is not None), default=None),
+        parent=record.parent,
+        maker_models=maker.models if maker is not None else None,
+        view=None if view is table else view,
         cache=declared[0].cache if declared else None,
     )
 
@@ -91,8 +104,9 @@ def build_principal(record: KeyRecord, table: Table) -> Principal:
 class Authenticator:
     """Turns headers into a `Principal`; remembers a bounded number of keys for the hot path."""
 
-    def __init__(self, ledger: Ledger, *, pepper: bytes, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, *, pepper: bytes, clock: Clock, tenancy: Tenancy = NO_VAULT) -> None:
         """Look keys up in this ledger, under this pepper."""
+        self._tenancy = tenancy
         self._ledger = ledger
         self._pepper = pepper
         self._clock = clock
@@ -101,7 +115,11 @@ class Authenticator:
 
     async def authenticate(self, headers: RawHeaders, table: Table) -> Principal:
         """Look the key up in the ledger; raises `Unauthenticated`, `ClientError` or `LedgerUnavailable`."""
-        return build_principal(await self.find(headers), table)
+        return self.principal_of(await self.find(headers), table)
+
+    def principal_of(self, record: KeyRecord, table: Table) -> Principal:
+        """Make the principal of a record."""
+        return build_principal(record, table, self._tenancy)
 
     async def find(self, headers: RawHeaders) -> KeyRecord:
         """Give the whole record of the key, under the same rules."""
@@ -117,7 +135,7 @@ class Authenticator:
         known = self._principals.get(sha256_hex)
         if known is not None and known[0] is table:
             return known[1]
-        principal = build_principal(record, table)
+        principal = self.principal_of(record, table)
         self._principals[sha256_hex] = (table, principal)
         return principal
 
@@ -125,6 +143,27 @@ class Authenticator:
         """Drop what is remembered of a key, because an admission found it changed or gone."""
         for sha256_hex in [sha256_hex for sha256_hex, record in self._records.items() if record.name == name]:
             self._drop(sha256_hex)
+
+    async def has_changed(self, headers: RawHeaders, principal: Principal) -> bool:
+        """Tell whether key, tenant or maker changed since this was made of them; no, when nobody can say."""
+        try:
+            return (await self.find(headers)).revision != principal.revision
+        except Unauthenticated:
+            return True
+        except LedgerUnavailable:
+            return False
+
+    def hide(self, secret: str) -> None:
+        """Tell the log that this must never stand in it."""
+        self._tenancy.hide(secret)
+
+    def digest(self, key: str) -> str:
+        """Digest a key as the ledger keeps it."""
+        return digest_key(self._pepper, key)
+
+    def digest_sha256(self, key_sha256: str) -> str:
+        """Digest a key of which only the hex SHA-256 is known."""
+        return digest_key_sha256(self._pepper, key_sha256)
 
     def _digest(self, headers: RawHeaders) -> str:
         return digest_key_sha256(self._pepper, hashlib.sha256(read_key(headers)).hexdigest())

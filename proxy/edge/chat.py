@@ -8,15 +8,16 @@ is cut.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 from starlette.types import Message, Receive, Scope, Send
 
-from proxy.codecs.wire import JsonObject, Surface
+from proxy.codecs.wire import JsonObject
 from proxy.edge.auth import Authenticator, holds_key
 from proxy.edge.body import ClientLeft, RawHeaders, parse_body, read_body
 from proxy.edge.errors import Headers, error_reply, error_status, send_reply, surface_of
@@ -37,7 +38,7 @@ from proxy.gateway import (
 )
 from proxy.routing.caching import NO_WISH
 from proxy.routing.table import Table
-from proxy.telemetry import Telemetry
+from proxy.telemetry import Board, FinishedRequest, Meters, Telemetry
 
 PLANS_MAX = 3
 """How often a request is planned anew because its key was changed meanwhile."""
@@ -52,6 +53,7 @@ _TELLING = FORWARDED | LABELS | TELLING
 """Headers that are looked at only when one of them is there."""
 _NOTHING: Mapping[str, str] = {}
 _IDS = random.Random()
+os.register_at_fork(after_in_child=_IDS.seed)  # or all workers would make the same ids
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_-]{1,64}")
 
 
@@ -59,9 +61,16 @@ class ChatEndpoint:
     """Serves chat completions on both surfaces."""
 
     def __init__(
-        self, service: Service, *, authenticator: Authenticator, table: Callable[[], Table], telemetry: Telemetry
+        self,
+        service: Service,
+        *,
+        authenticator: Authenticator,
+        table: Callable[[], Table],
+        telemetry: Telemetry,
+        meters: Meters | None = None,
     ) -> None:
         """Serve with these; `table` gives the routing table in force."""
+        self._meters = meters or Meters(Board().pages[0])
         self._service = service
         self._authenticator = authenticator
         self._table = table
@@ -71,19 +80,24 @@ class ChatEndpoint:
         """Serve one request."""
         request_id = wished_id(scope["headers"])
         surface = surface_of(scope["path"])
+        self._meters.request_begun()
         try:
             await self._serve(scope, receive, send, request_id)
         except ClientLeft:
             return
         except RequestError as error:
             await send_reply(send, error_reply(error, surface, request_id=request_id))
-            self._telemetry.request_refused(request_id, error_status(error, surface), error.code)
+            status = error_status(error, surface)
+            self._meters.request_refused(status, error.code)
+            self._telemetry.request_refused(request_id, status, error.code)
         except Exception as error:  # noqa: BLE001  # whatever bug it is, the client gets our JSON and the log the stack
             self._telemetry.fail("request_crashed", error, request_id=request_id)
             if scope.get(BEGUN):
                 scope["extensions"][CUT]()
             else:
                 await send_reply(send, error_reply(error, surface, request_id=request_id))
+        finally:
+            self._meters.request_ended()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         received_s = self._service.clock.monotonic_s()
@@ -101,7 +115,7 @@ class ChatEndpoint:
                 body_bytes=len(data),
                 surface=surface_of(scope["path"]),
                 principal=principal,
-                table=table,
+                table=principal.view or table,
                 request_id=request_id,
                 app=read_app(headers) if is_telling else None,
                 received_s=received_s,
@@ -111,11 +125,14 @@ class ChatEndpoint:
             service = self._service
             exchange = SharedExchange(asked, wish, service) if is_shared(wish, table) else Exchange(asked, service)
             try:
-                await _Turn(exchange, asked.surface, send, scope, self._telemetry).run()
+                has_changed = partial(self._authenticator.has_changed, headers, principal)
+                record = await _Turn(exchange, send, scope, has_changed=has_changed).run()
             except KeyChanged:
                 self._authenticator.forget(principal.name)
                 principal = await self._authenticator.authenticate_cached(headers, table)
             else:
+                self._meters.request_finished(record)
+                self._telemetry.request_finished(record)
                 return
         msg = "The client key is being changed; try again."
         raise Unauthenticated(msg)
@@ -125,19 +142,24 @@ class _Turn:
     """One exchange and the connection it answers on."""
 
     def __init__(
-        self, exchange: Exchange | SharedExchange, surface: Surface, send: Send, scope: Scope, telemetry: Telemetry
+        self,
+        exchange: Exchange | SharedExchange,
+        send: Send,
+        scope: Scope,
+        *,
+        has_changed: Callable[[], Awaitable[bool]],
     ) -> None:
         self._exchange = exchange
-        self._surface = surface
+        self._has_changed = has_changed
+        self._surface = surface_of(scope["path"])
         self._send = send
         self._scope = scope
-        self._telemetry = telemetry
         self._is_over = False
         self._has_left = False
         self._status = OK
 
-    async def run(self) -> None:
-        """Answer the request; returns when the last byte is written or the client has gone."""
+    async def run(self) -> FinishedRequest:
+        """Answer the request; gives its record when the last byte is written or the client has gone."""
         task = asyncio.current_task()
         assert task is not None, "a coroutine runs in a task"
         when_left = self._scope["extensions"][WHEN_LEFT]
@@ -154,6 +176,8 @@ class _Turn:
         except KeyChanged:
             raise
         except RequestError as error:
+            if await self._is_outdated(error):
+                raise KeyChanged(error.message) from error
             self._is_over = True
             self._status = error_status(error, self._surface)
             routing = self._exchange.routing()
@@ -164,7 +188,15 @@ class _Turn:
         finally:
             self._is_over = True
         status = CLIENT_LEFT_STATUS if self._has_left else self._status
-        self._telemetry.request_finished(self._exchange.record(status))
+        return self._exchange.record(status)
+
+    async def _is_outdated(self, error: RequestError) -> bool:
+        """Tell whether a plan was refused under a key or a tenant that is another one by now.
+
+        What the ledger refuses was judged by what holds; a plan that never got there was made with what is remembered.
+        """
+        is_planned = isinstance(error, ClientError) or error.code == "max_cost_exceeded"
+        return is_planned and self._exchange.attempts == 0 and await self._has_changed()
 
     async def _answer(self) -> None:
         answer = await self._exchange.answer()

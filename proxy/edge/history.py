@@ -1,8 +1,8 @@
 """What became of a key's requests (floor 5): `generation` and `activity`, in OpenRouter's shapes.
 
-Only the calling key's own are shown. Fields that mean nothing here, or that the books do not keep (a finish reason, the
-client's headers), are null; where OpenRouter's client libraries refuse null, they have the value that says least.
-Amounts are JSON numbers.
+Only the calling key's own are shown, to the admin key everybody's. Fields that mean nothing here, or that the books do
+not keep (a finish reason, the client's headers), are null; where OpenRouter's client libraries refuse null, they have
+the value that says least. Amounts are JSON numbers.
 """
 
 from __future__ import annotations
@@ -68,12 +68,12 @@ class History:
 
     async def show_generation(self, request: Request) -> Response:
         """`GET generation?id=`: one request, once it is over; another key's is as unknown as one that never was."""
-        principal = await self._services.identify(request.scope["headers"])
+        name = await self._services.find_whose(request)
         asked = request.query_params.get("id", "")
         if not asked:
             msg = "`id` is missing; send the x-generation-id or x-request-id of a reply, or the id in its body."
             raise ClientError(msg, param="id")
-        rows = await self._find_rows(asked, principal.name) if len(asked) <= ID_CHARS_MAX else ()
+        rows = await self._find_rows(asked, name) if len(asked) <= ID_CHARS_MAX else ()
         if not rows or any(row.state in _OPEN for row in rows):
             msg = "This key has no generation of that id in the books; one is written when its reply has ended."
             raise NotFound(msg, param="id", code="generation_not_found")
@@ -81,7 +81,7 @@ class History:
 
     async def show_activity(self, request: Request) -> Response:
         """`GET activity`: the last whole days in UTC, by model and provider, the newest day first."""
-        principal = await self._services.identify(request.scope["headers"])
+        name = await self._services.find_whose(request)
         asked = request.query_params
         foreign = next((name for name in _FOREIGN_FILTERS if asked.get(name)), None)
         if foreign is not None:
@@ -91,18 +91,20 @@ class History:
         if text := asked.get("date"):
             begins_s = _read_day(text, begins_s, ends_s)
             ends_s = begins_s + _DAY_S
-        query = UsageQuery(("day", "model", "provider"), from_s=begins_s, to_s=ends_s, key_name=principal.name)
+        query = UsageQuery(("day", "model", "provider"), from_s=begins_s, to_s=ends_s, key_name=name)
         sums = await self._services.ledger.sum_usage(query)
         newest_first = sorted(sums, key=lambda one: one.group[0], reverse=True)
         return json_response({"data": [activity_row(one) for one in newest_first]})
 
-    async def _find_rows(self, asked: str, key_name: str) -> Sequence[AttemptRow]:
+    async def _find_rows(self, asked: str, key_name: str | None) -> Sequence[AttemptRow]:
         """Look for our own ids first: the upstream's may repeat, ours do not."""
         ledger = self._services.ledger
         for request_id in dict.fromkeys((asked, asked.removeprefix(GENERATION_PREFIX))):
             rows = await ledger.find_request(request_id)
-            if rows and rows[0].key == key_name:
+            if rows and key_name in {None, rows[0].key}:
                 return rows
+        if key_name is None:
+            return ()
         return await ledger.find_generation(asked, key_name=key_name)
 
 

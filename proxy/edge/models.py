@@ -90,7 +90,7 @@ class Models:
     async def show_providers(self, request: Request) -> Response:
         """`GET providers`: those that are ready and that the key's models lead to."""
         principal = await self._services.identify(request.scope["headers"])
-        providers = list_providers(principal, self._services.routes.current)
+        providers = list_providers(principal, self._services.table_for(principal))
         return json_response({"data": [provider_entry(provider) for provider in providers]})
 
     @property
@@ -101,17 +101,17 @@ class Models:
     async def _list(self, request: Request) -> list[Offer]:
         principal = await self._services.identify(request.scope["headers"])
         # In a thread: the first list turns every row of the catalogue that is shown into facts.
-        return await asyncio.to_thread(list_offers, principal, self._services.routes.current, self._services)
+        return await asyncio.to_thread(list_offers, principal, self._services.table_for(principal), self._services)
 
     async def _find(self, request: Request) -> Offer:
         principal = await self._services.identify(request.scope["headers"])
         name: Any = request.path_params["id"]
-        return find_offer(name, principal, self._services.routes.current, self._services)
+        return find_offer(name, principal, self._services.table_for(principal), self._services)
 
     def _status_of(self, target: Target) -> int:
         """Tell how a target does, as far as this process has seen it."""
         if target.provider.not_ready is not None:
             return STATUS_OFF
-        health = self._services.health.find(target.name)
+        health = self._services.health.find(target.account_name)
         is_failing = health is not None and health.consecutive_failures >= DEGRADED_FAILURES
         return STATUS_DEGRADED if is_failing else STATUS_OK

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from proxy.codecs.wire import Surface
 from proxy.edge.account import Account
+from proxy.edge.administration import Handlers, admin_handlers, metrics_handlers, provisioning_handlers
 from proxy.edge.chat import wished_id
 from proxy.edge.errors import error_reply, surface_of
 from proxy.edge.health import Health
@@ -45,7 +46,14 @@ def build_routes(services: Services) -> list[BaseRoute]:
     routes = _health_routes(Health(services))
     for surface in Surface:
         routes += _surface_routes(surface.value, services)
+        routes += _made(provisioning_handlers(services), surface.value)
+    routes += _made(admin_handlers(services), "/admin")
+    routes += _made(metrics_handlers(services), "")
     return [*routes, _Nowhere(tuple(routes))]
+
+
+def _made(handlers: Handlers, prefix: str) -> list[Route]:
+    return [Route(f"{prefix}/{path}", _guarded(handler), methods=[method]) for method, path, handler in handlers]
 
 
 def handle_failure(request: Request, error: Exception) -> Response:

@@ -94,5 +94,6 @@ def _build_key(options: KeyOptions, limits: Limits, node: Node, problems: Proble
         default_model=options.default_model,
         params=_params(options),
         max_cost_nano_usd=options.max_cost,
+        may_create_keys=options.may_create_keys,
         cache=build_cache(options.cache),
     )

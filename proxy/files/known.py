@@ -18,6 +18,7 @@ class FlagOptions(Options):
     stream_usage: bool = True
     max_tokens_field: values.Text = "max_tokens"
     billed_when_cut: bool = True
+    stops_when_left: list[values.Text] = Field(default_factory=list)
     key_header: values.Text = "authorization"
     call_id_chars: int | None = Field(None, ge=1, le=CALL_ID_CHARACTERS_MAX)
     unsupported: list[values.Text] = Field(default_factory=list)
@@ -45,6 +46,7 @@ def build_flags(known: KnownProvider | None) -> ProviderFlags:
         stream_usage=known.flags.stream_usage,
         max_tokens_field=known.flags.max_tokens_field,
         billed_when_cut=known.flags.billed_when_cut,
+        stops_when_left=frozenset(name.casefold() for name in known.flags.stops_when_left),
         key_header=known.flags.key_header,
         call_id_chars=known.flags.call_id_chars,
         unsupported=frozenset(known.flags.unsupported),

@@ -212,6 +212,7 @@ def _freeze(draft: _Draft, catalogue: Catalogue, *, table_id: str, notes: tuple[
         caching=caching,
         alerts=alerts,
         limits=limits,
+        retention_s=options.retention,
         walls=frozenset(place for place, one in limits.items() if one.has_hard_budget and place.startswith(_BY_TARGET)),
         notes=(
             *notes,

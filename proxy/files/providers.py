@@ -23,6 +23,11 @@ STATIC = "static"
 """The provider behind `static:`; nobody else may have its name."""
 KNOBS = ("first_token", "speed", "length", "seed", "fail", "fail_after", "fail_rate")
 _NETWORKED = ("base_url", "api_key", "api_keys", "headers", "verify", "site_url", "site_name")
+_OPENROUTER_ONLY = {
+    "site_url": "use `headers` instead",
+    "site_name": "use `headers` instead",
+    "reconcile": "leave it out",
+}
 _DIALECTS = ", ".join(Dialect)
 
 _OWN_MAKER = {Dialect.OPENROUTER: "openrouter", Dialect.ANTHROPIC: "anthropic", Dialect.GOOGLE: "google"}
@@ -113,8 +118,8 @@ def _find_wrong(entry: _Entry) -> list[tuple[str, str]]:
     knobs = [member for member in KNOBS if member in entry.written]
     wrong = [(knob, f"`{knob}` is for `dialect: simulated` only; leave it out") for knob in knobs]
     if dialect is not Dialect.OPENROUTER:
-        sites = [member for member in ("site_url", "site_name") if member in entry.written]
-        wrong += [(site, f"`{site}` is for OpenRouter only; use `headers` instead") for site in sites]
+        sites = [member for member in _OPENROUTER_ONLY if member in entry.written]
+        wrong += [(site, f"`{site}` is for OpenRouter only; {_OPENROUTER_ONLY[site]}") for site in sites]
     if not options.base_url and not (entry.known and not entry.written):
         wrong.append(
             ("base_url", "`base_url` is missing; write it as https://host/v1, up to and including the version")
@@ -139,6 +144,7 @@ def _build(entry: _Entry, environment: Environment) -> Provider:
         on_disconnect=options.on_disconnect,
         verify=options.verify,
         price=build_prices(options.price),
+        is_reconciled=options.reconcile and options.dialect is Dialect.OPENROUTER,
         model_rates={name: tuple(dict.fromkeys(rates)) for name, rates in (options.model_rates or {}).items()},
         flags=build_flags(entry.known),
         simulation=_simulation(options) if is_simulated else None,

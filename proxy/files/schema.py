@@ -27,7 +27,7 @@ from proxy.files.limit_options import (
 )
 from proxy.files.options import Options
 from proxy.files.prices import PriceOptions, PricesOptions
-from proxy.routing.table import Dialect
+from proxy.routing.table import RETENTION_S, Dialect
 
 ATTEMPTS_MAX = 10
 FAILURES = (
@@ -96,6 +96,9 @@ class ProviderOptions(MoneyOptions, PaceOptions):
     )
     verify: bool = Field(default=True, description="Check the TLS certificate.")
     price: PriceOptions | None = Field(None, description="Price of every model here; beats the catalogue.")
+    reconcile: bool = Field(
+        default=True, description="OpenRouter only: ask it from time to time what it billed and what credit is left."
+    )
     zdr: bool = Field(
         default=False, description="It stores nothing of what it is sent: requests with `provider.zdr` may go there."
     )
@@ -284,6 +287,9 @@ class KeyOptions(CallerOptions):
     key: values.ClientKey | None = Field(None, description="8 to 256 visible ASCII characters, best as ${VAR}.")
     key_sha256: values.KeySha256 | None = Field(None, description="Instead of `key`: its SHA-256, 64 hex digits.")
     tenant: values.Name | None = Field(None, description="One of `tenants`.", examples=["acme"])
+    may_create_keys: bool = Field(
+        default=False, description="It may make keys over the API, which may do no more than itself."
+    )
     cache: CacheOptions | None = Field(
         None, description="Keep answers to it for equal requests of its tenant; wins over the model's.", examples=[True]
     )
@@ -353,6 +359,9 @@ class RoutesOptions(HolderOptions):
         None,
         description="Client keys; more can be minted with `turnpike keys create`.",
         examples=[[{"name": "mobile", "key": "${MOBILE_KEY}", "budget": "$5/day"}]],
+    )
+    retention: values.Retention = Field(
+        RETENTION_S, description="How long each attempt is kept; then its day's sums alone are. At least 35d."
     )
     cache: CacheOptions | None = Field(
         None,

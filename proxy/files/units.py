@@ -16,7 +16,13 @@ PAUSE_S_MAX = 30.0
 RATE_WINDOW_S_MAX = 86_400
 """A longer stretch is a matter for budgets."""
 
+RETENTION_D_MIN = 35
+"""Budgets by the month sum attempts themselves: a month, a clock put back in it, and some days of grace."""
+RETENTION_D_MAX = 3_660
+FOREVER = "forever"
+
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?) ?(ms|s|m|h|d)")
+_RETENTION = re.compile(r"(\d{1,4}) ?(d|y)")
 _COUNT = re.compile(r"(\d{1,9}) ?([km]?)", re.IGNORECASE)
 _SPEED = re.compile(r"(\d{1,9}(?:\.\d{1,3})?) ?/ ?s")
 _RATE = re.compile(r"(\d{1,9}) ?([km]?)(?: ?(requests?|tokens?))? ?/ ?(\d{0,6}) ?([a-z]+)", re.IGNORECASE)
@@ -39,6 +45,20 @@ def parse_duration_s(text: str) -> float:
     if seconds > DURATION_S_MAX:
         raise ValueError(f"{text!r} is longer than 366d; write a shorter duration")
     return seconds
+
+
+def parse_retention_s(text: str) -> float | None:
+    """Read `90d`, `2y` or `forever`, which is None; ValueError names the form wanted."""
+    if text.strip() == FOREVER:
+        return None
+    match = _RETENTION.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is no time to keep things for; write it as 90d, 2y or {FOREVER}")
+    days = int(match[1]) * (365 if match[2] == "y" else 1)
+    if not RETENTION_D_MIN <= days <= RETENTION_D_MAX:
+        msg = f"{text!r} must be {RETENTION_D_MIN}d to {RETENTION_D_MAX}d, or {FOREVER}; budgets by the month need that"
+        raise ValueError(msg)
+    return days * SECONDS["d"]
 
 
 def parse_positive_duration_s(text: str) -> float:

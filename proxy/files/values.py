@@ -27,6 +27,7 @@ from proxy.files.units import (
     parse_positive_count,
     parse_positive_duration_s,
     parse_rate,
+    parse_retention_s,
     parse_share,
     parse_speed_per_s,
 )
@@ -241,7 +242,8 @@ def _read_key_sha256(value: Any, info: ValidationInfo) -> str:
     return text.lower()
 
 
-def _read_params(value: Any) -> dict[str, Any]:
+def read_params(value: Any) -> dict[str, Any]:
+    """Read defaults for request fields; ValueError names what may not be one."""
     if not isinstance(value, dict):
         raise ValueError(f"a mapping of request fields is wanted, this is {_kind(value)}")  # noqa: TRY004 - pydantic gathers ValueErrors
     refused = sorted(PARAMS_REFUSED.intersection(value))
@@ -315,6 +317,9 @@ KeySha256 = Annotated[str, PlainValidator(_read_key_sha256), _schema(r"^([0-9a-f
 
 Duration = Annotated[float, PlainValidator(_unit(parse_duration_s)), _schema(_DURATION, "200ms", "3s")]
 Wait = Annotated[float, PlainValidator(_unit(parse_positive_duration_s)), _schema(_DURATION, "3s", "15m")]
+Retention = Annotated[
+    float | None, PlainValidator(_unit(parse_retention_s)), _schema(r"^(\d+ ?[dy]|forever)$", "90d", "2y", "forever")
+]
 Pause = Annotated[float, PlainValidator(_unit(parse_pause_s)), _schema(_DURATION, "2s", "500ms")]
 RateLimit = Annotated[
     Rate,
@@ -340,6 +345,6 @@ ServiceName = Annotated[Text, AfterValidator(_read_service)]
 RefreshPeriod = Annotated[float, PlainValidator(_unit(_parse_refresh_s)), _schema(_DURATION, "24h")]
 Params = Annotated[
     dict[str, Any],
-    PlainValidator(_read_params),
+    PlainValidator(read_params),
     WithJsonSchema({"type": "object", "propertyNames": {"not": {"enum": sorted(PARAMS_REFUSED)}}}),
 ]

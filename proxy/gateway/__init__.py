@@ -12,10 +12,12 @@ from proxy.gateway.errands import Asked
 from proxy.gateway.exchange import Answer, Exchange
 from proxy.gateway.fitting import fit_plan
 from proxy.gateway.forwarding import FORWARDED, VALUE_CHARS_MAX
+from proxy.gateway.progress import CHECKPOINT_S, take_stock
 from proxy.gateway.service import Service
 from proxy.gateway.sharing import SharedExchange, is_shared
 
 __all__ = [
+    "CHECKPOINT_S",
     "FORWARDED",
     "VALUE_CHARS_MAX",
     "Answer",
@@ -28,4 +30,5 @@ __all__ = [
     "cap_bounds",
     "fit_plan",
     "is_shared",
+    "take_stock",
 ]

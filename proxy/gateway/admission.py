@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from proxy.errors import PolicyRefusal, PriceUnknown, RateLimited, Unauthenticated
-from proxy.gateway.refusals import Spent, over_budget, over_ceiling, over_rate, unpriced
+from proxy.errors import PolicyRefusal, PriceUnknown, RateLimited, Unauthenticated, UpstreamUnusable
+from proxy.gateway.refusals import Spent, over_budget, over_ceiling, over_rate, pool_rests, unpriced
 from proxy.ledger.records import Admitted, KeyGone, Limited, Outcome, Refused, Unpriced
+from proxy.policy.pools import Resting
 from proxy.policy.scopes import is_upstream
 from proxy.routing.eligibility import Skipped
 from proxy.routing.holds import hold_of, least_of, size
@@ -22,7 +23,9 @@ from proxy.tokens import bound_input, input_bound
 ADMISSION_TRIES_MAX = 3
 """How often a clamped request asks again while others change what is left."""
 
-Ask = Callable[[Plan], Awaitable[Outcome]]
+Asking = Outcome | Resting
+"""What comes of asking for a call: the ledger's word, or that no key of the pool can be used."""
+Ask = Callable[[Plan], Awaitable[Asking]]
 
 
 class KeyChanged(Unauthenticated):
@@ -43,7 +46,7 @@ async def admit(plan: Plan, ask: Ask, *, input_bounds: Sequence[int]) -> tuple[P
     while True:
         try:
             return await _admit(plan, ask, bounds)
-        except (PolicyRefusal, RateLimited) as error:
+        except (PolicyRefusal, RateLimited, UpstreamUnusable) as error:
             scope = error.metadata.get("scope", "")
             kept = [index for index, one in enumerate(plan.candidates) if not counts_in(one, scope)]
             if not kept or len(kept) == len(plan.candidates):
@@ -56,7 +59,7 @@ async def admit(plan: Plan, ask: Ask, *, input_bounds: Sequence[int]) -> tuple[P
 
 def counts_in(candidate: Candidate, scope: str) -> bool:
     """Tell whether calls of a candidate count in the scope of a provider, a target or a credential."""
-    if not is_upstream(scope):
+    if not is_upstream(scope) or candidate.target.provider.account is not None:
         return False
     kind, _, name = scope.partition(":")
     target = candidate.target
@@ -97,7 +100,10 @@ def refusal(needed_nano_usd: int, ceiling_left_nano_usd: int | None, refused: Re
 
 
 async def _ask(ask: Ask, plan: Plan) -> Admitted | Refused:
-    return heed(await ask(plan))
+    answer = await ask(plan)
+    if isinstance(answer, Resting):
+        raise pool_rests(answer, plan.candidates[0].target)
+    return heed(answer)
 
 
 def heed(answer: Outcome) -> Admitted | Refused:

@@ -14,7 +14,10 @@ from proxy.codecs.surface import Cost
 from proxy.codecs.wire import Codec, JsonObject, Upstream
 from proxy.errors import Failure, FailureKind, UpstreamError
 from proxy.ledger.records import AttemptEnd, AttemptStart, AttemptState
+from proxy.ledger.resolution import Progress
 from proxy.metering import Booking, Evidence, book
+from proxy.pools import KeyedUpstream
+from proxy.pricing import cost
 from proxy.relay import Errand, Relay
 from proxy.routing.plan import Candidate
 from proxy.routing.table import Dialect, Provider
@@ -22,6 +25,12 @@ from proxy.tokens import count, estimate_input, family_of, text_of_reply
 from proxy.usage import CostSource, Usage
 
 CLIENT_LEFT = "client_left"
+DRAIN = "drain"
+"""`Provider.on_disconnect`: leaving does not stop the bill, so the reply is read to its end."""
+BYTES_PER_TOKEN = 4
+"""Of a request's body: an estimate until somebody counts."""
+_UNTOLD = frozenset({CostSource.ESTIMATED, CostSource.HELD, CostSource.UNKNOWN})
+"""Sources of a cost that its provider has not told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +39,19 @@ class Line:
 
     upstream: Upstream[Provider]
     codec: Codec
+    keyed: KeyedUpstream | None = None
+    """That upstream, where a key of a pool was chosen for one attempt."""
+
+
+class Seen:
+    """What of one stream has been counted while it ran."""
+
+    __slots__ = ("events", "tokens")
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.events = 0
+        self.tokens = 0
 
 
 class Attempt:
@@ -46,9 +68,16 @@ class Attempt:
         self.end: AttemptEnd | None = None
         """How it ended, once that is known; it is in the books only after advance or settle."""
         self.first_token_ms: int | None = None
+        self.keyed = line.keyed
+        """With which key of a pool it is called."""
         self._codec = line.codec
         self._started_s = 0.0
         self._counting: asyncio.Future[Usage] | None = None
+        self._opening: asyncio.Future[None] | None = None
+        """A call that goes on when its client leaves; None: the client's own task makes it."""
+        self._is_open = False
+        self.seen = Seen()
+        """What of its stream has been counted, in case this process dies."""
         self.dropped = (*candidate.dropped, *errand.call.dropped)
         """Fields of the request this target was not sent."""
         self.relay = Relay(errand, upstream=line.upstream, codec=line.codec)
@@ -64,18 +93,96 @@ class Attempt:
             target.model,
             self.hold_nano_usd,
             is_priced=is_priced,
+            payer=provider.payer,
+            upstream_key=self.keyed.label if self.keyed is not None else None,
             patterns=provider.list_patterns(target.model) if provider.model_rates else (),
         )
 
     async def open(self, clock: Clock, *, total_left_s: float) -> None:
         """Call the upstream; raises `UpstreamError`, after which `elapsed_ms` tells how long it took."""
         self._started_s = clock.monotonic_s()
-        await self.relay.open(total_left_s=total_left_s)
+        if is_billed_unopened(self.candidate):
+            self._opening = asyncio.ensure_future(self.relay.open(total_left_s=total_left_s))
+            await asyncio.shield(self._opening)
+        else:
+            await self.relay.open(total_left_s=total_left_s)
+        self._is_open = True
         self.first_token_ms = self.elapsed_ms(clock)
+
+    @property
+    def is_drainable(self) -> bool:
+        """Tell whether reading on is worth it when the client leaves now, because leaving would not stop the bill."""
+        if self.end is not None:
+            return False
+        return self._opening is not None or (self._is_open and is_billed_open(self.candidate, self.relay.seed))
+
+    async def read_on(self, *, total_left_s: float) -> None:
+        """Read the reply to its end for nobody; raises `UpstreamError` when it breaks."""
+        if self._opening is not None:
+            await asyncio.shield(self._opening)
+        if self.candidate.body.get("stream") is not True:
+            return
+        if not self.relay.is_started:
+            self.relay.start(total_left_s=total_left_s)
+        while await self.relay.take() is not None:
+            pass
+
+    async def close(self) -> None:
+        """Let go of the upstream, also of a call that is still being made for nobody."""
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.wait({self._opening})
+            # Looked at, so that nobody is told of an error that nobody waits for.
+            _ = self._opening.cancelled() or self._opening.exception()
+        await self.relay.close()
 
     def elapsed_ms(self, clock: Clock) -> int:
         """Give the time since the call began."""
         return max(0, round((clock.monotonic_s() - self._started_s) * 1000)) if self._started_s else 0
+
+    @property
+    def is_streaming(self) -> bool:
+        """Tell whether something of a stream has come, and the end is not known."""
+        return self.end is None and self.relay.is_delivering
+
+    @property
+    def can_look_up(self) -> bool:
+        """Tell whether its provider can be asked afterwards what it cost."""
+        is_openrouter = self.candidate.target.provider.dialect is Dialect.OPENROUTER
+        return is_openrouter and self.relay.generation_id is not None
+
+    def report(self, request_id: str, *, body_bytes: int) -> Progress | None:
+        """Tell how far it has come by what was counted so far; None when nothing is known of it."""
+        usage = self._count_so_far(body_bytes)
+        cost_nano_usd = self.end.cost_nano_usd if self.end is not None else self._price_so_far(usage)
+        if cost_nano_usd is None and not self.can_look_up:
+            return None
+        return Progress(
+            request_id,
+            self.number,
+            self.relay.generation_id,
+            self.can_look_up,
+            cost_nano_usd,
+            usage.input_tokens,
+            usage.output_tokens,
+        )
+
+    def _count_so_far(self, body_bytes: int) -> Usage:
+        told = self.end.usage if self.end is not None else self.relay.usage or Usage()
+        most = self.candidate.input_tokens_max or body_bytes
+        return told._replace(
+            input_tokens=told.input_tokens or min(most, -(-body_bytes // BYTES_PER_TOKEN)),
+            output_tokens=max(told.output_tokens, self.seen.tokens),
+        )
+
+    def _price_so_far(self, usage: Usage) -> int | None:
+        """Price what was delivered; None before that, and for a JSON answer: it is billed to an end nobody sees."""
+        if usage.cost_nano_usd is not None:
+            return usage.cost_nano_usd
+        prices, is_stream = self.candidate.prices, self.candidate.body.get("stream") is True
+        if prices is None or not is_stream or not self.relay.is_delivering:
+            return None
+        return cost(usage, prices)
 
     def cost_of(self, chunk: JsonObject) -> Cost | None:
         """Price the usage of one chunk as it would be booked if it were the last; None when nobody can tell yet."""
@@ -99,6 +206,11 @@ class Attempt:
         self.end = self._end(booking, clock, error)
         return booking
 
+    def rename_error(self, error: str) -> None:
+        """Let the books call its end by another name: how it was left, not what became of it for nobody."""
+        if self.end is not None:
+            self.end = self.end._replace(error=error)
+
     def _evidence(self, usage: Usage | None, *, local: Usage | None, error: Failure | str | None = None) -> Evidence:
         provider = self.candidate.target.provider
         return Evidence(
@@ -108,7 +220,7 @@ class Attempt:
             usage=usage,
             local=local,
             is_output_delivered=self.relay.is_delivering,
-            is_failed=_has_failed(error) or _is_empty_handed(self.relay.json, usage),
+            is_failed=_has_failed(error, can_look_up=self.can_look_up) or _is_empty_handed(self.relay.json, usage),
             is_billed_when_failed=provider.flags.billed_when_cut,
             images=self.candidate.images,
             is_replayed=self.relay.is_replayed and provider.dialect is Dialect.OPENROUTER,
@@ -126,7 +238,6 @@ class Attempt:
         return Usage(input_tokens=estimate_input(dict(self.candidate.body), model), output_tokens=output_tokens)
 
     def _end(self, booking: Booking, clock: Clock, error: Failure | str | None) -> AttemptEnd:
-        reply_id = self.relay.seed.get("id")
         return AttemptEnd(
             number=self.number,
             state=AttemptState.VOIDED if booking.source is None else AttemptState.POSTED,
@@ -137,8 +248,9 @@ class Attempt:
             error=error.kind.value if isinstance(error, Failure) else error,
             latency_ms=self.elapsed_ms(clock),
             first_token_ms=self.first_token_ms,
-            generation_id=reply_id[:200] if isinstance(reply_id, str) else None,
+            generation_id=self.relay.generation_id,
             is_overrun=booking.is_overrun,
+            is_lookup_due=self.can_look_up and booking.source in _UNTOLD,
         )
 
 
@@ -147,8 +259,24 @@ def shown_cost(booking: Booking) -> Cost:
     return Cost(booking.cost_nano_usd, booking.source or CostSource.REPORTED)
 
 
-def _has_failed(error: Failure | str | None) -> bool:
-    return isinstance(error, Failure) and error.kind is not FailureKind.TIMEOUT
+def is_billed_unopened(candidate: Candidate) -> bool:
+    """Tell whether a call is billed in full once it was sent, whatever its client does then (openrouter.md 4.7)."""
+    provider = candidate.target.provider
+    is_stream = candidate.body.get("stream") is True
+    return provider.on_disconnect == DRAIN or bool(provider.flags.stops_when_left and not is_stream)
+
+
+def is_billed_open(candidate: Candidate, seed: JsonObject) -> bool:
+    """Tell whether a stream is billed to its end by who is behind it, as its first chunk names them."""
+    stops, behind = candidate.target.provider.flags.stops_when_left, seed.get("provider")
+    return bool(stops) and isinstance(behind, str) and behind.casefold() not in stops
+
+
+def _has_failed(error: Failure | str | None, *, can_look_up: bool) -> bool:
+    """Tell whether the provider failed by its own word; of a cut, who can be asked tells whether it was insured."""
+    if not isinstance(error, Failure) or error.kind is FailureKind.TIMEOUT:
+        return False
+    return not (can_look_up and error.kind is FailureKind.BROKEN_STREAM)
 
 
 def _is_empty_handed(reply: JsonObject | None, usage: Usage | None) -> bool:

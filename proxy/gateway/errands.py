@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from proxy.codecs.wire import Codec, JsonObject, Surface
 from proxy.gateway.forwarding import forward
+from proxy.policy.scopes import Subject, accounts_of
 from proxy.relay import Errand
 from proxy.routing.plan import Candidate
 from proxy.routing.principal import Principal
@@ -42,6 +43,11 @@ class Asked:
         if not isinstance(user, str) or not 0 < len(user) <= USER_CHARS_MAX or not user.isprintable():
             return None
         return user
+
+    def list_scopes(self, alias: str) -> tuple[str, ...]:
+        """Name what the request counts in under a model of ours, whichever target answers it."""
+        who = self.principal
+        return accounts_of(Subject(who.name, who.tenant, self.user, self.tags, alias, provider="", model=""))
 
 
 def write_errand(candidate: Candidate, asked: Asked, codec: Codec, *, created_s: int) -> Errand:

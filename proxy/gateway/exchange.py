@@ -8,6 +8,7 @@ costs nobody time, because the work goes on shielded.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
@@ -16,29 +17,33 @@ from typing import NamedTuple, Self
 from proxy.codecs.surface import Cost, View, show_reply
 from proxy.codecs.wire import Codec, JsonObject
 from proxy.errors import Failure, LedgerUnavailable, RequestError, UpstreamError
-from proxy.gateway.admission import admit, counts_in, refusal
-from proxy.gateway.attempt import CLIENT_LEFT, Attempt, failure_of
+from proxy.gateway.admission import Asking, admit, counts_in, refusal
+from proxy.gateway.attempt import BYTES_PER_TOKEN, CLIENT_LEFT, Attempt, Line, failure_of
+from proxy.gateway.drains import DRAIN_S_MAX
 from proxy.gateway.errands import Asked, write_errand
 from proxy.gateway.fitting import fit_plan
 from proxy.gateway.forwarding import wants_metadata
 from proxy.gateway.headers import cost_headers, header_text, quota_headers, reply_headers, tried_headers
+from proxy.gateway.keyring import Keyring
 from proxy.gateway.outflow import Outflow
-from proxy.gateway.refusals import Spent, limit_failure, over_rate
+from proxy.gateway.refusals import Spent, limit_failure, over_rate, resting_failure
 from proxy.gateway.service import Service
+from proxy.gateway.telling import Ending, find_view, write_record
 from proxy.ledger.records import Admission, Admitted, Advance, AttemptEnd, Limited, Refused, Settlement
 from proxy.ledger.records import Outcome as LedgerOutcome
 from proxy.policy.limits import Quota
+from proxy.policy.pools import Resting
 from proxy.routing.holds import hold_of
 from proxy.routing.metadata import describe_routing
-from proxy.routing.plan import Plan
+from proxy.routing.plan import Candidate, Plan
 from proxy.routing.refusals import require_candidate
 from proxy.routing.steps import GiveUp, Outcome, attempts_of, error_of, next_step
-from proxy.routing.table import Dialect, Provider
+from proxy.routing.table import Provider
 from proxy.telemetry import FinishedRequest
 from proxy.usage import CostSource
 
-BYTES_PER_TOKEN = 4
-"""Of a request's body, for rates of tokens: an estimate that the true count soon replaces."""
+CLIENT_LEFT_STATUS = 499
+"""What the log shows for a client that went away, as nginx does."""
 
 
 class Answer(NamedTuple):
@@ -73,7 +78,11 @@ class Exchange:
         """How the rates stand that hold for this request."""
         self._spent_scope: str | None = None
         """The budget whose `when_spent` sent the request to another model."""
+        self._keyring: Keyring | None = None
+        """Only where a provider has a pool."""
         self._upstream_s = 0.0
+        self._overhead_us: int | None = None
+        """What was not the upstreams' of the time to the reply's head; None before that."""
         self._outflow: Outflow | None = None
         """The stream on its way out; None before its first piece."""
         self.request_id = asked.request_id
@@ -91,12 +100,17 @@ class Exchange:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the upstream and settle whatever is still open, also when this task is being cancelled."""
+        if self._keyring is not None:
+            self._keyring.close()
         if self._attempt is None:
             return
         if self._is_settled:
             await self._attempt.relay.close()
             return
         left = error is None or isinstance(error, asyncio.CancelledError | OSError)
+        if left and self._previous is None and self._attempt.is_drainable and self._service.drains.has_room:
+            self._drain(self._attempt)
+            return
         await self._service.shield(self._abandon(CLIENT_LEFT if left else "internal_error"))
 
     @property
@@ -127,6 +141,11 @@ class Exchange:
     def outlives_client(self) -> bool:
         """Tell whether this is to go on although its client has left: nobody else could get the answer."""
         return False
+
+    @property
+    def body_bytes(self) -> int:
+        """Tell how long the client's request is."""
+        return self._asked.body_bytes
 
     async def answer(self) -> Answer:
         """Plan, hold, and call targets until one answers; a JSON answer is settled before it is given.
@@ -179,7 +198,7 @@ class Exchange:
     def _redirect(self, spent: Spent) -> None:
         """Go to the model a spent budget names: the operator's word, so the key need not have it on its list."""
         body = {name: value for name, value in self._asked.body.items() if name != "models"}
-        principal = replace(self._asked.principal, models=None)
+        principal = replace(self._asked.principal, models=None, tenant_models=None, maker_models=None)
         self._asked = replace(self._asked, body={**body, "model": spent.instead}, principal=principal)
         self._spent_scope = spent.scope
 
@@ -214,20 +233,21 @@ class Exchange:
         previous = self._opened()
         if not self._outcomes:
             return previous
-        attempt = self._make_attempt(plan, index, previous.number + 1)
-        answer: LedgerOutcome | None = None
-        left_nano_usd = self._ceiling_left_nano_usd(plan)
-        if left_nano_usd is None or attempt.hold_nano_usd <= left_nano_usd:
-            answer = await self._advance(previous, attempt)
+        answer: LedgerOutcome | Resting | None = None
+        candidate, left_nano_usd = plan.candidates[index], self._ceiling_left_nano_usd(plan)
+        if left_nano_usd is None or candidate.worst_case_nano_usd <= left_nano_usd:
+            answer = await self._with_key(candidate, partial(self._advance, previous, plan, index))
         if isinstance(answer, Admitted):
-            self._attempt, self._previous = attempt, None
-            return attempt
-        if isinstance(answer, Limited | Refused) and counts_in(attempt.candidate, answer.scope):
+            return self._opened()
+        if isinstance(answer, Resting):
+            self._outcomes = (*self._outcomes, Outcome(index, resting_failure(answer, candidate.target), 0))
+            return None
+        if isinstance(answer, Limited | Refused) and counts_in(candidate, answer.scope):
             self._outcomes = (*self._outcomes, Outcome(index, limit_failure(answer), 0))
             return None
         await self._settle(previous)
         if isinstance(answer, Refused) or answer is None:
-            error: RequestError = refusal(attempt.hold_nano_usd, left_nano_usd, answer)
+            error: RequestError = refusal(candidate.worst_case_nano_usd, left_nano_usd, answer)
         elif isinstance(answer, Limited):
             error = over_rate(answer)
         else:
@@ -235,17 +255,28 @@ class Exchange:
         error.metadata = {**error.metadata, "attempts": attempts_of(plan, self._outcomes)}
         raise error
 
-    async def _advance(self, previous: Attempt, attempt: Attempt) -> LedgerOutcome:
+    async def _advance(self, previous: Attempt, plan: Plan, index: int, line: Line) -> LedgerOutcome:
         ended = previous.end
         assert ended is not None, "an attempt is concluded before the next begins"
+        attempt = self._make_attempt(plan, index, previous.number + 1, line)
         # Until the ledger has answered either attempt may be the pending one: leaving now settles both.
         self._attempt, self._previous = attempt, previous
-        assert self._plan is not None, "an attempt has a plan"
-        begins = attempt.start()._replace(tokens=self._estimate_tokens(self._plan))
+        begins = attempt.start()._replace(tokens=self._estimate_tokens(plan))
         step = Advance(self.request_id, ended=ended, begins=begins, at_s=self._clock.now_s())
         answer = await self._service.ledger.advance(step)
-        self._attempt, self._previous = previous, None
+        is_begun = isinstance(answer, Admitted)
+        self._attempt, self._previous = attempt if is_begun else previous, None
         return answer
+
+    async def _with_key(self, candidate: Candidate, ask: Callable[[Line], Awaitable[LedgerOutcome]]) -> Asking:
+        """Ask the ledger for a call; where its provider has a pool, with the key that is chosen for it."""
+        target = candidate.target
+        line = self._service.line(target.provider)
+        if not target.provider.pool:
+            return await ask(line)
+        if self._keyring is None:
+            self._keyring = Keyring(self._service.pools, self._clock)
+        return await self._keyring.ask(target, line, ask)
 
     def _ceiling_left_nano_usd(self, plan: Plan) -> int | None:
         """Tell what earlier attempts have left of the request's own ceiling, None without one."""
@@ -259,7 +290,9 @@ class Exchange:
             await attempt.open(self._clock, total_left_s=self._total_left_s())
         finally:
             self._upstream_s += self._clock.monotonic_s() - before_s
-        self._service.health.record_success(attempt.candidate.target.name, first_token_ms=attempt.first_token_ms)
+        self._service.health.record_success(
+            attempt.candidate.target.account_name, first_token_ms=attempt.first_token_ms
+        )
 
     async def _note_failure(self, attempt: Attempt, error: UpstreamError) -> None:
         """Close the failed attempt and work out what it cost; the ledger hears of it with the next step."""
@@ -268,27 +301,31 @@ class Exchange:
         elapsed_ms = attempt.elapsed_ms(self._clock)
         booking = await attempt.conclude(self._clock, error=failure)
         self._add_spent(booking.cost_nano_usd)
-        self._outcomes = (*self._outcomes, Outcome(attempt.index, failure, elapsed_ms))
+        outcome = Outcome(attempt.index, failure, elapsed_ms)
+        if self._keyring is not None:
+            outcome = self._keyring.note_failure(attempt, outcome)
+        self._outcomes = (*self._outcomes, outcome)
 
     def _failure(self, error: UpstreamError, attempt: Attempt) -> Failure:
         target = attempt.candidate.target
         failure = failure_of(error, target.provider)
-        self._service.health.record_failure(target.name, failure.kind, at_s=self._clock.now_s())
+        self._service.health.record_failure(target.account_name, failure.kind, at_s=self._clock.now_s())
         return failure
 
     # --- the books ------------------------------------------------------------------------------------------------
 
-    async def _ask_in_turn(self, plan: Plan) -> LedgerOutcome:
+    async def _ask_in_turn(self, plan: Plan) -> Asking:
         """Put a sized plan to the ledger, waiting where a limit lets a request wait."""
-        answer = await self._service.queue.ask(self._asked.principal.name, partial(self._ask_ledger, plan))
+        ask = partial(self._with_key, plan.candidates[0], partial(self._ask_ledger, plan))
+        answer = await self._service.queue.ask(partial(self._asked.list_scopes, plan.route.name), ask)
         if isinstance(answer, Limited) and answer.measure is not None:
             self._quotas = (Quota(answer.measure, answer.limit, 0, answer.retry_after_s),)
         return answer
 
-    async def _ask_ledger(self, plan: Plan) -> LedgerOutcome:
+    async def _ask_ledger(self, plan: Plan, line: Line) -> LedgerOutcome:
         """Put a sized plan to the ledger, as the admission of this request."""
         asked = self._asked
-        attempt = self._make_attempt(plan, 0, 1)
+        attempt = self._make_attempt(plan, 0, 1, line)
         admission = Admission(
             request_id=asked.request_id,
             key_name=asked.principal.name,
@@ -303,11 +340,13 @@ class Exchange:
             tags=asked.tags,
             alias=plan.route.name,
             is_redirected=self._spent_scope is not None,
+            parent=asked.principal.parent,
         )
         answer = await self._service.ledger.admit(admission)
         if isinstance(answer, Admitted):
             self.request_id = answer.request_id
             self._attempt, self._is_settled = attempt, False
+            self._service.under_way.add(self)
         return answer
 
     async def _settle(self, attempt: Attempt, error: Failure | None = None) -> Cost:
@@ -328,15 +367,28 @@ class Exchange:
         except LedgerUnavailable as error:
             self.error = error.code
         self._is_settled = True
+        self._service.under_way.discard(self)
 
-    async def _abandon(self, why: str) -> None:
-        """Close and settle after the exchange was left early; runs shielded."""
+    def _drain(self, attempt: Attempt) -> None:
+        """Leave the rest of the reply to be read for nobody; the hold stays until it has ended."""
+        spent_nano_usd, self._spent_nano_usd, self.error = self._spent_nano_usd, None, CLIENT_LEFT
+
+        async def settle(failure: Failure | None) -> None:
+            self._spent_nano_usd = spent_nano_usd
+            await self._abandon(CLIENT_LEFT, failure)
+            self._service.on_drained(self.record(CLIENT_LEFT_STATUS))
+
+        self._service.drains.start(partial(attempt.read_on, total_left_s=DRAIN_S_MAX), settle)
+
+    async def _abandon(self, why: str, failure: Failure | None = None) -> None:
+        """Close and settle after the exchange was left early; runs shielded. `failure` is the upstream's own."""
         attempt = self._opened()
         try:
-            await attempt.relay.close()
+            await attempt.close()
             if attempt.end is None:
-                booking = await attempt.conclude(self._clock, error=why)
+                booking = await attempt.conclude(self._clock, error=failure or why)
                 self._add_spent(booking.cost_nano_usd)
+                attempt.rename_error(why)
         finally:
             # Whatever goes wrong above, the hold ends: what is not named here the ledger posts in full.
             self.error = why
@@ -353,25 +405,12 @@ class Exchange:
 
     def record(self, status: int, error: str | None = None) -> FinishedRequest:
         """Give the one log line of this request."""
-        asked, attempt = self._asked, self._attempt
-        end = attempt.end if attempt is not None else None
-        return FinishedRequest(
-            request_id=self.request_id,
-            key=asked.principal.name,
-            tenant=asked.principal.tenant,
-            route=self._plan.alias if self._plan is not None else None,
-            provider=attempt.candidate.target.provider.name if attempt is not None else None,
-            model=attempt.candidate.target.model if attempt is not None else None,
-            status=status,
-            attempts=self.attempts,
-            input_tokens=end.usage.input_tokens if end is not None else 0,
-            output_tokens=end.usage.output_tokens if end is not None else 0,
-            cost_nano_usd=self._spent_nano_usd,
-            cost_source=end.cost_source if end is not None else None,
-            latency_ms=self._elapsed_ms(),
-            first_token_ms=attempt.first_token_ms if attempt is not None else None,
-            error=error or self.error,
+        alias = self._plan.alias if self._plan is not None else None
+        spent, latency_ms = self._spent_nano_usd, self._elapsed_ms()
+        ending = Ending(
+            self.request_id, alias, self.attempts, spent, latency_ms, error or self.error, self._overhead_us
         )
+        return write_record(self._asked, self._attempt, ending, status=status)
 
     def failure_headers(self) -> dict[str, str]:
         """Give the headers of an error reply: what was tried in vain, and what that cost; none before a first try."""
@@ -383,6 +422,7 @@ class Exchange:
     def _headers(self, attempt: Attempt) -> dict[str, str]:
         assert self._plan is not None, "an attempt has a plan"
         overhead_s = self._clock.monotonic_s() - self._asked.received_s - self._upstream_s
+        self._overhead_us = max(0, round(overhead_s * 1_000_000))
         headers = reply_headers(self.request_id, self._plan.alias, attempt, overhead_s=overhead_s)
         if self._quotas:
             headers |= quota_headers(self._quotas)
@@ -391,19 +431,7 @@ class Exchange:
         return headers
 
     def _view(self, attempt: Attempt) -> View:
-        body = self._asked.body
-        # OpenAI's way to ask for usage, and OpenRouter's, which its users send through OpenAI's SDKs as well.
-        options, usage = body.get("stream_options"), body.get("usage")
-        wants_usage = isinstance(options, dict) and options.get("include_usage") is True
-        provider = attempt.candidate.target.provider
-        is_openrouter = provider.dialect is Dialect.OPENROUTER
-        return View(
-            self._asked.surface,
-            provider.name,
-            is_openrouter=is_openrouter,
-            wants_usage=wants_usage or (isinstance(usage, dict) and usage.get("include") is True),
-            metadata=None if is_openrouter else self.routing(attempt.index),
-        )
+        return find_view(self._asked, attempt, self.routing(attempt.index))
 
     def routing(self, served: int | None = None) -> JsonObject | None:
         """Describe the routing when the client asked for it (`X-OpenRouter-Metadata`) and there is a plan."""
@@ -413,10 +441,9 @@ class Exchange:
 
     # --- small things ---------------------------------------------------------------------------------------------
 
-    def _make_attempt(self, plan: Plan, index: int, number: int) -> Attempt:
+    def _make_attempt(self, plan: Plan, index: int, number: int, line: Line) -> Attempt:
         """Prepare a call; the first one holds enough for any that may follow, each later one for itself."""
         candidate = plan.candidates[index]
-        line = self._service.line(candidate.target.provider)
         hold_nano_usd = hold_of(plan) if number == 1 else candidate.worst_case_nano_usd
         errand = write_errand(candidate, self._asked, line.codec, created_s=int(self._clock.now_s()))
         return Attempt(number, index, candidate, line=line, errand=errand, hold_nano_usd=hold_nano_usd)

@@ -11,6 +11,8 @@ from proxy.routing.principal import Principal
 from proxy.routing.resolve import Facts
 from proxy.routing.table import Table
 
+TABLES_MAX = 64
+"""Tables whose outlines are kept: the one in force, and tenants' views of it. They are then begun anew."""
 OUTLINES_MAX = 4_096
 """Of one table; behind a glob a client chooses the names, so there must be an end. They are then begun anew."""
 
@@ -21,21 +23,27 @@ class Planner:
     def __init__(self, facts: Facts) -> None:
         """Plan with the catalogue's facts."""
         self._facts = facts
-        self._table: Table | None = None
-        self._outlines: dict[tuple[Any, ...], Outline] = {}
+        self._outlines: dict[int, tuple[Table, dict[tuple[Any, ...], Outline]]] = {}
+        """By the identity of the table, which is kept beside them: every tenant with accounts of its own has one."""
 
     def plan(self, body: Mapping[str, Any], principal: Principal, table: Table) -> Plan:
         """Plan a request; raises `RequestError` as `make_plan` does."""
-        if table is not self._table:
-            self._table = table
-            self._outlines.clear()
+        outlines = self._outlines_of(table)
         key = outline_key(body, principal)
-        known = self._outlines.get(key)
+        known = outlines.get(key)
         if known is not None and fits(known.telling, body):
             return fill_in(known.plan, body)
         plan = make_plan(body, principal=principal, table=table, facts=self._facts)
         if known is None and (outline := make_outline(plan, body, principal)) is not None:
-            if len(self._outlines) >= OUTLINES_MAX:
-                self._outlines.clear()
-            self._outlines[key] = outline
+            if len(outlines) >= OUTLINES_MAX:
+                outlines.clear()
+            outlines[key] = outline
         return plan
+
+    def _outlines_of(self, table: Table) -> dict[tuple[Any, ...], Outline]:
+        known = self._outlines.get(id(table))
+        if known is None:
+            if len(self._outlines) >= TABLES_MAX:
+                self._outlines.clear()
+            known = self._outlines[id(table)] = (table, {})
+        return known[1]

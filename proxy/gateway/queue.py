@@ -1,26 +1,40 @@
-"""A short queue instead of a refusal (part of the gateway, floor 4): requests of one key wait in the order they came.
+"""A short queue instead of a refusal (part of the gateway, floor 4): requests wait for a limit in the order they came.
 
-A limit says how long a request may wait for it (`wait: 2s`). Only the first of a key asks the ledger again; the others
-stand behind it, and whoever comes meanwhile stands at the end, so nobody overtakes.
+A limit says how long a request may wait for it (`wait: 2s`). There is a line for each scope that has no room, and only
+the first of a line asks the ledger again: the others stand behind it, and whoever counts in that scope and comes
+meanwhile stands at the end, so nobody overtakes. Requests that do not count in it pass by: a user who is limited holds
+up no other. Who is not let in before its time is over gets the last refusal.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from proxy.errors import Overloaded
-from proxy.ledger.records import Limited, Outcome
+from proxy.ledger.records import Limited
 from proxy.policy.scopes import is_upstream
 
 QUEUED_MAX = 1_000
-"""Requests of all keys that may wait in one process."""
+"""Requests of all lines that may wait in one process; beyond it they are refused with 503."""
 ASK_AGAIN_S = 0.05
 """Between two questions for a place among those under way, whose ends nobody foretells."""
 
-Ask = Callable[[], Awaitable[Outcome]]
+AnswerT = TypeVar("AnswerT")
+
+
+@dataclass(slots=True)
+class _Line:
+    """Who waits for one scope."""
+
+    wait_s: float
+    """How long each may."""
+    turns: deque[asyncio.Future[None]] = field(default_factory=deque)
+    """In the order they came; each is done when it has become the first."""
 
 
 class Queue:
@@ -28,54 +42,62 @@ class Queue:
 
     def __init__(self) -> None:
         """Begin with nobody."""
-        self._lines: dict[str, deque[asyncio.Future[None]]] = {}
-        self._waits_s: dict[str, float] = {}
-        """How long a key's requests may wait, by the limit that was met last; only while somebody does."""
+        self._lines: dict[str, _Line] = {}
+        """By scope; only those that somebody stands in."""
         self._count = 0
 
-    async def ask(self, key_name: str, ask: Ask) -> Outcome:
-        """Ask the ledger, again and in turn while a limit says that waiting may help; gives the last answer."""
-        wait_s = self._waits_s.get(key_name)
-        if wait_s is None:
+    async def ask(self, scopes: Callable[[], Iterable[str]], ask: Callable[[], Awaitable[AnswerT]]) -> AnswerT:
+        """Ask the ledger, again and in turn while a limit says that waiting may help; gives the last answer.
+
+        `scopes` names what the request counts in, and is only asked while somebody waits. Raises `Overloaded`.
+        """
+        scope = next((one for one in scopes() if one in self._lines), None) if self._lines else None
+        if scope is None:
             answer = await ask()
             if not isinstance(answer, Limited) or not answer.wait_s or is_upstream(answer.scope):
                 return answer
-            wait_s = self._waits_s[key_name] = answer.wait_s
-        loop = asyncio.get_running_loop()
-        due_s = loop.time() + wait_s
-        async with self._stand(key_name, due_s):
-            while True:
-                answer = await ask()
-                left_s = due_s - loop.time()
-                if not isinstance(answer, Limited) or is_upstream(answer.scope) or left_s <= 0:
-                    return answer
-                pause_s = ASK_AGAIN_S if answer.measure is None else answer.retry_after_s
-                if pause_s > left_s and answer.measure is not None:
-                    return answer
-                await asyncio.sleep(min(pause_s, left_s))
+            scope, wait_s = answer.scope, answer.wait_s
+        else:
+            wait_s = self._lines[scope].wait_s
+        due_s = asyncio.get_running_loop().time() + wait_s
+        async with self._stand(scope, wait_s, due_s):
+            return await _ask_again(ask, due_s)
 
     @asynccontextmanager
-    async def _stand(self, key_name: str, due_s: float) -> AsyncIterator[None]:
-        """Stand in a key's line until it is our turn or our time is over."""
+    async def _stand(self, scope: str, wait_s: float, due_s: float) -> AsyncIterator[None]:
+        """Stand in a line until it is our turn or our time is over."""
         if self._count >= QUEUED_MAX:
             raise Overloaded("Too many requests wait for a rate limit already; try again.")
-        line = self._lines.setdefault(key_name, deque())
+        turns = self._lines.setdefault(scope, _Line(wait_s)).turns
         mine = asyncio.get_running_loop().create_future()
-        line.append(mine)
+        turns.append(mine)
         self._count += 1
         try:
-            if line[0] is not mine:
+            if turns[0] is not mine:
                 await _wait_until(mine, due_s)
             yield
         finally:
             self._count -= 1
-            was_first = line[0] is mine
-            line.remove(mine)
-            if not line:
-                del self._lines[key_name]
-                self._waits_s.pop(key_name, None)
-            elif was_first and not line[0].done():
-                line[0].set_result(None)
+            was_first = turns[0] is mine
+            turns.remove(mine)
+            if not turns:
+                del self._lines[scope]
+            elif was_first:
+                turns[0].set_result(None)
+
+
+async def _ask_again(ask: Callable[[], Awaitable[AnswerT]], due_s: float) -> AnswerT:
+    """Ask until a limit no longer refuses, waiting cannot help, or the time is over; once in any case."""
+    loop = asyncio.get_running_loop()
+    while True:
+        answer = await ask()
+        left_s = due_s - loop.time()
+        if not isinstance(answer, Limited) or is_upstream(answer.scope) or left_s <= 0:
+            return answer
+        pause_s = ASK_AGAIN_S if answer.measure is None else answer.retry_after_s
+        if pause_s > left_s and answer.measure is not None:
+            return answer
+        await asyncio.sleep(min(pause_s, left_s))
 
 
 async def _wait_until(turn: asyncio.Future[None], due_s: float) -> None:

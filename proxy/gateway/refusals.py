@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from proxy.errors import Failure, FailureKind, PolicyRefusal, PriceUnknown, RateLimited
+from proxy.errors import Failure, FailureKind, PolicyRefusal, PriceUnknown, RateLimited, RequestError
 from proxy.ledger.records import Limited, Refused, Unpriced
 from proxy.money import format_usd
+from proxy.policy.pools import Resting
+from proxy.routing.steps import unusable
+from proxy.routing.table import Target
 
 HELD_RETRY_AFTER_S = 1.0
 """What a client is asked to wait when only holds stand in its way: they end with the requests that have them."""
+
+
+POOL_RETRY_AFTER_S_MAX = 60.0
+"""A client is never told to stay away longer: what a provider asks of a key is not what it asks of them."""
 
 
 class Spent(PolicyRefusal):
@@ -87,6 +94,32 @@ def limit_failure(answer: Limited | Refused) -> Failure:
         error, kind = over_rate(answer), FailureKind.RATE_LIMITED
         return Failure(kind, error.message, retry_after_s=answer.retry_after_s)
     return Failure(FailureKind.CREDITS, f"The budget {answer.scope} of this gateway is spent.")
+
+
+def pool_rests(resting: Resting, target: Target) -> RequestError:
+    """Say that no key of a provider's pool can be used, where the request has nowhere else to go."""
+    failure = resting_failure(resting, target)
+    if failure.kind is not FailureKind.RATE_LIMITED:
+        error: RequestError = unusable({failure.kind})
+    else:
+        error = RateLimited(failure.message, retry_after_s=failure.retry_after_s)
+    error.metadata = {"scope": f"target:{target.name}"}
+    return error
+
+
+def resting_failure(resting: Resting, target: Target) -> Failure:
+    """Give the failure of a target that is not called, because no key of its pool can be."""
+    wait_s = shown_wait_s(resting)
+    when = "" if wait_s is None else f" Try again in {wait_s:.1f} s."
+    message = f"Every key of {target.provider.name} is at its provider's limit.{when}"
+    return Failure(resting.kind, message, retry_after_s=wait_s)
+
+
+def shown_wait_s(resting: Resting) -> float | None:
+    """Give what a client is asked to wait; for a credential to be accepted again nobody waits."""
+    if resting.kind is not FailureKind.RATE_LIMITED or resting.returns_in_s is None:
+        return None
+    return min(resting.returns_in_s, POOL_RETRY_AFTER_S_MAX)
 
 
 def unpriced(refused: Unpriced) -> PriceUnknown:

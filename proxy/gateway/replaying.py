@@ -60,10 +60,12 @@ class Replay:
             attempts=(AttemptStart(1, PROVIDER, self.entry.model, 0),),
             user=asked.user,
             tags=asked.tags,
+            parent=asked.principal.parent,
             is_redirected=True,  # it costs nothing: no budget that is spent need send it anywhere else
         )
         service = self._service
-        answer = heed(await service.queue.ask(asked.principal.name, partial(service.ledger.admit, admission)))
+        scopes = partial(asked.list_scopes, self._alias)
+        answer = heed(await service.queue.ask(scopes, partial(service.ledger.admit, admission)))
         if isinstance(answer, Refused):
             raise refusal(0, None, answer)
         self.request_id, self._quotas = answer.request_id, answer.quotas

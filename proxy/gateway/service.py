@@ -7,15 +7,23 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-from proxy.clock import Clock
+from proxy.clock import Clock, SystemClock
 from proxy.gateway.attempt import Line
+from proxy.gateway.drains import Drains
 from proxy.gateway.planning import Planner
+from proxy.gateway.progress import Reporting
 from proxy.gateway.queue import Queue
 from proxy.health import Health
 from proxy.ledger.records import Ledger
+from proxy.pools import Pools
 from proxy.replies import Replies
 from proxy.routing.resolve import Facts
 from proxy.routing.table import Provider
+from proxy.telemetry import FinishedRequest
+
+
+def _tell_nobody(record: FinishedRequest) -> None:
+    """Stand in for a log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +39,17 @@ class Service:
     """How a provider is reached and spoken to."""
     jitter: Callable[[], float]
     """A random number from 0 to 1."""
+    pools: Pools = field(default_factory=lambda: Pools(SystemClock()))
+    """What is known of the keys of providers that have several."""
     replies: Replies | None = None
     """Answers that are kept; None: none are."""
     planner: Planner = field(init=False)
     queue: Queue = field(default_factory=Queue)
+    drains: Drains = field(default_factory=Drains)
+    under_way: set[Reporting] = field(default_factory=set)
+    """Exchanges of which something is pending."""
+    on_drained: Callable[[FinishedRequest], None] = _tell_nobody
+    """Told what a request came to whose reply was read to its end after its client had left."""
     _shielded: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -49,6 +64,7 @@ class Service:
         await asyncio.shield(task)
 
     async def drain(self) -> None:
-        """Wait for shielded work still under way: called before the ledger is closed."""
+        """End what goes on for nobody and wait for shielded work: called before the ledger is closed."""
+        await self.drains.stop()
         while self._shielded:
             await asyncio.wait(tuple(self._shielded))

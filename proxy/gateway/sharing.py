@@ -85,6 +85,11 @@ class SharedExchange:
         return self._inner.request_id if self._replay is None else self._replay.request_id
 
     @property
+    def attempts(self) -> int:
+        """Give how many upstream calls were begun."""
+        return self._inner.attempts
+
+    @property
     def is_settled(self) -> bool:
         """Tell whether nothing is open any more: of a replay, once all of it was given out."""
         return self._inner.is_settled if self._replay is None else self._replay.is_over

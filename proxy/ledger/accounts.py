@@ -9,10 +9,12 @@ from proxy.ledger.admission import PendingAttempt, count_tokens, find_posted_nan
 from proxy.ledger.records import AttemptEnd
 from proxy.ledger.sheet import Sheet
 from proxy.ledger.sql import STATEMENTS
+from proxy.policy.lookups import LOOKUP_AFTER_S
 from proxy.policy.scopes import Subject, tag_scopes
 
 _END_ATTEMPT = STATEMENTS["end_attempt"]
 _POST_IN_FULL = STATEMENTS["post_in_full"]
+_ADD_LOOKUP = STATEMENTS["add_lookup"]
 
 
 class Accounts:
@@ -37,6 +39,8 @@ class Accounts:
             return False
         tokens = 0 if attempt.reserve is None else count_tokens(end, attempt.reserve.tokens)
         self.release(attempt, posted=find_posted_nano_usd(end), tokens=tokens)
+        if end.is_lookup_due and end.generation_id is not None:
+            cursor.execute(_ADD_LOOKUP, (attempt.seq, at_s + LOOKUP_AFTER_S[0], None, 0, 0))
         return True
 
     def post_in_full(self, cursor: Cursor, attempt: PendingAttempt, *, at_s: float, error: str) -> bool:
@@ -53,6 +57,15 @@ class Accounts:
         self.move(attempt.subject, attempt.at_s, posted=posted, held=-attempt.hold_nano_usd)
         if attempt.reserve is not None:
             self._sheet.correct(attempt.reserve, tokens)
+
+    def note_unresolved(self, attempt: PendingAttempt) -> None:
+        """Count an attempt as under way no more, although its hold stays."""
+        self._sheet.note_open(attempt.subject, -1)
+
+    def correct(self, attempt: PendingAttempt, difference: int) -> None:
+        """Tell the rates of tokens by how many the count of an attempt that is over was wrong."""
+        if attempt.reserve is not None:
+            self._sheet.correct(attempt.reserve, attempt.reserve.tokens + difference)
 
     def move(self, subject: Subject, at_s: float, *, posted: int, held: int) -> None:
         """Move what changed at an attempt's moment in every window that is kept of its scopes."""

@@ -21,7 +21,6 @@ from proxy.policy.calendar import Window, find_window
 from proxy.policy.limits import (
     Balance,
     Flow,
-    Limits,
     Measure,
     Quota,
     Rate,
@@ -30,7 +29,7 @@ from proxy.policy.limits import (
     find_wait_s,
     tell_quota,
 )
-from proxy.policy.scopes import Rule, Subject, is_upstream, scopes_of
+from proxy.policy.scopes import Rules, Subject, is_upstream, join_rules, scopes_of
 
 ERROR_OWNER_DIED = "owner_died"
 """`error` of an attempt whose process died while it was pending."""
@@ -47,7 +46,7 @@ Refusal = Refused | Limited | Unpriced | KeyGone
 class Standing(Protocol):
     """How things stand in the transaction that decides."""
 
-    def find_rules(self, subject: Subject) -> Sequence[Rule]:
+    def find_rules(self, subject: Subject) -> Rules:
         """Give every rule that holds for an attempt."""
         ...
 
@@ -76,6 +75,7 @@ class PendingAttempt(NamedTuple):
     """A hold that is open."""
 
     seq: int
+    request_id: str
     number: int
     at_s: float
     hold_nano_usd: int
@@ -118,15 +118,35 @@ class Grant(NamedTuple):
 NO_CHARGE = Grant()
 
 
-class _Demand(NamedTuple):
-    """What an admission asks of one rule."""
+class _Asked(NamedTuple):
+    """What is asked of the rules of one scope."""
 
-    scope: str
-    limits: Limits
     hold_nano_usd: int
     tokens: int
     requests: int
     attempts: int
+
+
+class _Asks:
+    """What an admission, or a request's next attempt, asks of each scope."""
+
+    __slots__ = ("_alone", "_starts", "_upstream")
+
+    def __init__(self, starts: Sequence[tuple[Subject, AttemptStart]], *, requests: int) -> None:
+        """Ask for these together; `requests` is 0 for a request that was counted before."""
+        first = starts[0][1]
+        self._starts = starts
+        self._alone = _Asked(first.hold_nano_usd, first.tokens, requests, 1) if len(starts) == 1 else None
+        self._upstream = self._alone if requests else _Asked(first.hold_nano_usd, first.tokens, 1, 1)
+        """Of an upstream's scope, to which each attempt is a request of its own."""
+
+    def of(self, scope: str) -> _Asked:
+        """Tell what is asked of one scope."""
+        if self._alone is not None and self._upstream is not None:
+            return self._upstream if is_upstream(scope) else self._alone
+        mine = [start for subject, start in self._starts if scope in scopes_of(subject)]
+        holds, tokens = sum(start.hold_nano_usd for start in mine), sum(start.tokens for start in mine)
+        return _Asked(holds, tokens, len(mine) if is_upstream(scope) else 1, len(mine))
 
 
 class _Ending(NamedTuple):
@@ -149,6 +169,7 @@ def subject_of(admission: Admission, start: AttemptStart) -> Subject:
         start.model,
         start.upstream_key,
         start.payer,
+        admission.parent,
         start.patterns,
     )
 
@@ -170,17 +191,20 @@ def judge_admission(admission: Admission, key: KeyState | None, standing: Standi
         return KeyGone(is_stale=False)
     if key.revision != admission.key_revision:
         return KeyGone(is_stale=True)
-    demands = _gather(admission, standing)
-    if not demands:
+    starts = [(subject_of(admission, start), start) for start in admission.attempts]
+    rules = standing.find_rules(starts[0][0])
+    if len(starts) > 1:
+        rules = join_rules([standing.find_rules(subject) for subject, _start in starts])
+    if rules.is_empty:
         return NO_CHARGE
-    refusal = _judge_pricing(demands, admission.attempts) or _judge_open(demands, standing)
-    if refusal is not None:
+    asks, at_s = _Asks(starts, requests=1), admission.at_s
+    refusal = _judge_pricing(rules, admission.attempts) or (rules.parallel and _judge_open(rules, asks, standing))
+    if refusal:
         return refusal
-    grant = _judge_rates(demands, standing, admission.at_s)
-    if isinstance(grant, Limited):
+    grant = _judge_rates(rules, asks, standing, at_s) if rules.rates else NO_CHARGE
+    if isinstance(grant, Limited) or not rules.budgets:
         return grant
-    is_redirected = admission.is_redirected
-    return _judge_budgets(demands, standing, admission.at_s, is_redirected=is_redirected) or grant
+    return _judge_budgets(rules, asks, standing, at_s, is_redirected=admission.is_redirected) or grant
 
 
 def judge_step(step: Advance, ended: PendingAttempt, key: KeyState | None, standing: Standing) -> Refusal | Grant:
@@ -191,23 +215,20 @@ def judge_step(step: Advance, ended: PendingAttempt, key: KeyState | None, stand
     """
     if key is None or not _is_usable(key, step.at_s):
         return KeyGone(is_stale=False)
-    begins = step.begins
+    begins, at_s = step.begins, step.at_s
     subject = next_subject(ended.subject, begins)
     rules = standing.find_rules(subject)
-    if not rules:
+    if rules.is_empty:
         return NO_CHARGE
-    demands = [
-        _Demand(scope, limits, begins.hold_nano_usd, begins.tokens, int(is_upstream(scope)), 1)
-        for scope, limits in rules
-    ]
+    asks = _Asks([(subject, begins)], requests=0)
     ending = _Ending(ended, find_posted_nano_usd(step.ended), scopes_of(ended.subject))
-    refusal = _judge_pricing(demands, (begins,)) or _judge_open(demands, standing, ending)
+    refusal = _judge_pricing(rules, (begins,)) or _judge_open(rules, asks, standing, ending)
     if refusal is not None:
         return refusal
-    grant = _judge_rates(demands, standing, step.at_s)
+    grant = _judge_rates(rules, asks, standing, at_s)
     if isinstance(grant, Limited):
         return grant
-    return _judge_budgets(demands, standing, step.at_s, is_redirected=True, ending=ending) or grant
+    return _judge_budgets(rules, asks, standing, at_s, is_redirected=True, ending=ending) or grant
 
 
 def find_free_id(wished: str, is_taken: Callable[[str], bool]) -> str:
@@ -255,74 +276,44 @@ def _is_usable(key: KeyState, at_s: float) -> bool:
     return key.is_enabled and (key.expires_at_s is None or at_s < key.expires_at_s)
 
 
-def _gather(admission: Admission, standing: Standing) -> list[_Demand]:
-    """Give what is asked of every rule; a rule that holds for several attempts is asked for them together."""
-    if len(admission.attempts) == 1:
-        start = admission.attempts[0]
-        rules = standing.find_rules(subject_of(admission, start))
-        hold, tokens = start.hold_nano_usd, start.tokens
-        return [_Demand(scope, limits, hold, tokens, 1, 1) for scope, limits in rules] if rules else []
-    demands: dict[tuple[str, int], _Demand] = {}
-    for start in admission.attempts:
-        for scope, limits in standing.find_rules(subject_of(admission, start)):
-            place = (scope, id(limits))
-            known = demands.get(place) or _Demand(scope, limits, 0, 0, 0, 0)
-            demands[place] = known._replace(
-                hold_nano_usd=known.hold_nano_usd + start.hold_nano_usd,
-                tokens=known.tokens + start.tokens,
-                requests=known.requests + 1 if is_upstream(scope) else 1,
-                attempts=known.attempts + 1,
-            )
-    return list(demands.values())
-
-
-def _judge_pricing(demands: Iterable[_Demand], starts: Sequence[AttemptStart]) -> Unpriced | None:
+def _judge_pricing(rules: Rules, starts: Sequence[AttemptStart]) -> Unpriced | None:
     """A wall without a price would be none; most often the plan has left such targets out before."""
     if all([start.is_priced for start in starts]):  # noqa: C419  # a list is quicker
         return None
-    for demand in demands:
-        if any(not budget.is_soft for budget in demand.limits.budgets):
-            return Unpriced(demand.scope)
+    return next((Unpriced(scope) for scope, budget in rules.budgets if not budget.is_soft), None)
+
+
+def _judge_open(rules: Rules, asks: _Asks, standing: Standing, ending: _Ending | None = None) -> Limited | None:
+    for scope, limit, wait_s in rules.parallel:
+        ended = int(ending is not None and scope in ending.scopes)
+        if standing.count_open(scope) - ended + asks.of(scope).attempts > limit:
+            return Limited(scope, None, limit, None, PARALLEL_RETRY_AFTER_S, wait_s)
     return None
 
 
-def _judge_open(demands: Iterable[_Demand], standing: Standing, ending: _Ending | None = None) -> Limited | None:
-    for demand in demands:
-        parallel = demand.limits.parallel
-        if parallel is None:
-            continue
-        ended = int(ending is not None and demand.scope in ending.scopes)
-        if standing.count_open(demand.scope) - ended + demand.attempts > parallel:
-            wait_s = demand.limits.wait_s
-            return Limited(demand.scope, None, parallel, None, PARALLEL_RETRY_AFTER_S, wait_s)
-    return None
-
-
-def _judge_rates(demands: Iterable[_Demand], standing: Standing, at_s: float) -> Limited | Grant:
+def _judge_rates(rules: Rules, asks: _Asks, standing: Standing, at_s: float) -> Limited | Grant:
     """Ask every rate; the one that makes wait longest refuses."""
     refused: list[Limited] = []
     flows: dict[tuple[str, int], Flow] = {}
     charges: dict[tuple[str, int], Charge] = {}
     quotas: dict[Measure, Quota] = {}
     slots: list[tuple[str, int, int]] = []
-    for demand in demands:
-        scope, tokens = demand.scope, demand.tokens
-        for rate in demand.limits.rates:
-            place, slot = (scope, rate.window_s), rate.slot_of(at_s)
-            flow = flows.get(place)
-            if flow is None:
-                flow = flows[place] = standing.find_flow(scope, rate, at_s)
-            charges[place] = Charge(scope, rate.window_s, slot, demand.requests, tokens)
-            if rate.measure is Measure.TOKENS:
-                slots.append((scope, rate.window_s, slot))
-            if not demand.requests:
-                continue
-            wait_s = find_wait_s(rate, flow, at_s, tokens=tokens)
-            if wait_s is None:
-                _keep_tightest(quotas, tell_quota(rate, flow, at_s, tokens=tokens))
-            else:
-                limits = demand.limits
-                refused.append(Limited(scope, rate.measure, rate.limit, rate.window_s, wait_s, limits.wait_s))
+    for scope, rate, patience_s in rules.rates:
+        _hold, tokens, requests, _attempts = asks.of(scope)
+        place, slot = (scope, rate.window_s), rate.slot_of(at_s)
+        flow = flows.get(place)
+        if flow is None:
+            flow = flows[place] = standing.find_flow(scope, rate, at_s)
+            charges[place] = Charge(scope, rate.window_s, slot, requests, tokens)
+        if rate.measure is Measure.TOKENS:
+            slots.append((scope, rate.window_s, slot))
+        if not requests:
+            continue
+        wait_s = find_wait_s(rate, flow, at_s, tokens=tokens)
+        if wait_s is None:
+            _keep_tightest(quotas, tell_quota(rate, flow, at_s, tokens=tokens))
+        else:
+            refused.append(Limited(scope, rate.measure, rate.limit, rate.window_s, wait_s, patience_s))
     if refused:
         return max(refused, key=lambda one: one.retry_after_s)
     return Grant(tuple(charges.values()), tuple(quotas.values()), tuple(slots)) if charges else NO_CHARGE
@@ -334,8 +325,9 @@ def _keep_tightest(quotas: dict[Measure, Quota], quota: Quota) -> None:
         quotas[quota.measure] = quota
 
 
-def _judge_budgets(
-    demands: Iterable[_Demand],
+def _judge_budgets(  # what is asked, of whom, when, and under which circumstances
+    rules: Rules,
+    asks: _Asks,
     standing: Standing,
     at_s: float,
     *,
@@ -345,22 +337,21 @@ def _judge_budgets(
     """Ask every budget; of the walls without room the one with the least left refuses."""
     walls: list[Refused] = []
     soft: Refused | None = None
-    for demand in demands:
-        for budget in demand.limits.budgets:
-            if budget.is_soft and (budget.when_spent is None or is_redirected):
-                continue
-            window = find_window(budget.period, at_s, budget.timezone)
-            balance = standing.find_balance(demand.scope, window)
-            if ending is not None and demand.scope in ending.scopes and window.has(ending.attempt.at_s):
-                balance = balance.plus(ending.posted_nano_usd, -ending.attempt.hold_nano_usd)
-            shortfall = find_shortfall(budget, window, balance, needed_nano_usd=demand.hold_nano_usd)
-            if shortfall is None:
-                continue
-            refused = _refuse(demand.scope, shortfall, when_spent=None if is_redirected else budget.when_spent)
-            if budget.is_soft:
-                soft = soft or replace(refused, is_soft=True)
-            else:
-                walls.append(refused)
+    for scope, budget in rules.budgets:
+        if budget.is_soft and (budget.when_spent is None or is_redirected):
+            continue
+        window = find_window(budget.period, at_s, budget.timezone)
+        balance = standing.find_balance(scope, window)
+        if ending is not None and scope in ending.scopes and window.has(ending.attempt.at_s):
+            balance = balance.plus(ending.posted_nano_usd, -ending.attempt.hold_nano_usd)
+        shortfall = find_shortfall(budget, window, balance, needed_nano_usd=asks.of(scope).hold_nano_usd)
+        if shortfall is None:
+            continue
+        refused = _refuse(scope, shortfall, when_spent=None if is_redirected else budget.when_spent)
+        if budget.is_soft:
+            soft = soft or replace(refused, is_soft=True)
+        else:
+            walls.append(refused)
     if not walls:
         return soft
     tightest = min(walls, key=lambda one: one.left_nano_usd)

@@ -7,7 +7,7 @@ before it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from sqlite3 import Cursor
@@ -27,24 +27,35 @@ from proxy.ledger.admission import (
     pair_ends,
     subject_of,
 )
+from proxy.ledger.audit import Act
+from proxy.ledger.correcting import Dead
+from proxy.ledger.deeds import note_declaration
+from proxy.ledger.late import LateBooks
 from proxy.ledger.records import (
     Admission,
     Admitted,
     Advance,
+    AttemptEnd,
     AttemptStart,
     KeyRecord,
     Outcome,
     Settlement,
 )
+from proxy.ledger.rolling import subject_of_row, sum_days
 from proxy.ledger.rules import write_limits
 from proxy.ledger.sheet import Sheet
+from proxy.ledger.shelves import SqliteStore, put_limits
 from proxy.ledger.sql import STATEMENTS
 from proxy.policy.limits import NO_LIMITS, RATE_SLOTS, Limits
+from proxy.policy.scopes import tag_scopes
 
 BEGUN_MAX = 16_384
 """Attempts of this process whose facts are remembered until they end; of more they are read again."""
 RESOLVED_PER_CALL_MAX = 500
 """How many attempts of a dead owner one transaction ends, so that requests are not kept waiting behind them."""
+
+ROLLED_PER_CALL_MAX = 20
+"""How many requests one transaction sums by day, so that nobody waits for it longer than for a few others."""
 
 _IS_REQUEST_TAKEN = STATEMENTS["is_request_taken"]
 _BEGIN_ATTEMPT = STATEMENTS["begin_attempt"]
@@ -63,6 +74,7 @@ class Books:
         self.sheet = Sheet()
         """What the calls of one transaction have in common."""
         self._accounts = Accounts(self.sheet)
+        self.late = LateBooks(self._accounts)
         self._begun: dict[str, PendingAttempt] = {}
         """Attempts of this process that are alone in their request, by its id: what need not be read to end them.
 
@@ -105,17 +117,29 @@ class Books:
         return Admitted(step.request_id, grant.quotas)
 
     def settle(self, cursor: Cursor, settlement: Settlement) -> bool:
-        """End every pending attempt of the request; False when none is pending."""
-        begun = self._begun.pop(settlement.request_id, None)
-        pending = _read_pending(cursor, settlement.request_id) if begun is None else [begun]
-        has_ended = False
-        for attempt, end in pair_ends(pending, settlement.ended):
+        """End every pending attempt of the request; False when none is pending, nor any that was given up."""
+        request_id, ended, at_s = settlement
+        begun = self._begun.pop(request_id, None)
+        over = self._end(cursor, [] if begun is None else [begun], ended, at_s)
+        if not over:  # nothing was remembered, or another process has ended it meanwhile
+            over = self._end(cursor, _read_pending(cursor, request_id), ended, at_s)
+        late = {end.number: end for end in ended if end.number not in over}
+        is_late = [self.late.settle(cursor, request_id, end, at_s) for end in late.values()]
+        return bool(over) or any(is_late)
+
+    def _end(
+        self, cursor: Cursor, pending: Sequence[PendingAttempt], ended: Sequence[AttemptEnd], at_s: float
+    ) -> set[int]:
+        """End attempts as they are said to have ended, in full when nothing is said; gives those that did."""
+        over: set[int] = set()
+        for attempt, end in pair_ends(pending, ended):
             if end is None:
-                at_s = settlement.at_s
-                has_ended |= self._accounts.post_in_full(cursor, attempt, at_s=at_s, error=ERROR_UNSETTLED)
+                has_ended = self._accounts.post_in_full(cursor, attempt, at_s=at_s, error=ERROR_UNSETTLED)
             else:
-                has_ended |= self._accounts.end(cursor, attempt, end, settlement.at_s)
-        return has_ended
+                has_ended = self._accounts.end(cursor, attempt, end, at_s)
+            if has_ended:
+                over.add(attempt.number)
+        return over
 
     def void(self, cursor: Cursor, begun: tuple[str, Sequence[AttemptStart], float]) -> None:
         """Void attempts whose caller left before it was told that they may begin; none of them had an upstream."""
@@ -126,28 +150,18 @@ class Books:
                 cursor.execute(_VOID_ATTEMPT, (at_s, ERROR_ABANDONED, attempt.seq))
                 self._accounts.release(attempt, posted=0, tokens=0)
 
-    def resolve(self, cursor: Cursor, dead: tuple[str, float]) -> int:
-        """Post in full what a dead owner left, at most `RESOLVED_PER_CALL_MAX` attempts; gives how many."""
-        owner_id, now_s = dead
-        found = cursor.execute(_FIND_PENDING_OF_OWNER, (owner_id, RESOLVED_PER_CALL_MAX)).fetchall()
+    def resolve(self, cursor: Cursor, dead: Dead) -> int:
+        """Leave nothing of a dead owner pending, at most `RESOLVED_PER_CALL_MAX` attempts at once; gives how many."""
+        found = cursor.execute(_FIND_PENDING_OF_OWNER, (dead.owner_id, RESOLVED_PER_CALL_MAX)).fetchall()
         for attempt in map(rows.read_pending, found):
-            self._accounts.post_in_full(cursor, attempt, at_s=now_s, error=ERROR_OWNER_DIED)
+            if not self.late.leave_open(cursor, attempt, dead):
+                self._accounts.post_in_full(cursor, attempt, at_s=dead.now_s, error=ERROR_OWNER_DIED)
         return len(found)
 
-    def create_key(self, cursor: Cursor, key: KeyRecord) -> bool:
-        """Add a key unless its name is taken."""
-        is_new = cursor.execute(STATEMENTS["insert_key"], rows.write_key(key)).rowcount == 1
-        if is_new:
-            _put_limits(cursor, f"key:{key.name}", key.limits, is_declared=key.is_declared)
-        return is_new
-
-    def revoke_key(self, cursor: Cursor, name: str) -> bool:
-        """Disable a key, again if need be; False when there is none of that name."""
-        cursor.execute(STATEMENTS["disable_key"], (name,))
-        return cursor.execute(STATEMENTS["find_key_by_name"], (name,)).fetchone() is not None
-
-    def declare_keys(self, cursor: Cursor, keys: Iterable[KeyRecord]) -> None:
+    def declare_keys(self, cursor: Cursor, declaration: tuple[Sequence[KeyRecord], Act]) -> None:
         """Make the declared keys exactly these; a key that did not change keeps its revision."""
+        keys, act = declaration
+        changed: list[str] = []
         missing = {key.name for key in _list_keys(cursor) if key.is_declared and key.is_enabled}
         for key in (replace(wanted, is_declared=True) for wanted in keys):
             missing.discard(key.name)
@@ -160,39 +174,58 @@ class Books:
                 if known == kept:
                     continue
                 cursor.execute(STATEMENTS["replace_key"], rows.write_key_change(key))
-            _put_limits(cursor, f"key:{key.name}", key.limits, is_declared=True)
+            changed.append(key.name)
+            put_limits(cursor, f"key:{key.name}", key.limits, is_declared=True)
         for name in sorted(missing):
             cursor.execute(STATEMENTS["disable_key"], (name,))
+        note_declaration(SqliteStore(cursor), act, "keys.declare", changed=changed, gone=missing)
 
-    def declare_limits(self, cursor: Cursor, declared: Mapping[str, Limits]) -> None:
+    def declare_limits(self, cursor: Cursor, declaration: tuple[Mapping[str, Limits], Act]) -> None:
         """Make the declared limits of all places but keys exactly these."""
+        declared, act = declaration
         known = {
             place: rules
-            for place, rules, is_declared in cursor.execute(STATEMENTS["list_limits"]).fetchall()
+            for place, rules, is_declared, _prepaid in cursor.execute(STATEMENTS["list_limits"]).fetchall()
             if is_declared and not place.startswith("key:")
         }
         wanted = {place: write_limits(limits) for place, limits in declared.items() if limits != NO_LIMITS}
         if known == wanted:
             return
-        for place in known.keys() - wanted.keys():
-            cursor.execute(STATEMENTS["drop_limits"], (place,))
+        gone = known.keys() - wanted.keys()
+        for place in gone:
+            put_limits(cursor, place, NO_LIMITS, is_declared=False)
         for place in wanted:
-            _put_limits(cursor, place, declared[place], is_declared=True)
+            put_limits(cursor, place, declared[place], is_declared=True)
         cursor.execute(STATEMENTS["renew_all_keys"])
-
-    def set_limits(self, cursor: Cursor, change: tuple[str, Limits]) -> None:
-        """Change what holds for one place, and make plans made under it stale."""
-        place, limits = change
-        _put_limits(cursor, place, limits, is_declared=False)
-        kind, _, name = place.partition(":")
-        if kind == "key":
-            cursor.execute(STATEMENTS["renew_key"], (name,))
-        else:
-            cursor.execute(STATEMENTS["renew_all_keys"])
+        changed = [place for place in wanted if wanted[place] != known.get(place)]
+        note_declaration(SqliteStore(cursor), act, "limits.declare", changed=changed, gone=gone)
 
     def prune_rates(self, cursor: Cursor, now_s: float) -> int:
         """Forget pieces of time that no window holds any more."""
         return cursor.execute(STATEMENTS["prune_rates"], (now_s, RATE_SLOTS, RATE_SLOTS)).rowcount
+
+    def roll_up(self, cursor: Cursor, before_s: int) -> int:
+        """Sum `ROLLED_PER_CALL_MAX` requests by day and forget their attempts; gives how many attempts."""
+        place = (before_s, before_s, ROLLED_PER_CALL_MAX)
+        ids = cursor.execute(STATEMENTS["list_rollable"], place).fetchall()
+        found = [
+            rows.read_attempt(row) for one in ids for row in cursor.execute(STATEMENTS["find_request"], one).fetchall()
+        ]
+        for day in sum_days(found):
+            cursor.execute(STATEMENTS["add_day"], rows.write_day(day))
+            tagged = [(scope, day.batch, day.number) for scope in tag_scopes(day.subject)]
+            cursor.executemany(STATEMENTS["tag_day"], tagged)
+        for row in found:
+            scopes = tag_scopes(subject_of_row(row))
+            cursor.executemany(STATEMENTS["forget_tag"], [(scope, row.at_s, row.seq) for scope in scopes])
+        seqs = [(row.seq,) for row in found]
+        cursor.executemany(STATEMENTS["forget_corrections"], seqs)
+        cursor.executemany(STATEMENTS["forget_attempt"], seqs)
+        return len(found)
+
+    def drop_windows(self, cursor: Cursor, windows: Sequence[tuple[str, int, int]]) -> None:
+        """Forget sums of windows that have passed."""
+        cursor.executemany(STATEMENTS["drop_window"], windows)
 
     def _begin(self, cursor: Cursor, request_id: str, admission: Admission, *, grant: Grant) -> PendingAttempt | None:
         """Write the holds and give the last; None when the id is taken, which the first finds out without a look-up."""
@@ -224,7 +257,8 @@ class Books:
                 return None
             seq, subject, hold = cursor.lastrowid or 0, subject_of(admission, start), start.hold_nano_usd
             self._accounts.hold(cursor, subject, admission.at_s, hold)
-            begun = PendingAttempt(seq, start.number, admission.at_s, hold, start.is_priced, reserve, subject)
+            number, at_s = start.number, admission.at_s
+            begun = PendingAttempt(seq, request_id, number, at_s, hold, start.is_priced, reserve, subject)
         return begun
 
     def _begin_next(self, cursor: Cursor, step: Advance, ended: PendingAttempt, *, grant: Grant) -> None:
@@ -240,14 +274,6 @@ def _is_taken(cursor: Cursor, request_id: str) -> bool:
 
 def _read_pending(cursor: Cursor, request_id: str) -> list[PendingAttempt]:
     return [rows.read_pending(row) for row in cursor.execute(_FIND_PENDING, (request_id,)).fetchall()]
-
-
-def _put_limits(cursor: Cursor, place: str, limits: Limits, *, is_declared: bool) -> None:
-    if limits == NO_LIMITS:
-        cursor.execute(STATEMENTS["drop_limits"], (place,))
-    else:
-        row = (place, write_limits(limits), int(limits.has_hard_budget), int(is_declared))
-        cursor.execute(STATEMENTS["put_limits"], row)
 
 
 def _list_keys(cursor: Cursor) -> list[KeyRecord]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import sys
 from collections import deque
 from collections.abc import Callable
 from contextlib import closing
@@ -26,8 +27,14 @@ from proxy.ledger.schema import explain
 
 BATCH_MAX = 256
 """Calls in one transaction; more would keep the first of them waiting for the last."""
+CROWDED_BATCH_MAX = 24
+"""As above where other workers write too: they wait for as long as a transaction takes."""
+CROWDED_SWITCH_S = 0.0001
+"""How soon, there, a thread asks for Python's lock that a busy event loop gives up no sooner; 5 ms otherwise."""
 BACKOFF_FIRST_S = 0.05
 BACKOFF_S_MAX = 1.0
+
+_SWITCH_S = sys.getswitchinterval()
 
 _BUGS = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 """What only a mistake of ours raises: its caller is told, and nobody else is harmed."""
@@ -46,7 +53,18 @@ Undo = Callable[[sqlite3.Cursor, Any], None]
 class Call(Generic[ArgumentT, ResultT]):
     """One thing to do in the transaction, and whom to tell."""
 
-    __slots__ = ("argument", "error", "future", "is_abandoned", "is_kept", "is_shared", "outcome", "undo", "work")
+    __slots__ = (
+        "argument",
+        "asked_s",
+        "error",
+        "future",
+        "is_abandoned",
+        "is_kept",
+        "is_shared",
+        "outcome",
+        "undo",
+        "work",
+    )
 
     def __init__(
         self,
@@ -65,6 +83,8 @@ class Call(Generic[ArgumentT, ResultT]):
         self.future = future
         self.is_kept = is_kept
         self.undo = undo
+        self.asked_s: float = 0
+        """By the monotonic clock; only where somebody wants to know how long it took."""
         self.is_abandoned = False
         self.outcome: ResultT | None = None
         """Set by the thread; None as long as nothing is durable, but for the batch that is being written."""
@@ -100,8 +120,20 @@ class Committer:
     """The thread's own half of the writer: nothing here is touched by another thread."""
 
     def __init__(
-        self, connect: Callable[[], sqlite3.Connection], turnstile: Turnstile, clock: Clock, *, common: Common
+        self,
+        connect: Callable[[], sqlite3.Connection],
+        turnstile: Turnstile,
+        clock: Clock,
+        *,
+        common: Common,
+        on_turn: Callable[[float], None] | None = None,
+        is_crowded: bool = False,
     ) -> None:
+        """Write through connections that `connect` makes; `is_crowded`: other processes write as much as this one."""
+        self._on_turn = on_turn
+        self._is_crowded = is_crowded
+        self.batch_max = CROWDED_BATCH_MAX if is_crowded else BATCH_MAX
+        """How many calls to hand over at once."""
         self._connect = connect
         self._common = common
         self._clock = clock
@@ -131,7 +163,7 @@ class Committer:
             self._commit([Call(_touch, None, future=None, is_kept=False)])
         over, is_written = self._commit(calls) if calls else ([], is_due)
         while self._spool and is_written:
-            batch = [self._spool.popleft() for _ in range(min(BATCH_MAX, len(self._spool)))]
+            batch = [self._spool.popleft() for _ in range(min(self.batch_max, len(self._spool)))]
             told, is_written = self._commit(batch)
             over += told
         if is_last:
@@ -146,16 +178,22 @@ class Committer:
 
     def _commit(self, calls: list[AnyCall]) -> tuple[list[AnyCall], bool]:
         """Write one transaction; gives the calls that are over, and whether the store took it."""
+        asked_s = self._clock.monotonic_s()
+        if self._is_crowded:
+            # Until we are out of it again: with Python's lock in a busy loop's hands, others would wait for that too.
+            sys.setswitchinterval(CROWDED_SWITCH_S)
         try:
-            # A cursor left open by a failure would keep its connection's files and locks alive, closed or not.
-            with self._turnstile, closing(self._open()) as cursor:
-                if not _run_freely(cursor, calls, self._common):
-                    _run_guarded(cursor, calls, self._common)
-                cursor.execute("COMMIT")
+            with self._turnstile:
+                if self._on_turn is not None:
+                    self._on_turn(self._clock.monotonic_s() - asked_s)
+                self._write(calls)
         except (sqlite3.Error, OSError) as error:
             self.close()
             self.is_failing = True
             return self._fail(calls, error), False
+        finally:
+            if self._is_crowded:
+                sys.setswitchinterval(_SWITCH_S)
         self.is_failing = False
         again = {call: None for call in calls if call.is_kept and isinstance(call.error, LedgerUnavailable)}
         if not again:
@@ -163,6 +201,13 @@ class Committer:
             return calls, True
         self._put_back(list(again))
         return [call for call in calls if call not in again], False
+
+    def _write(self, calls: list[AnyCall]) -> None:
+        # A cursor left open by a failure would keep its connection's files and locks alive, closed or not.
+        with closing(self._open()) as cursor:
+            if not _run_freely(cursor, calls, self._common):
+                _run_guarded(cursor, calls, self._common)
+            cursor.execute("COMMIT")
 
     def _open(self) -> sqlite3.Cursor:
         if self._connection is None:

@@ -11,8 +11,12 @@ from pathlib import Path
 from proxy.errors import LedgerUnavailable
 
 PEPPER_BYTES = 32
+ADMIN_KEY_PREFIX = "sk-tp-admin-"
+ADMIN_KEY_CHARS_MIN = 16
 _PEPPER = "pepper"
+_ADMIN_KEY = "admin_key"
 _OWNERS = "owners"
+_JOBS = "jobs.lock"
 
 
 def make_data_folder(data_dir: Path) -> None:
@@ -27,6 +31,11 @@ def make_data_folder(data_dir: Path) -> None:
 def find_owners(data_dir: Path) -> Path:
     """Tell where the living processes' locks are."""
     return data_dir / _OWNERS
+
+
+def find_jobs_lock(data_dir: Path) -> Path:
+    """Tell which file's lock makes a process the one that does the ledger's jobs."""
+    return data_dir / _JOBS
 
 
 def make_private_file(path: Path) -> None:
@@ -57,6 +66,27 @@ def load_pepper(data_dir: Path) -> bytes:
             "or remove it and issue new client keys"
         )
     return pepper
+
+
+def load_admin_key(data_dir: Path) -> str:
+    """Read the admin key, made at first use; processes that start together agree.
+
+    Raises LedgerUnavailable when it cannot be read or holds too little to be one.
+    """
+    path = data_dir / _ADMIN_KEY
+    try:
+        if not path.exists():
+            make_data_folder(data_dir)
+            _create(path, f"{ADMIN_KEY_PREFIX}{secrets.token_urlsafe(PEPPER_BYTES)}\n".encode())
+        key = path.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise unusable(_ADMIN_KEY, error) from error
+    if len(key) < ADMIN_KEY_CHARS_MIN:
+        raise LedgerUnavailable(
+            f"{_ADMIN_KEY} in the data folder holds fewer than {ADMIN_KEY_CHARS_MIN} characters; "
+            "remove it, and the next start makes another"
+        )
+    return key
 
 
 def digest_key(pepper: bytes, key: str) -> str:

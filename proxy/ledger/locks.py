@@ -43,6 +43,11 @@ class FileLock:
         """Let the next one in."""
         fcntl.flock(self._file, fcntl.LOCK_UN)
 
+    @property
+    def is_open(self) -> bool:
+        """Tell whether it was not closed yet."""
+        return self._file != _CLOSED
+
     def is_in_place(self) -> bool:
         """Tell whether the path still leads to the file we have open, and was not removed or replaced."""
         try:

@@ -6,8 +6,9 @@ owner's number here: `share` gives another owner of the same books, `die` ends o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from proxy.clock import Clock
 from proxy.errors import LedgerUnavailable
@@ -26,14 +27,25 @@ from proxy.ledger.admission import (
     judge_step,
     pair_ends,
 )
-from proxy.ledger.budgeting import KeptBalance, list_open, match_personal
+from proxy.ledger.budgeting import list_open, state_all
+from proxy.ledger.correcting import Dead
+from proxy.ledger.deeds import note_declaration
+from proxy.ledger.errands import add_key, declaring, end_key, limit
+from proxy.ledger.lineage import as_presented, join
+from proxy.ledger.memory_bills import MemoryBills
+from proxy.ledger.memory_entries import Entry
 from proxy.ledger.memory_incidents import MemoryIncidents, MemorySignals
+from proxy.ledger.memory_registry import Archive, MemoryRegistry
+from proxy.ledger.memory_resolution import LateBooks, MemoryResolution
 from proxy.ledger.records import (
+    EVERYTHING,
     GENERATIONS_SEARCHED_MAX,
+    HOLDING,
     Admission,
     Admitted,
     Advance,
     AttemptEnd,
+    AttemptFilter,
     AttemptRow,
     AttemptStart,
     AttemptState,
@@ -45,50 +57,12 @@ from proxy.ledger.records import (
     UsageQuery,
     UsageSum,
 )
-from proxy.money import UTC_NAME, Period
-from proxy.policy.calendar import Window, find_window
+from proxy.ledger.rolling import floor_day_s, forget_detail
+from proxy.ledger.rules import add_prepaid
+from proxy.policy.calendar import Window
 from proxy.policy.limits import NO_LIMITS, RATE_SLOTS, Balance, Flow, Limits, Rate
-from proxy.policy.scopes import Rule, Subject, accounts_of, places_of, rules_of, scopes_of
+from proxy.policy.scopes import Rules, Subject, accounts_of, places_of, rules_of
 from proxy.usage import CostSource, Usage
-
-
-@dataclass(slots=True)
-class _Entry:
-    """One attempt and what its row does not show."""
-
-    row: AttemptRow
-    admission: Admission
-    owner: int
-    is_priced: bool
-    reserve: Reserve | None
-
-    @property
-    def subject(self) -> Subject:
-        """Whom it counts for."""
-        row = self.row
-        return Subject(
-            row.key,
-            row.tenant,
-            row.user,
-            row.tags,
-            row.alias or row.route,
-            row.provider,
-            row.model,
-            row.upstream_key,
-            row.payer,
-        )
-
-    @property
-    def pending(self) -> PendingAttempt:
-        """Its hold, as the shared rules take it."""
-        row = self.row
-        return PendingAttempt(
-            row.seq, row.attempt, row.at_s, row.hold_nano_usd, self.is_priced, self.reserve, self.subject
-        )
-
-    def counts_in(self, scope: str) -> bool:
-        """Tell whether it counts in a scope."""
-        return scope in scopes_of(self.subject)
 
 
 @dataclass(slots=True)
@@ -96,24 +70,30 @@ class _Books:
     """What several owners have in common."""
 
     keys: dict[str, KeyRecord] = field(default_factory=dict)
-    entries: list[_Entry] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
     """Entry n has seq n + 1."""
     limits: dict[str, Limits] = field(default_factory=dict)
     declared: set[str] = field(default_factory=set)
     """Places whose limits were declared."""
     rates: dict[tuple[str, int, int], tuple[int, int]] = field(default_factory=dict)
     """Requests and tokens by scope, window and slot."""
-    requests: dict[str, list[_Entry]] = field(default_factory=dict)
+    requests: dict[str, list[Entry]] = field(default_factory=dict)
+    archive: Archive = field(default_factory=Archive)
     living: set[int] = field(default_factory=set)
     owners: int = 0
+    late: LateBooks = field(default_factory=LateBooks)
     incidents: MemoryIncidents = field(default_factory=MemoryIncidents)
+    bills: MemoryBills = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.bills = MemoryBills(lambda: [entry.row for entry in self.entries])
 
     @property
     def rows(self) -> list[AttemptRow]:
-        """Everything, in order."""
-        return [entry.row for entry in self.entries]
+        """Everything with its detail, in order."""
+        return [entry.row for entry in self.entries if not entry.is_rolled]
 
-    def join(self) -> int:
+    def begin(self) -> int:
         """Give a new owner its number."""
         self.owners += 1
         self.living.add(self.owners)
@@ -121,9 +101,13 @@ class _Books:
 
     def find_limits(self, places: Sequence[str]) -> Mapping[str, Limits]:
         """Give the limits of those places that have some."""
-        return {place: self.limits[place] for place in places if place in self.limits}
+        return {place: limits for place in places if (limits := self.limits_at(place)) != NO_LIMITS}
 
-    def find_rules(self, subject: Subject) -> Sequence[Rule]:
+    def limits_at(self, place: str) -> Limits:
+        """Give what holds for a place, with the wall of what was prepaid."""
+        return add_prepaid(self.limits.get(place, NO_LIMITS), self.archive.prepaid.get(place))
+
+    def find_rules(self, subject: Subject) -> Rules:
         """Give every rule that holds for an attempt."""
         return rules_of(subject, self.find_limits(places_of(subject)))
 
@@ -131,15 +115,15 @@ class _Books:
         """Sum what a scope's attempts of a window came to."""
         mine = [entry.row for entry in self.entries if window.has(entry.row.at_s) and entry.counts_in(scope)]
         posted = sum(row.cost_nano_usd or 0 for row in mine if row.state is AttemptState.POSTED)
-        return Balance(posted, sum(row.hold_nano_usd for row in mine if row.state is AttemptState.PENDING))
+        return Balance(posted, sum(row.hold_nano_usd for row in mine if row.state in HOLDING))
 
     def find_flow(self, scope: str, rate: Rate, at_s: float) -> Flow:
         """Sum what a rate has let through."""
-        since = rate.slot_of(at_s) - RATE_SLOTS
+        first, last = rate.find_slots(at_s)
         slots = {
             slot: counts
             for (place, window_s, slot), counts in self.rates.items()
-            if place == scope and window_s == rate.window_s and slot >= since
+            if place == scope and window_s == rate.window_s and first <= slot <= last
         }
         requests, tokens = (sum(counts[part] for counts in slots.values()) for part in (0, 1))
         return Flow(requests, tokens, min(slots, default=None))
@@ -163,12 +147,19 @@ class _Books:
 
     def find_key_state(self, name: str) -> KeyState | None:
         """Find what an admission must know of its key."""
-        key = self.keys.get(name)
-        return None if key is None else KeyState(key.is_enabled, key.expires_at_s, key.revision)
+        if name not in self.keys:
+            return None
+        key = self.join(self.keys[name])
+        return KeyState(key.is_enabled, key.expires_at_s, key.revision)
+
+    def join(self, key: KeyRecord) -> KeyRecord:
+        """Put a key together with its maker and its tenant."""
+        maker = None if key.parent is None else self.tell_walls(self.keys[key.parent])
+        return join(key, maker=maker, house=self.archive.find_tenant(key.tenant))
 
     def tell_walls(self, key: KeyRecord) -> KeyRecord:
         """Say of a key whether some hard budget may hold for it."""
-        places = [f"key:{key.name}", "global", *([] if key.tenant is None else [f"tenant:{key.tenant}"])]
+        places = [f"key:{key.name}", f"key:{key.parent}", f"tenant:{key.tenant}", "global"]
         return replace(
             key,
             limits=self.limits.get(f"key:{key.name}", NO_LIMITS),
@@ -209,10 +200,19 @@ class MemoryLedger:
         """Begin with empty books; `clock` is asked for because every ledger is."""
         self._clock = clock
         self._books = books or _Books()
-        self._owner = self._books.join()
+        self._owner = self._books.begin()
+        self._registry = MemoryRegistry(self._books)
+        self.bills = self._books.bills
         self.incidents = self._books.incidents
         self.signals = MemorySignals(lambda: self._books.rows, self._books.find_balance)
         self._is_closed = False
+        self.resolution = MemoryResolution(
+            self._owner,
+            self._books.late,
+            self._books.entries,
+            correct_rates=self._books.correct,
+            check_open=self._check_open,
+        )
 
     def share(self) -> MemoryLedger:
         """Give another process's view of the same books."""
@@ -222,6 +222,11 @@ class MemoryLedger:
         """End as a killed process does: what is pending stays pending."""
         self._books.living.discard(self._owner)
         self._is_closed = True
+
+    @property
+    def registry(self) -> MemoryRegistry:
+        """Give what administers keys, tenants and credits."""
+        return self._registry
 
     async def admit(self, admission: Admission) -> Outcome:
         """Check the key and every limit that holds and write the holds, all or nothing."""
@@ -247,7 +252,7 @@ class MemoryLedger:
         grant = judge_step(step, ended, key, self._books)
         if not isinstance(grant, Grant):
             return grant
-        self._end(ended, step.ended)
+        self._end(ended, step.ended, step.at_s)
         admission = self._books.entries[ended.seq - 1].admission
         self._begin(step.request_id, step.begins, admission, at_s=step.at_s, grant=grant)
         self._books.charge(grant.charges)
@@ -261,46 +266,49 @@ class MemoryLedger:
             if end is None:
                 self._post_in_full(attempt, ERROR_UNSETTLED)
             else:
-                self._end(attempt, end)
-        return bool(pending)
+                self._end(attempt, end, settlement.at_s)
+        return self._settle_late(settlement, {attempt.number for attempt in pending}) or bool(pending)
 
     async def find_key(self, digest: str) -> KeyRecord | None:
         """Find a key by its digest, disabled and expired ones too; an enabled one before others."""
         self._check_open()
-        found = [key for key in self._books.keys.values() if key.digest == digest]
+        now_s = self._clock.now_s()
+        found = [
+            key
+            for key in self._books.keys.values()
+            if key.digest == digest or (key.former_digest == digest and (key.former_until_s or 0) > now_s)
+        ]
         first = min(found, key=lambda key: (not key.is_enabled, key.name), default=None)
-        return None if first is None else self._books.tell_walls(first)
+        return None if first is None else as_presented(self._books.join(self._books.tell_walls(first)), digest)
 
     async def create_key(self, key: KeyRecord) -> bool:
         """Add a minted key; False when the name is taken."""
         self._check_open()
-        if key.name in self._books.keys:
-            return False
-        self._books.keys[key.name] = key
-        self._books.put_limits(f"key:{key.name}", key.limits)
-        return True
+        return await add_key(self.registry, key)
 
     async def revoke_key(self, name: str) -> bool:
         """Disable a key from the next admission on; False when there is none."""
         self._check_open()
-        if name not in self._books.keys:
-            return False
-        self._books.disable(name)
-        return True
+        return await end_key(self.registry, name, self._clock.now_s())
 
     async def declare_keys(self, keys: Sequence[KeyRecord]) -> None:
         """Make the declared keys exactly these; a key that did not change keeps its revision."""
         self._check_open()
-        for name, known in self._books.keys.items():
-            if known.is_declared and name not in {key.name for key in keys}:
-                self._books.disable(name)
+        books, names, changed = self._books, {key.name for key in keys}, []
+        gone = [name for name, key in books.keys.items() if key.is_declared and key.is_enabled and name not in names]
+        for name in gone:
+            books.disable(name)
         for key in (replace(wanted, is_declared=True) for wanted in keys):
-            former = self._books.keys.get(key.name)
-            self._books.put_limits(f"key:{key.name}", key.limits)
+            former = books.keys.get(key.name)
+            books.put_limits(f"key:{key.name}", key.limits)
             if former is None:
-                self._books.keys[key.name] = key
+                books.keys[key.name] = key
             elif former != (same := replace(key, created_at_s=former.created_at_s, revision=former.revision)):
-                self._books.keys[key.name] = replace(same, revision=former.revision + 1)
+                books.keys[key.name] = replace(same, revision=former.revision + 1)
+            else:
+                continue
+            changed.append(key.name)
+        await self._note("keys.declare", changed, gone)
 
     async def declare_limits(self, limits: Mapping[str, Limits]) -> None:
         """Make the declared limits of all places but keys exactly these; a change makes every key's plans stale."""
@@ -308,26 +316,20 @@ class MemoryLedger:
         books, wanted = self._books, {place: one for place, one in limits.items() if one != NO_LIMITS}
         if {place: books.limits[place] for place in books.declared if place in books.limits} == wanted:
             return
-        for place in books.declared - wanted.keys():
+        gone = books.declared - wanted.keys()
+        changed = [place for place, one in wanted.items() if place not in books.declared or books.limits[place] != one]
+        for place in gone:
             books.put_limits(place, NO_LIMITS)
         books.declared = set(wanted)
         for place, one in wanted.items():
             books.put_limits(place, one)
         books.renew(*books.keys)
+        await self._note("limits.declare", changed, gone)
 
     async def set_limits(self, place: str, limits: Limits) -> None:
         """Change the limits of one place from the next admission on."""
         self._check_open()
-        self._books.declared.discard(place)
-        self._books.put_limits(place, limits)
-        kind, _, name = place.partition(":")
-        if kind == "key":
-            known = self._books.keys.get(name)
-            if known is not None:
-                self._books.keys[name] = replace(known, limits=limits)
-            self._books.renew(name)
-        else:
-            self._books.renew(*self._books.keys)
+        await limit(self.registry, place, limits, self._clock.now_s())
 
     async def find_limits(self, place: str) -> Limits:
         """Tell what holds for a place, `NO_LIMITS` when nothing does."""
@@ -343,6 +345,18 @@ class MemoryLedger:
             del rates[place]
         return len(passed)
 
+    async def roll_up(self, before_s: float) -> int:
+        """Keep of what is older only its day."""
+        self._check_open()
+        before_day_s, books, rolled = floor_day_s(before_s), self._books, 0
+        for request_id, entries in list(books.requests.items()):
+            left = forget_detail([entry.row for entry in entries], before_day_s, asked=books.late.lookups)
+            for entry, row in zip(entries, left, strict=False):
+                entry.row, entry.is_rolled = row, True
+                books.requests.pop(request_id, None)
+            rolled += len(left)
+        return rolled
+
     async def list_keys(self) -> Sequence[KeyRecord]:
         """List all keys by name."""
         self._check_open()
@@ -355,26 +369,27 @@ class MemoryLedger:
         key = self._books.keys.get(key_name)
         if key is None:
             return []
-        places = self._books.find_limits([f"key:{key_name}", f"tenant:{key.tenant}"])
+        places = self._books.find_limits([f"key:{key_name}", f"key:{key.parent}", f"tenant:{key.tenant}"])
         return [one.state(self._books.find_balance(one.scope, one.window)) for one in list_open(places, now_s)]
 
     async def list_budgets(self, now_s: float) -> Sequence[BudgetState]:
         """Tell how every budget stands; those of users and tags as far as somebody has come."""
         self._check_open()
         books = self._books
-        places = dict(sorted(books.limits.items()))
-        opened = list_open(places, now_s)
+        places = books.find_limits(sorted({*books.limits, *books.archive.prepaid}))
         scopes = sorted({scope for entry in books.entries for scope in accounts_of(entry.subject)})
-        windows = {find_window(period, now_s, zone) for period in Period for zone in _zones(places)}
-        kept = [KeptBalance(scope, window, books.find_balance(scope, window)) for scope in scopes for window in windows]
-        tenants = {key.name: key.tenant for key in books.keys.values()}
-        states = [one.state(books.find_balance(one.scope, one.window)) for one in opened]
-        return [*states, *match_personal(places, kept, tenants=tenants, now_s=now_s)]
+        owners = {key.name: key.tenant or key.parent for key in books.keys.values()}
+        return state_all(places, scopes, books.find_balance, owners=owners, now_s=now_s)
 
     async def sum_usage(self, query: UsageQuery) -> Sequence[UsageSum]:
         """Sum attempts by the query's dimensions; ValueError names an unknown one."""
         self._check_open()
-        return tallies.sum_usage(self._books.rows, query)
+        rolled = frozenset(entry.row.seq for entry in self._books.entries if entry.is_rolled)
+        return tallies.sum_usage([entry.row for entry in self._books.entries], query, rolled=rolled)
+
+    async def walk_usage(self, query: UsageQuery) -> AsyncIterator[Sequence[UsageSum]]:
+        """Give the same, in one page."""
+        yield await self.sum_usage(query)
 
     async def provider_stats(self, *, since_s: float, key_name: str | None) -> Sequence[ProviderStats]:
         """Sum attempts by provider since a time."""
@@ -383,11 +398,13 @@ class MemoryLedger:
             row for row in self._books.rows if row.at_s >= since_s and key_name in {None, row.key}
         )
 
-    async def export(self, *, since_s: float | None, after_seq: int, rows_max: int) -> Sequence[AttemptRow]:
+    async def export(
+        self, *, since_s: float | None, after_seq: int, rows_max: int, only: AttemptFilter = EVERYTHING
+    ) -> Sequence[AttemptRow]:
         """Give a page of attempts in the order of their seq, from after the one given; 0 begins."""
         self._check_open()
-        rows = self._books.rows[after_seq:]
-        return [row for row in rows if since_s is None or row.at_s >= since_s][:rows_max]
+        rows = (row for row in self._books.rows if row.seq > after_seq and tallies.is_wanted(row, since_s, only))
+        return list(islice(rows, rows_max))
 
     async def find_request(self, request_id: str) -> Sequence[AttemptRow]:
         """Give one request's attempts in order, empty when unknown."""
@@ -404,20 +421,29 @@ class MemoryLedger:
         return [] if found is None else await self.find_request(found.request_id)
 
     async def resolve_dead_owners(self, now_s: float) -> int:
-        """Post in full, source `held`, what owners that no longer live left pending; gives how many attempts."""
+        """Leave nothing pending of owners that no longer live; gives how many attempts."""
         self._check_open()
+        books = self._books
         left = [
-            entry.pending
-            for entry in self._books.entries
-            if entry.row.state is AttemptState.PENDING and entry.owner not in self._books.living
+            entry
+            for entry in books.entries
+            if entry.row.state is AttemptState.PENDING and entry.owner not in books.living
         ]
-        for attempt in left:
-            self._post_in_full(attempt, ERROR_OWNER_DIED)
+        for entry in left:
+            dead = Dead(str(entry.owner), now_s, books.late.find_progress(entry.owner))
+            if not self.resolution.leave_open(entry, dead):
+                self._post_in_full(entry.pending, ERROR_OWNER_DIED)
         return len(left)
 
     async def close(self) -> None:
         """Let go of the books; calling it twice is harmless."""
+        if not self._is_closed:
+            self._books.late.progress.pop(self._owner, None)
         self.die()
+
+    async def _note(self, action: str, changed: Iterable[str], gone: Iterable[str]) -> None:
+        act = declaring(self._clock.now_s())
+        await self.registry.write(lambda store: note_declaration(store, act, action, changed=changed, gone=gone))
 
     def _check_open(self) -> None:
         if self._is_closed:
@@ -453,11 +479,17 @@ class MemoryLedger:
             payer=start.payer,
             alias=admission.alias or admission.route,
         )
-        entry = _Entry(row, admission, self._owner, start.is_priced, grant.reserve(start))
+        entry = Entry(row, admission, self._owner, start.is_priced, grant.reserve(start))
         self._books.entries.append(entry)
         self._books.requests.setdefault(request_id, []).append(entry)
 
-    def _end(self, attempt: PendingAttempt, end: AttemptEnd) -> None:
+    def _settle_late(self, settlement: Settlement, pending: set[int]) -> bool:
+        ends = {end.number: end for end in settlement.ended if end.number not in pending}
+        entries = [one for one in self._books.requests.get(settlement.request_id, []) if one.row.attempt in ends]
+        late = [self.resolution.settle_late(one, ends[one.row.attempt], settlement.at_s) for one in entries]
+        return any(late)
+
+    def _end(self, attempt: PendingAttempt, end: AttemptEnd, at_s: float) -> None:
         entry = self._books.entries[attempt.seq - 1]
         entry.row = replace(
             entry.row,
@@ -473,6 +505,8 @@ class MemoryLedger:
             is_overrun=end.is_overrun,
             saved_nano_usd=end.saved_nano_usd,
         )
+        if end.is_lookup_due and end.generation_id is not None:
+            self._books.late.ask_later(attempt.seq, at_s)
         if attempt.reserve is not None:
             self._books.correct(attempt.reserve, count_tokens(end, attempt.reserve.tokens))
 
@@ -485,11 +519,3 @@ class MemoryLedger:
             cost_source=CostSource.HELD if attempt.is_priced else CostSource.UNKNOWN,
             error=error,
         )
-
-
-def _zones(places: Mapping[str, Limits]) -> set[str]:
-    """Give every time zone that some budget is in."""
-    inner = [*places.values()]
-    for limits in places.values():
-        inner += [*(() if limits.users is None else (limits.users,)), *(of_tag for _, of_tag in limits.tags)]
-    return {UTC_NAME, *(budget.timezone for limits in inner for budget in limits.budgets)}

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from proxy.ledger.locks import FileLock
+from proxy.ledger.progress import find_progress, remove_progress
 
 _SUFFIX = ".lock"
 
@@ -24,11 +25,14 @@ class Owner:
     def __init__(self, folder: Path) -> None:
         """Take a fresh name."""
         self.id = secrets.token_hex(8)
+        self.progress = find_progress(folder, self.id)
         self._lock = _claim(folder / f"{self.id}{_SUFFIX}")
         self._lock.write(f"process {os.getpid()}\n")
 
     def retire(self) -> None:
         """Die in order: nothing will be written under this name any more."""
+        if self._lock.is_open:
+            remove_progress(self.progress)
         self._lock.remove()
 
     def abandon(self) -> None:
@@ -39,12 +43,15 @@ class Owner:
 class DeadOwner:
     """A name whose bearer is dead; its lock is ours until we let go, so nobody else resolves it meanwhile."""
 
-    def __init__(self, owner_id: str, lock: FileLock | None) -> None:
+    def __init__(self, folder: Path, owner_id: str, lock: FileLock | None) -> None:
         self.id = owner_id
+        self.progress = find_progress(folder, owner_id)
+        """Where its last word on its attempts is, if there is one."""
         self._lock = lock
 
     def bury(self) -> None:
-        """Remove its file: nothing is pending under this name any more."""
+        """Remove its files: nothing is pending under this name any more."""
+        remove_progress(self.progress)
         if self._lock is not None:
             self._lock.remove()
 
@@ -82,10 +89,10 @@ def _seize(folder: Path, name: str) -> DeadOwner | None:
     try:
         lock = FileLock(folder / f"{name}{_SUFFIX}", is_created=False)
     except FileNotFoundError:
-        return DeadOwner(name, None)
+        return DeadOwner(folder, name, None)
     with ExitStack() as stack:
         stack.callback(lock.close)
         if lock.try_acquire():
             stack.pop_all()
-            return DeadOwner(name, lock)
+            return DeadOwner(folder, name, lock)
     return None

@@ -7,18 +7,44 @@ parallel strategies will have several.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from proxy.ledger.bills import Bills
 from proxy.ledger.incidents import Incidents, Signals
+from proxy.ledger.resolution import Resolution
+from proxy.ledger.tenancy import TenantRecord
+from proxy.money import UTC_NAME
 from proxy.policy.limits import NO_LIMITS, Limits, Measure, Quota
 from proxy.policy.scopes import PAYER_GATEWAY
 from proxy.usage import CostSource, Usage
 
+if TYPE_CHECKING:
+    from proxy.ledger.registry import Registry
+
 GENERATIONS_SEARCHED_MAX = 50_000
 """Attempts of a key looked through for an upstream's id: clients ask soon, and there is no index for it to keep up."""
+
+
+DIMENSIONS = (
+    "key",
+    "tenant",
+    "app",
+    "user",
+    "tag",
+    "payer",
+    "route",
+    "provider",
+    "model",
+    "hour",
+    "day",
+    "month",
+)
+"""What usage can be summed by, beside `tag:NAME`. By `tag` an attempt counts once for each of its tags."""
+TAG_PREFIX = "tag:"
+"""Before the name of a tag whose values usage is summed by."""
 
 
 class AttemptState(StrEnum):
@@ -28,6 +54,11 @@ class AttemptState(StrEnum):
     POSTED = "posted"
     VOIDED = "voided"
     UNRESOLVED = "unresolved"
+    """Its process died, and its provider is still to be asked what it cost."""
+
+
+HOLDING = frozenset({AttemptState.PENDING, AttemptState.UNRESOLVED})
+"""States in which a hold counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +80,24 @@ class KeyRecord:
     expires_at_s: float | None = None
     revision: int = 1
     """Raised by every change: an admission made under another revision is refused as stale."""
+    parent: str | None = None
+    """The key that made it; what limits that one holds for this one too, and it dies with it."""
+    may_create_keys: bool = False
+    """It may make keys that may do no more than itself."""
+    max_cost_nano_usd: int | None = None
+    """Ceiling of one request."""
+    is_revoked: bool = field(default=False, compare=False)
+    """Disabled for good, unless routes.yaml declares it anew."""
+    updated_at_s: float = field(default=0.0, compare=False)
+    former_digest: str | None = field(default=None, compare=False)
+    """Of a rotated key's former value, good until `former_until_s`."""
+    former_until_s: float | None = field(default=None, compare=False)
     is_walled: bool = field(default=False, compare=False)
     """Some hard budget may hold for its requests, wherever it is written; filled in by the ledger."""
+    maker: KeyRecord | None = field(default=None, compare=False)
+    """The record of `parent`; filled in by `Ledger.find_key`."""
+    house: TenantRecord | None = field(default=None, compare=False)
+    """The record of `tenant`, None when only a table knows it; filled in by `Ledger.find_key`."""
 
 
 class AttemptStart(NamedTuple):
@@ -94,6 +141,8 @@ class Admission(NamedTuple):
     """The key of `models` behind `route`, where that is another name: a glob, or one with a suffix."""
     is_redirected: bool = False
     """A spent budget has sent it here: soft budgets hold it up no more."""
+    parent: str | None = None
+    """The key that made the key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +226,8 @@ class AttemptEnd(NamedTuple):
     """It cost more than was held; the truth is booked."""
     saved_nano_usd: int | None = None
     """What an answer out of the response cache would have cost."""
+    is_lookup_due: bool = False
+    """The cost is not its provider's word, which can be asked for by `generation_id`: that is done later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,15 +297,35 @@ class AttemptRow:
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptFilter:
+    """Which rows of an export; without any word all of them."""
+
+    until_s: float | None = None
+    """Exclusive."""
+    key_name: str | None = None
+    tenant: str | None = None
+
+
+EVERYTHING = AttemptFilter()
+
+
+@dataclass(frozen=True, slots=True)
 class UsageQuery:
-    """Which rows to sum and by what; dimensions are key, tenant, app, route, provider, model, day, hour, month."""
+    """Which rows to sum and by what."""
 
     by: tuple[str, ...] = ()
+    """Dimensions: those of `DIMENSIONS`, and `tag:NAME` for the values of one tag."""
     from_s: float | None = None
     to_s: float | None = None
     """Exclusive."""
     key_name: str | None = None
     """Only this key's rows."""
+    tenant: str | None = None
+    """Only this tenant's."""
+    timezone: str = UTC_NAME
+    """Whose hours, days and months to group by; days that have been rolled up are those of UTC."""
+    groups_max: int | None = None
+    """The first so many groups; None: all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,10 +345,20 @@ class UsageSum:
     reasoning_tokens: int
     cost_nano_usd: int
     held_nano_usd: int
-    """Of attempts still pending."""
+    """Of attempts pending or unresolved."""
     unknown_cost: int
     """Posted attempts without a known cost."""
     cost_by_source: Mapping[str, int]
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    audio_input_tokens: int = 0
+    audio_output_tokens: int = 0
+    overruns: int = 0
+    """Attempts that cost more than was held."""
+    cache_hits: int = 0
+    """Answers out of the response cache."""
+    saved_nano_usd: int = 0
+    """What those would have cost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +381,21 @@ class Ledger(Protocol):
 
     Raises `LedgerUnavailable` when the store cannot be used.
     """
+
+    @property
+    def bills(self) -> Bills:
+        """Give what providers said of their accounts."""
+        ...
+
+    @property
+    def registry(self) -> Registry:
+        """Give what administers keys, tenants and credits."""
+        ...
+
+    @property
+    def resolution(self) -> Resolution:
+        """Give the part that learns late."""
+        ...
 
     @property
     def incidents(self) -> Incidents:
@@ -325,7 +421,10 @@ class Ledger(Protocol):
         ...
 
     async def settle(self, settlement: Settlement) -> bool:
-        """End the request's attempts; False when they had ended before (nothing is written twice)."""
+        """End the request's attempts; False when they had ended before (nothing is written twice).
+
+        An attempt that was given up meanwhile, because its process seemed dead, is corrected: this is the truth.
+        """
         ...
 
     async def find_key(self, digest: str) -> KeyRecord | None:
@@ -360,6 +459,14 @@ class Ledger(Protocol):
         """Forget the pieces of rates' windows that have passed; gives how many."""
         ...
 
+    async def roll_up(self, before_s: float) -> int:
+        """Sum by day (UTC) what is older than the day of a moment, and forget its detail; gives how many attempts.
+
+        No sum changes, but that the hours of such days are not known any more. Requests that are not over stay. The
+        moment must lie further back than the longest budget's window but `total`, whose sums go on counting the days.
+        """
+        ...
+
     async def list_keys(self) -> Sequence[KeyRecord]:
         """List all keys by name."""
         ...
@@ -376,11 +483,17 @@ class Ledger(Protocol):
         """Sum attempts by the query's dimensions; without any, one sum."""
         ...
 
+    def walk_usage(self, query: UsageQuery) -> AsyncIterator[Sequence[UsageSum]]:
+        """Give the same in pages, as many as there are; ValueError comes with the first."""
+        ...
+
     async def provider_stats(self, *, since_s: float, key_name: str | None) -> Sequence[ProviderStats]:
         """Sum attempts by provider since a time."""
         ...
 
-    async def export(self, *, since_s: float | None, after_seq: int, rows_max: int) -> Sequence[AttemptRow]:
+    async def export(
+        self, *, since_s: float | None, after_seq: int, rows_max: int, only: AttemptFilter = EVERYTHING
+    ) -> Sequence[AttemptRow]:
         """Give a page of attempts in the order of their seq, from after the one given; 0 begins."""
         ...
 
@@ -396,7 +509,11 @@ class Ledger(Protocol):
         ...
 
     async def resolve_dead_owners(self, now_s: float) -> int:
-        """Post in full, source `held`, what processes that no longer live left pending; gives how many attempts."""
+        """Leave nothing pending of processes that no longer live; gives how many attempts.
+
+        Where the provider can be asked, an attempt becomes unresolved; else it is posted by the last `Progress` known
+        of it, source `estimated`, or in full, source `held`.
+        """
         ...
 
     async def close(self) -> None:

@@ -10,6 +10,7 @@ import orjson
 
 from proxy.ledger.admission import PendingAttempt, Reserve
 from proxy.ledger.records import AttemptEnd, AttemptRow, AttemptStart, AttemptState, KeyRecord, UsageSum
+from proxy.ledger.rolling import DayRow
 from proxy.ledger.rules import read_limits
 from proxy.policy.limits import NO_LIMITS
 from proxy.policy.scopes import Subject
@@ -22,6 +23,26 @@ RARE = Usage._fields[_PLAIN_FIELDS:]
 """Of usage, what few answers have: together in one column."""
 _NOTHING_RARE = Usage()[_PLAIN_FIELDS:]
 _SOURCES = (CostSource.REPORTED, CostSource.COMPUTED, CostSource.ESTIMATED, CostSource.HELD)
+_SUMS = (
+    "requests",
+    "failed",
+    "fallbacks",
+    "input_tokens",
+    "output_tokens",
+    "cached_tokens",
+    "cache_write_tokens",
+    "cache_write_1h_tokens",
+    "audio_input_tokens",
+    "reasoning_tokens",
+    "audio_output_tokens",
+    "cost_nano_usd",
+    "held_nano_usd",
+    "saved_nano_usd",
+    "unknown_cost",
+    "overruns",
+    "cache_hits",
+)
+"""Columns of `sum_usage` between the dimensions and the sources."""
 
 
 def write_end(end: AttemptEnd, at_s: float, seq: int) -> Row:
@@ -29,7 +50,6 @@ def write_end(end: AttemptEnd, at_s: float, seq: int) -> Row:
 
     Values of exactly SQLite's types: a bool or an enum among them would be looked up in a table of adapters each time.
     """
-    usage = end.usage
     return (
         end.state.value,
         at_s,
@@ -41,6 +61,15 @@ def write_end(end: AttemptEnd, at_s: float, seq: int) -> Row:
         end.latency_ms,
         end.first_token_ms,
         end.generation_id,
+        *write_usage(end.usage),
+        end.saved_nano_usd,
+        seq,
+    )
+
+
+def write_usage(usage: Usage) -> Row:
+    """Give the parameters that say what was used, from the input tokens to what is rare."""
+    return (
         usage.input_tokens,
         usage.output_tokens,
         usage.cached_tokens,
@@ -53,8 +82,6 @@ def write_end(end: AttemptEnd, at_s: float, seq: int) -> Row:
         int(usage.is_byok),
         json.dumps(usage.anomalies) if usage.anomalies else None,
         None if usage[_PLAIN_FIELDS:] == _NOTHING_RARE else _write_rare(usage),
-        end.saved_nano_usd,
-        seq,
     )
 
 
@@ -113,11 +140,12 @@ def read_tags(text: str | None) -> Tags:
 
 
 def read_pending(row: Row) -> PendingAttempt:
-    """Read a row of `find_pending` or `find_pending_of_owner`."""
-    seq, number, at_s, hold_nano_usd, is_priced, charged, key_name, tenant, user, tags, *rest = row
+    """Read a row of `find_pending` or `find_pending_of_owner`, or the end of one of `find_booked`."""
+    seq, request_id, number, at_s, hold_nano_usd, is_priced, charged, *who = row
+    key_name, tenant, user, tags, *rest = who
     subject = Subject(key_name, tenant, user, read_tags(tags), *rest)
     reserve = None if charged is None else _read_reserve(charged)
-    return PendingAttempt(seq, number, at_s, hold_nano_usd, is_priced, reserve, subject)
+    return PendingAttempt(seq, request_id, number, at_s, hold_nano_usd, is_priced, reserve, subject)
 
 
 def _read_reserve(text: str) -> Reserve:
@@ -149,6 +177,25 @@ def _write_rare(usage: Usage) -> str:
     return json.dumps({name: value for name in RARE if (value := getattr(usage, name))})
 
 
+def write_day(day: DayRow) -> Row:
+    """Give the parameters of `add_day`."""
+    key_name, tenant, user, tags, alias, provider, model, upstream_key, payer, *_rest = day.subject
+    return (
+        day.batch,
+        day.number,
+        int(day.is_last),
+        day.day_s,
+        day.app,
+        day.route,
+        *(key_name, tenant, user, write_tags(tags), alias, provider, model, upstream_key, payer),
+        *(day.requests, day.failed, day.unknown_cost, day.overruns, day.cache_hits),
+        *day.tokens,
+        day.saved_nano_usd,
+        day.cost_nano_usd,
+        *day.costs,
+    )
+
+
 def write_key(key: KeyRecord) -> Row:
     """Give the parameters of `insert_key`."""
     return (
@@ -163,19 +210,29 @@ def write_key(key: KeyRecord) -> Row:
         key.created_at_s,
         key.expires_at_s,
         key.revision,
+        key.parent,
+        int(key.may_create_keys),
+        key.max_cost_nano_usd,
+        int(key.is_revoked),
+        key.updated_at_s,
+        key.former_digest,
+        key.former_until_s,
     )
 
 
 def write_key_change(key: KeyRecord) -> Row:
-    """Give the parameters of `replace_key`: all but the moment of creation and the revision."""
-    name, *changing, _created_at_s, expires_at_s, _revision = write_key(key)
-    return (*changing, expires_at_s, name)
+    """Give the parameters of `replace_key`: all but the moment of creation, the revision and who made it."""
+    name, *rest = write_key(key)
+    changing, (_created_at_s, expires_at_s, _revision, _parent), more = rest[:7], rest[7:11], rest[11:]
+    return (*changing, expires_at_s, *more, name)
 
 
 def read_key(row: Row) -> KeyRecord:
     """Read a row of `find_key_by_digest`, `find_key_by_name` or `list_keys`."""
     name, digest, tenant, rules, models, default_model, params, *rest = row
-    is_declared, is_enabled, created_at_s, expires_at_s, revision, is_walled = rest
+    is_declared, is_enabled, created_at_s, expires_at_s, revision, *more = rest
+    parent, may_create_keys, max_cost_nano_usd, is_revoked, updated_at_s, *former, is_walled = more
+    former_digest, former_until_s = former
     return KeyRecord(
         name=name,
         digest=digest,
@@ -189,27 +246,24 @@ def read_key(row: Row) -> KeyRecord:
         created_at_s=created_at_s,
         expires_at_s=expires_at_s,
         revision=revision,
+        parent=parent,
+        may_create_keys=bool(may_create_keys),
+        max_cost_nano_usd=max_cost_nano_usd,
+        is_revoked=bool(is_revoked),
+        updated_at_s=updated_at_s,
+        former_digest=former_digest,
+        former_until_s=former_until_s,
         is_walled=bool(is_walled),
     )
 
 
 def read_sum(row: Row, dimensions: int) -> UsageSum:
     """Read a row of `sum_usage` with that many dimensions before its sums; a dimension without a value is ""."""
-    requests, failed, fallbacks, *sums = row[dimensions:]
-    input_tokens, output_tokens, cached, reasoning, cost_nano_usd, held_nano_usd, unknown_cost, *by_source = sums
+    sums, by_source = row[dimensions : -len(_SOURCES)], row[-len(_SOURCES) :]
     return UsageSum(
-        group=tuple("" if value is None else value for value in row[:dimensions]),
-        requests=requests,
-        failed=failed,
-        fallbacks=fallbacks,
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-        cached_tokens=cached,
-        reasoning_tokens=reasoning,
-        cost_nano_usd=cost_nano_usd,
-        held_nano_usd=held_nano_usd,
-        unknown_cost=unknown_cost,
+        group=tuple(row[:dimensions]),
         cost_by_source={
             source.value: cost for source, cost in zip(_SOURCES, by_source, strict=True) if cost is not None
         },
+        **dict(zip(_SUMS, sums, strict=True)),
     )

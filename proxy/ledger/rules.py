@@ -7,6 +7,7 @@ whether it still holds.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -18,23 +19,31 @@ _TEXTS_KEPT_MAX = 4_096
 
 def write_limits(limits: Limits) -> str:
     """Write limits as JSON, the same text for the same limits; what is not said is left out."""
-    return json.dumps(_show_limits(limits), separators=(",", ":"), sort_keys=True)
+    return json.dumps(show_limits(limits), separators=(",", ":"), sort_keys=True)
 
 
 @lru_cache(maxsize=_TEXTS_KEPT_MAX)
-def read_limits(text: str) -> Limits:
-    """Read what `write_limits` wrote; ValueError or KeyError for anything else."""
-    return _read_limits(json.loads(text))
+def read_limits(text: str, prepaid_nano_usd: int | None = None) -> Limits:
+    """Read what `write_limits` wrote, with the wall of what was prepaid; ValueError or KeyError for anything else."""
+    return add_prepaid(_read_limits(json.loads(text)), prepaid_nano_usd)
 
 
-def _show_limits(limits: Limits) -> dict[str, Any]:
+def add_prepaid(limits: Limits, prepaid_nano_usd: int | None) -> Limits:
+    """Put prepaid credits beside what is written: one more hard budget for all time; None: nothing was prepaid."""
+    if prepaid_nano_usd is None:
+        return limits
+    return replace(limits, budgets=(*limits.budgets, Budget(max(0, prepaid_nano_usd), Period.TOTAL)))
+
+
+def show_limits(limits: Limits) -> dict[str, Any]:
+    """Give limits as JSON has them; what is not said is left out."""
     shown: dict[str, Any] = {
         "budgets": [_show_budget(budget) for budget in limits.budgets],
         "rates": [[rate.measure.value, rate.limit, rate.window_s] for rate in limits.rates],
         "parallel": limits.parallel,
         "wait_s": limits.wait_s,
-        "users": limits.users and _show_limits(limits.users),
-        "tags": {name: _show_limits(of_tag) for name, of_tag in limits.tags},
+        "users": limits.users and show_limits(limits.users),
+        "tags": {name: show_limits(of_tag) for name, of_tag in limits.tags},
     }
     return {name: value for name, value in shown.items() if value or (name == "parallel" and value is not None)}
 

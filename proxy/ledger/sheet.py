@@ -11,15 +11,15 @@ version number that every transaction reads says that there are no others.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from sqlite3 import Cursor
 
 from proxy.ledger.admission import Charge, KeyState, Reserve
 from proxy.ledger.sql import STATEMENTS
-from proxy.ledger.standing import FOREVER_S, Kept, Rules, condition_of, find_balance
+from proxy.ledger.standing import FOREVER_S, Kept, KnownRules, condition_of, find_balance
 from proxy.policy.calendar import Window
 from proxy.policy.limits import RATE_SLOTS, Balance, Flow, Rate
-from proxy.policy.scopes import Rule, Subject, accounts_of, scopes_of
+from proxy.policy.scopes import Rules, Subject, accounts_of, scopes_of
 
 _FIND_KEY_STATE = STATEMENTS["find_key_state"]
 _FIND_BALANCES_VERSION = STATEMENTS["find_balances_version"]
@@ -74,7 +74,7 @@ class Sheet:
     def __init__(self) -> None:
         """Begin with nothing read; `begin` comes before anything else."""
         self._cursor: Cursor
-        self._rules = Rules()
+        self._rules = KnownRules()
         self._kept = Kept()
         self._keys: dict[str, KeyState | None] = {}
         self._limits_version: int | None = None
@@ -118,7 +118,7 @@ class Sheet:
         self._keys[name] = key
         return key
 
-    def find_rules(self, subject: Subject) -> Sequence[Rule]:
+    def find_rules(self, subject: Subject) -> Rules:
         """Give every rule that holds for an attempt; its key was looked up before."""
         assert self._limits_version is not None, "an attempt's key is judged before its limits are"
         return self._rules.find(self._cursor, subject, self._limits_version)
@@ -142,7 +142,7 @@ class Sheet:
         passing = self._passing.get((scope, window_s))
         if passing is None or passing.slot != slot:
             self._flush_rates()
-            found = self._cursor.execute(_FIND_FLOW, (scope, window_s, slot - RATE_SLOTS)).fetchone()
+            found = self._cursor.execute(_FIND_FLOW, (scope, window_s, *rate.find_slots(at_s))).fetchone()
             passing = self._passing[scope, window_s] = _Passing(slot, *found)
         return Flow(passing.requests, passing.tokens, passing.oldest)
 
@@ -194,7 +194,7 @@ class Sheet:
         for scope, window_s, slot in reserve.slots:
             self._corrections[scope, window_s, slot] += difference
             passing = self._passing.get((scope, window_s))
-            if passing is not None and slot >= passing.slot - RATE_SLOTS:
+            if passing is not None and abs(slot - passing.slot) <= RATE_SLOTS:
                 passing.tokens = max(0, passing.tokens + difference)
 
     def note_open(self, subject: Subject, difference: int) -> None:

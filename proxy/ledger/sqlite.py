@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from functools import partial
 from pathlib import Path
@@ -19,13 +19,18 @@ from proxy.clock import Clock
 from proxy.ledger.books import RESOLVED_PER_CALL_MAX, Books
 from proxy.ledger.checkup import check_pages
 from proxy.ledger.committer import Call
+from proxy.ledger.correcting import Dead
+from proxy.ledger.errands import add_key, declaring, end_key, limit
 from proxy.ledger.folder import find_owners, make_data_folder
 from proxy.ledger.locks import Turnstile
 from proxy.ledger.owners import DeadOwner, Owner, seize_dead
+from proxy.ledger.progress import read_progress
 from proxy.ledger.records import (
+    EVERYTHING,
     Admission,
     Admitted,
     Advance,
+    AttemptFilter,
     AttemptRow,
     BudgetState,
     KeyRecord,
@@ -36,37 +41,57 @@ from proxy.ledger.records import (
     UsageSum,
 )
 from proxy.ledger.reports import Reports
+from proxy.ledger.rolling import floor_day_s
 from proxy.ledger.schema import connect, explain, find_file, prepare
+from proxy.ledger.shelves import SqliteRegistry
+from proxy.ledger.sqlite_bills import SqliteBills
 from proxy.ledger.sqlite_incidents import SqliteIncidents, SqliteSignals
-from proxy.ledger.writer import Writer
+from proxy.ledger.sqlite_resolution import SqliteResolution
+from proxy.ledger.writer import Observer, Writer
 from proxy.policy.limits import Limits
+
+ROLLING_PAUSE_S = 0.01
+"""Between two pieces of detail that go: a million attempts take a quarter of an hour, and nobody notices."""
+_WINDOWS_PER_CALL = 500
 
 
 class SqliteLedger:
     """The `Ledger` of records.py on SQLite."""
 
-    def __init__(self, data_dir: Path, *, turnstile: Turnstile, owner: Owner, clock: Clock) -> None:
+    def __init__(
+        self, data_dir: Path, *, turnstile: Turnstile, owner: Owner, clock: Clock, make_writer: Callable[..., Writer]
+    ) -> None:
         """Take over what `open` has made ready."""
         path = find_file(data_dir)
         self._owners = find_owners(data_dir)
         self._owner = owner
         self._turnstile = turnstile
         self._books = Books(owner.id)
+        self._clock = clock
         self._reports = Reports(path)
-        self._writer = Writer(partial(connect, path), turnstile, clock, common=self._books.sheet)
+        self._writer = make_writer(partial(connect, path), turnstile, common=self._books.sheet)
+        self._registry = SqliteRegistry(path, self._writer)
         self.incidents = SqliteIncidents(self._writer, self._reports)
         self.signals = SqliteSignals(self._writer, self._reports)
+        self.bills = SqliteBills(self._writer, self._reports)
+        self.resolution = SqliteResolution(self._writer, self._reports, self._books.late, progress=owner.progress)
 
     @classmethod
-    async def open(cls, data_dir: Path, *, clock: Clock) -> Self:
+    async def open(
+        cls, data_dir: Path, *, clock: Clock, observer: Observer | None = None, is_crowded: bool = False
+    ) -> Self:
         """Open the ledger of a data folder, made when it is missing and migrated when it is old.
+
+        `is_crowded` says that other workers write as much as this process: it then keeps them waiting less, for some
+        more CPU. Without it any number of processes may write all the same.
 
         Raises LedgerUnavailable, naming the file and the remedy, when it is damaged, not ours, newer than this
         version, or cannot be written; nothing is changed then.
         """
         turnstile, owner = await asyncio.to_thread(_make_ready, data_dir, clock.now_s())
         async with AsyncExitStack() as stack:
-            ledger = cls(data_dir, turnstile=turnstile, owner=owner, clock=clock)
+            make_writer = partial(Writer, clock=clock, observer=observer, is_crowded=is_crowded)
+            ledger = cls(data_dir, turnstile=turnstile, owner=owner, clock=clock, make_writer=make_writer)
             stack.push_async_callback(ledger.close)
             await ledger._reports.open()
             stack.pop_all()
@@ -76,6 +101,11 @@ class SqliteLedger:
     def is_writable(self) -> bool:
         """Tell whether the store took what it was last given."""
         return not self._writer.is_failing
+
+    @property
+    def registry(self) -> SqliteRegistry:
+        """Give what administers keys, tenants and credits."""
+        return self._registry
 
     async def admit(self, admission: Admission) -> Outcome:
         """Check the key and its budgets and write the holds, all or nothing; cancelled, the holds are voided."""
@@ -96,27 +126,27 @@ class SqliteLedger:
 
     async def find_key(self, digest: str) -> KeyRecord | None:
         """Find a key by its digest, disabled and expired ones too."""
-        return await self._reports.find_key(digest)
+        return await self._reports.find_key(digest, self._clock.now_s())
 
     async def create_key(self, key: KeyRecord) -> bool:
         """Add a minted key; False when the name is taken."""
-        return await self._writer.call(self._books.create_key, key)
+        return await add_key(self.registry, key)
 
     async def revoke_key(self, name: str) -> bool:
         """Disable a key from the next admission on; False when there is none."""
-        return await self._writer.call(self._books.revoke_key, name)
+        return await end_key(self.registry, name, self._clock.now_s())
 
     async def declare_keys(self, keys: Sequence[KeyRecord]) -> None:
         """Make the declared keys exactly these: upsert by name, disable declared ones that are missing."""
-        await self._writer.call(self._books.declare_keys, keys)
+        await self._writer.call(self._books.declare_keys, (keys, declaring(self._clock.now_s())))
 
     async def declare_limits(self, limits: Mapping[str, Limits]) -> None:
         """Make the declared limits of all places but keys exactly these; a change makes every key's plans stale."""
-        await self._writer.call(self._books.declare_limits, limits)
+        await self._writer.call(self._books.declare_limits, (limits, declaring(self._clock.now_s())))
 
     async def set_limits(self, place: str, limits: Limits) -> None:
         """Change the limits of one place from the next admission on."""
-        await self._writer.call(self._books.set_limits, (place, limits))
+        await limit(self.registry, place, limits, self._clock.now_s())
 
     async def find_limits(self, place: str) -> Limits:
         """Tell what holds for a place, `NO_LIMITS` when nothing does."""
@@ -125,6 +155,19 @@ class SqliteLedger:
     async def prune_rates(self, now_s: float) -> int:
         """Forget the pieces of rates' windows that have passed; gives how many."""
         return await self._writer.call(self._books.prune_rates, now_s)
+
+    async def roll_up(self, before_s: float) -> int:
+        """Sum by day what is older and forget its detail, in transactions so short that nobody waits for them."""
+        before_day_s = floor_day_s(before_s)
+        # Sums of windows first: what is kept must never be more than what is left of its attempts.
+        stale = await self._reports.list_stale_windows(before_day_s)
+        for place in range(0, len(stale), _WINDOWS_PER_CALL):
+            await self._writer.call(self._books.drop_windows, stale[place : place + _WINDOWS_PER_CALL])
+        rolled = 0
+        while count := await self._writer.call(self._books.roll_up, before_day_s):
+            rolled += count
+            await asyncio.sleep(ROLLING_PAUSE_S)
+        return rolled
 
     async def list_keys(self) -> Sequence[KeyRecord]:
         """List all keys by name."""
@@ -142,13 +185,19 @@ class SqliteLedger:
         """Sum attempts by the query's dimensions; ValueError names an unknown one."""
         return await self._reports.sum_usage(query)
 
+    def walk_usage(self, query: UsageQuery) -> AsyncIterator[Sequence[UsageSum]]:
+        """Give the same in pages, as many as there are."""
+        return self._reports.walk_usage(query)
+
     async def provider_stats(self, *, since_s: float, key_name: str | None) -> Sequence[ProviderStats]:
         """Sum attempts by provider since a time."""
         return await self._reports.provider_stats(since_s, key_name)
 
-    async def export(self, *, since_s: float | None, after_seq: int, rows_max: int) -> Sequence[AttemptRow]:
+    async def export(
+        self, *, since_s: float | None, after_seq: int, rows_max: int, only: AttemptFilter = EVERYTHING
+    ) -> Sequence[AttemptRow]:
         """Give a page of attempts in the order of their seq, from after the one given; 0 begins."""
-        return await self._reports.export(since_s, after_seq, rows_max)
+        return await self._reports.export(since_s, after_seq, rows_max, only)
 
     async def find_request(self, request_id: str) -> Sequence[AttemptRow]:
         """Give one request's attempts in order, empty when unknown."""
@@ -159,7 +208,7 @@ class SqliteLedger:
         return await self._reports.find_generation(generation_id, key_name)
 
     async def resolve_dead_owners(self, now_s: float) -> int:
-        """Post in full what dead processes left pending; two indexed look-ups when there is nothing to do."""
+        """Leave nothing of dead processes pending; two indexed look-ups when there is nothing to do."""
         pending = await self._reports.list_pending_owners()
         try:
             with seize_dead(self._owners, pending) as dead:
@@ -180,8 +229,9 @@ class SqliteLedger:
 
     async def _resolve(self, dead: DeadOwner, now_s: float) -> int:
         resolved = 0
+        left = Dead(dead.id, now_s, await asyncio.to_thread(read_progress, dead.progress))
         while True:
-            count = await self._writer.call(self._books.resolve, (dead.id, now_s))
+            count = await self._writer.call(self._books.resolve, left)
             resolved += count
             if count < RESOLVED_PER_CALL_MAX:
                 dead.bury()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 from sqlite3 import Cursor
 
@@ -10,7 +10,7 @@ from proxy.ledger.rules import read_limits
 from proxy.ledger.sql import STATEMENTS
 from proxy.policy.calendar import Window
 from proxy.policy.limits import Balance
-from proxy.policy.scopes import Rule, Subject, parse_scope, places_of, rules_of
+from proxy.policy.scopes import Rules, Subject, parse_scope, places_of, rules_of
 
 FOREVER_S = 253_402_300_800
 """The end of a window that has none: the year 10000, so that every window can be compared with a moment."""
@@ -22,14 +22,14 @@ _FIND_BALANCE = STATEMENTS["find_balance"]
 _IS_KEPT = STATEMENTS["is_kept"]
 
 
-class Rules:
+class KnownRules:
     """What holds for whom, remembered as long as no limit changes anywhere: that is asked in every transaction."""
 
     def __init__(self) -> None:
         self._version: int | None = None
-        self._known: dict[Subject, Sequence[Rule]] = {}
+        self._known: dict[Subject, Rules] = {}
 
-    def find(self, cursor: Cursor, subject: Subject, version: int) -> Sequence[Rule]:
+    def find(self, cursor: Cursor, subject: Subject, version: int) -> Rules:
         """Give every rule that holds for an attempt; `version` is that of the limits in this transaction."""
         if version != self._version or len(self._known) >= _SUBJECTS_KEPT_MAX:
             self._version = version
@@ -37,8 +37,9 @@ class Rules:
         rules = self._known.get(subject)
         if rules is None:
             places = places_of(subject)
-            texts = dict(cursor.execute(fill_places("find_limits", len(places)), places).fetchall())
-            found = {place: read_limits(texts[place]) for place in places if place in texts}
+            written = cursor.execute(fill_places("find_limits", len(places)), places).fetchall()
+            limits = {place: read_limits(rules, prepaid) for place, rules, prepaid in written}
+            found = {place: limits[place] for place in places if place in limits}
             rules = self._known[subject] = rules_of(subject, found)
         return rules
 
@@ -79,8 +80,9 @@ def find_balance(cursor: Cursor, scope: str, window: Window) -> Balance:
     found = cursor.execute(_FIND_BALANCE, place).fetchone()
     if found is None:
         condition, values = condition_of(scope)
-        opening = STATEMENTS["open_balance"].format(condition=condition)
-        cursor.execute(opening, (*place, window.starts_s, ends_s, *values))
+        opening = STATEMENTS["open_balance"].format(condition=condition, day_condition=day_condition_of(scope))
+        span = (window.starts_s, ends_s, *values)
+        cursor.execute(opening, (*place, *span, *span))
         found = cursor.execute(_FIND_BALANCE, place).fetchone()
     return Balance(*found)
 
@@ -92,7 +94,14 @@ def condition_of(scope: str) -> tuple[str, tuple[str, ...]]:
         return STATEMENTS["scope_global"], ()
     if kind == "user":
         return STATEMENTS["scope_user"], (name, owner)
+    if kind == "key":
+        return STATEMENTS["scope_key"], (name, name)
     return STATEMENTS[f"scope_{kind}"], (scope if kind == "tag" else name,)
+
+
+def day_condition_of(scope: str) -> str:
+    """Say the same of days that have been rolled up, with the same parameters."""
+    return STATEMENTS["day_scope_tag"] if parse_scope(scope).kind == "tag" else condition_of(scope)[0]
 
 
 @lru_cache(maxsize=_STATEMENTS_KEPT_MAX)

@@ -5,18 +5,25 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import product
+from zoneinfo import ZoneInfo
 
-from proxy.ledger.records import AttemptRow, AttemptState, ProviderStats, UsageQuery, UsageSum
-from proxy.usage import CostSource
+from proxy.ledger.records import (
+    HOLDING,
+    TAG_PREFIX,
+    AttemptFilter,
+    AttemptRow,
+    AttemptState,
+    ProviderStats,
+    UsageQuery,
+    UsageSum,
+)
+from proxy.ledger.summing import check_dimensions
+from proxy.usage import CostSource, Usage
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def _format_time(form: str) -> Callable[[AttemptRow], str]:
-    return lambda row: (_EPOCH + timedelta(seconds=int(row.at_s))).strftime(form)
-
-
-_DIMENSIONS: Mapping[str, Callable[[AttemptRow], str | None]] = {
+_TIME_FORMS = {"hour": "%Y-%m-%dT%H:00", "day": "%Y-%m-%d", "month": "%Y-%m"}
+_LABELS: Mapping[str, Callable[[AttemptRow], str | None]] = {
     "key": lambda row: row.key,
     "tenant": lambda row: row.tenant,
     "app": lambda row: row.app,
@@ -25,24 +32,44 @@ _DIMENSIONS: Mapping[str, Callable[[AttemptRow], str | None]] = {
     "route": lambda row: row.route,
     "provider": lambda row: row.provider,
     "model": lambda row: row.model,
-    "hour": _format_time("%Y-%m-%dT%H:00"),
-    "day": _format_time("%Y-%m-%d"),
-    "month": _format_time("%Y-%m"),
 }
+_TOKENS = Usage._fields[:8]
 
 
-def sum_usage(rows: Sequence[AttemptRow], query: UsageQuery) -> list[UsageSum]:
-    """Sum attempts by the query's dimensions; `rows` is all there is, ValueError names an unknown dimension."""
-    unknown = [word for word in query.by if word not in _DIMENSIONS]
-    if unknown:
-        raise ValueError(f"usage cannot be summed by {', '.join(unknown)}")
+def sum_usage(rows: Sequence[AttemptRow], query: UsageQuery, *, rolled: frozenset[int] = frozenset()) -> list[UsageSum]:
+    """Sum attempts by the query's dimensions; `rows` is all there is, ValueError names an unknown dimension.
+
+    Of attempts whose seq is in `rolled` only the day is known.
+    """
+    check_dimensions(query.by)
+    only = AttemptFilter(query.to_s, query.key_name, query.tenant)
     requests: dict[str, list[AttemptRow]] = defaultdict(list)
     groups: dict[tuple[str, ...], list[AttemptRow]] = {} if query.by else {(): []}
     for row in rows:
         requests[row.request_id].append(row)
-        if _is_wanted(row, query):
-            groups.setdefault(tuple(_DIMENSIONS[word](row) or "" for word in query.by), []).append(row)
-    return [_sum_group(group, found, requests) for group, found in sorted(groups.items())]
+        if is_wanted(row, query.from_s, only):
+            for group in _find_groups(row, query, is_rolled=row.seq in rolled):
+                groups.setdefault(group, []).append(row)
+    return [_sum_group(group, found, requests) for group, found in sorted(groups.items())][: query.groups_max]
+
+
+def _find_groups(row: AttemptRow, query: UsageQuery, *, is_rolled: bool) -> set[tuple[str, ...]]:
+    """Give every group an attempt counts in: several only by `tag`."""
+    labels = [_find_labels(word, row, query.timezone, is_rolled=is_rolled) for word in query.by]
+    return set(product(*labels))
+
+
+def _find_labels(word: str, row: AttemptRow, timezone: str, *, is_rolled: bool) -> Sequence[str]:
+    if word == "tag":
+        return [f"{name}={value}" for name, value in row.tags] or [""]
+    if word.startswith(TAG_PREFIX):
+        return [dict(row.tags).get(word.removeprefix(TAG_PREFIX), "")]
+    if word not in _TIME_FORMS:
+        return [_LABELS[word](row) or ""]
+    moment = _EPOCH + timedelta(seconds=int(row.at_s))
+    if is_rolled:
+        return [moment.strftime(_TIME_FORMS["day" if word == "hour" else word])]
+    return [moment.astimezone(ZoneInfo(timezone)).strftime(_TIME_FORMS[word])]
 
 
 def sum_providers(rows: Iterable[AttemptRow]) -> list[ProviderStats]:
@@ -53,11 +80,13 @@ def sum_providers(rows: Iterable[AttemptRow]) -> list[ProviderStats]:
     return [_sum_provider(provider, found) for provider, found in sorted(by_provider.items())]
 
 
-def _is_wanted(row: AttemptRow, query: UsageQuery) -> bool:
+def is_wanted(row: AttemptRow, since_s: float | None, only: AttemptFilter) -> bool:
+    """Tell whether an attempt is one of those asked for."""
     return (
-        (query.from_s is None or row.at_s >= query.from_s)
-        and (query.to_s is None or row.at_s < query.to_s)
-        and query.key_name in {None, row.key}
+        (since_s is None or row.at_s >= since_s)
+        and (only.until_s is None or row.at_s < only.until_s)
+        and only.key_name in {None, row.key}
+        and only.tenant in {None, row.tenant}
     )
 
 
@@ -72,13 +101,13 @@ def _sum_group(
         requests=len(touched),
         failed=sum(max(attempts, key=lambda row: row.attempt).error is not None for attempts in touched),
         fallbacks=sum(len(attempts) > 1 for attempts in touched),
-        input_tokens=sum(row.usage.input_tokens for row in found),
-        output_tokens=sum(row.usage.output_tokens for row in found),
-        cached_tokens=sum(row.usage.cached_tokens for row in found),
-        reasoning_tokens=sum(row.usage.reasoning_tokens for row in found),
+        **{name: sum(getattr(row.usage, name) for row in found) for name in _TOKENS},
         cost_nano_usd=_sum_costs(posted),
-        held_nano_usd=sum(row.hold_nano_usd for row in found if row.state is AttemptState.PENDING),
+        held_nano_usd=sum(row.hold_nano_usd for row in found if row.state in HOLDING),
         unknown_cost=sum(row.cost_nano_usd is None for row in posted),
+        overruns=sum(row.is_overrun for row in found),
+        cache_hits=sum(row.saved_nano_usd is not None for row in found),
+        saved_nano_usd=sum(row.saved_nano_usd or 0 for row in found),
         cost_by_source={
             source.value: _sum_costs(row for row in posted if row.cost_source is source)
             for source in CostSource

@@ -27,7 +27,7 @@ from proxy.ledger.records import AttemptState
 from proxy.ledger.schema import explain
 from proxy.ledger.snapshot import open_snapshot
 from proxy.ledger.sql import load_migrations, parse_blocks
-from proxy.ledger.standing import FOREVER_S, condition_of
+from proxy.ledger.standing import FOREVER_S, condition_of, day_condition_of
 from proxy.policy.calendar import QUARTER_S, Window
 from proxy.policy.limits import Balance
 from proxy.policy.scopes import GLOBAL, parse_scope
@@ -68,6 +68,10 @@ class Check(StrEnum):
     HOLD = "hold"
     NUMBERS = "numbers"
     LAST = "last"
+    DAY = "day"
+    POSTINGS = "postings"
+    CORRECTION = "correction"
+    LOOKUP = "lookup"
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +220,10 @@ def _find_false_balances(connection: sqlite3.Connection) -> Iterator[Finding]:
     scopes: dict[str, list[str]] = {}
     for scope in dict.fromkeys(scope for scope, _, _ in connection.execute(STATEMENTS["list_balances"])):
         scopes.setdefault(_kind_of(scope) or "", []).append(scope)
+    makers = {f"key:{name}" for (name,) in connection.execute(STATEMENTS["list_makers"])}
+    # A key that made others has their attempts in its account too: no single column says so.
+    yield from _compare_singly(connection, [scope for scope in scopes.get("key", []) if scope in makers])
+    scopes["key"] = [scope for scope in scopes.get("key", []) if scope not in makers]
     for kind, of_kind in scopes.items():
         if kind in _DIMENSIONS:
             yield from _compare_kind(connection, kind, of_kind)
@@ -241,8 +249,10 @@ def _compare_singly(connection: sqlite3.Connection, scopes: Iterable[str]) -> It
     """Compare scopes of which there may be very many, each with few attempts: an index finds those."""
     for scope in scopes:
         condition, values = condition_of(scope)
-        statement = STATEMENTS["sum_quarters_of_scope"].format(condition=condition)
-        yield from _compare_balances(connection, scope, _Sums(connection.execute(statement, values)))
+        statement = STATEMENTS["sum_quarters_of_scope"].format(
+            condition=condition, day_condition=day_condition_of(scope)
+        )
+        yield from _compare_balances(connection, scope, _Sums(connection.execute(statement, values * 2)))
 
 
 def _compare_balances(connection: sqlite3.Connection, scope: str, sums: _Sums) -> Iterator[Finding]:
@@ -292,6 +302,38 @@ def _find_false_lasts(connection: sqlite3.Connection) -> Iterator[Finding]:
         yield Finding(Check.LAST, expected, found, request_id=request_id, attempt=number)
     for request_id, number in _ask(connection, "find_missing_lasts"):
         yield Finding(Check.LAST, "marked as the last one", "not marked", request_id=request_id, attempt=number)
+
+
+def _find_false_days(connection: sqlite3.Connection) -> Iterator[Finding]:
+    for batch, number, cost, by_source, *counts in _ask(connection, "find_false_days"):
+        requests, failed, wanted_requests, wanted_failed = counts
+        yield Finding(
+            Check.DAY,
+            f"cost {by_source}, {wanted_requests} requests of which {wanted_failed} failed",
+            f"cost {cost}, {requests} requests of which {failed} failed",
+            request_id=f"batch {batch}",
+            attempt=number,
+        )
+
+
+def _find_false_postings(connection: sqlite3.Connection) -> Iterator[Finding]:
+    for kind, seq, left in _ask(connection, "find_false_postings"):
+        yield Finding(Check.POSTINGS, "legs that sum to 0", f"{left} nano-USD left of {kind} {seq}")
+
+
+def _find_false_corrections(connection: sqlite3.Connection) -> Iterator[Finding]:
+    for request_id, number, expected, found in _ask(connection, "find_false_corrections"):
+        texts = f"cost {_show(expected)} nano-USD by its corrections", f"cost {_show(found)}"
+        yield Finding(Check.CORRECTION, *texts, request_id=request_id, attempt=number)
+    for seq, attempt_seq in _ask(connection, "find_stray_corrections"):
+        yield Finding(Check.CORRECTION, "an attempt that has ended", f"correction {seq} of attempt row {attempt_seq}")
+
+
+def _find_false_lookups(connection: sqlite3.Connection) -> Iterator[Finding]:
+    for request_id, number, state, is_asked in _ask(connection, "find_false_lookups"):
+        expected = "asked for only when it has ended or is unresolved, and by an id"
+        found = f"{state}, {'to be asked' if is_asked else 'nobody to be asked'}"
+        yield Finding(Check.LOOKUP, expected, found, request_id=request_id, attempt=number)
 
 
 class _Sums:
@@ -347,4 +389,8 @@ _CHECKS: tuple[Find, ...] = (
     _find_false_holds,
     _find_false_numbers,
     _find_false_lasts,
+    _find_false_days,
+    _find_false_postings,
+    _find_false_corrections,
+    _find_false_lookups,
 )

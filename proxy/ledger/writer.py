@@ -1,6 +1,6 @@
 """The one thread of a process that writes (floor 2): group commit, and callers who do not wait for ever.
 
-* Calls come from the event loop through one queue. The thread takes all that wait, up to `BATCH_MAX`, and commits them
+* Calls come from the event loop through one queue. The thread takes all that wait, up to `batch_max`, and commits them
   together; then the loop is told once and answers every caller. There is no timer to wait for: what arrives during a
   commit is the next batch.
 * A caller that is cancelled, or has waited `WAIT_S_MAX`, abandons its call. Not begun, it is skipped. Begun, it may be
@@ -17,10 +17,11 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
+from typing import Protocol
 
 from proxy.clock import Clock
 from proxy.errors import LedgerUnavailable
-from proxy.ledger.committer import BATCH_MAX, AnyCall, ArgumentT, Call, Committer, Common, Nothing, ResultT, Undo
+from proxy.ledger.committer import AnyCall, ArgumentT, Call, Committer, Common, Nothing, ResultT, Undo
 from proxy.ledger.locks import Turnstile
 from proxy.ledger.schema import RETRY_AFTER_S
 
@@ -35,6 +36,19 @@ CLOSE_S_MAX = 10.0
 """How long closing waits for the thread."""
 
 
+class Observer(Protocol):
+    """Is told how long things take; `telemetry.Meters` is one."""
+
+    def queue_changed(self, waiting: int, kept: int) -> None:
+        """Hear how many calls and settlements are under way."""
+
+    def turn_came(self, waited_s: float) -> None:
+        """Hear, in the writer's thread, how long it waited for other processes."""
+
+    def became_durable(self, waited_s: float) -> None:
+        """Hear how long the first call of a batch took from being asked to being answered, as a rule durable."""
+
+
 class Writer:
     """Runs calls in the order in which they come, each durable before its caller is told."""
 
@@ -45,11 +59,15 @@ class Writer:
         clock: Clock,
         *,
         common: Common | None = None,
+        observer: Observer | None = None,
+        is_crowded: bool = False,
     ) -> None:
         """Start the thread; `connect` opens the store and may raise sqlite3.Error or OSError.
 
         `common` is what the shared calls of a transaction have in common, if anything; from now on it is the thread's.
         """
+        self._clock = clock
+        self._observer = observer
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[AnyCall | None] = SimpleQueue()
         self._waiting: dict[AnyCall, float] = {}
@@ -60,7 +78,10 @@ class Writer:
         """Somebody has waited too long, and nothing was written since."""
         self._is_closed = False
         self._ended: asyncio.Future[None] = self._loop.create_future()
-        self._committer = Committer(connect, turnstile, clock, common=common or Nothing())
+        on_turn = observer.turn_came if observer is not None else None
+        self._committer = Committer(
+            connect, turnstile, clock, common=common or Nothing(), on_turn=on_turn, is_crowded=is_crowded
+        )
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
 
@@ -126,6 +147,9 @@ class Writer:
 
     def _put(self, call: AnyCall, queued: dict[AnyCall, float]) -> None:
         queued[call] = self._loop.time()
+        if self._observer is not None:
+            call.asked_s = self._clock.monotonic_s()
+            self._observer.queue_changed(len(self._waiting), len(self._kept))
         self._keep_watch()
         self._queue.put(call)
 
@@ -162,8 +186,8 @@ class Writer:
             self._abandon(call)
         call.future.set_exception(LedgerUnavailable(message, retry_after_s=RETRY_AFTER_S))
 
-    def _deliver(self, calls: list[AnyCall]) -> None:
-        """Tell every caller of a batch."""
+    def _deliver(self, calls: list[AnyCall], durable_s: float | None = None) -> None:
+        """Tell every caller of a batch, and the observer when it became durable."""
         self._is_late = False
         for call in calls:
             (self._kept if call.is_kept else self._waiting).pop(call, None)
@@ -174,6 +198,11 @@ class Writer:
                 future.set_result(call.outcome)
             else:
                 future.set_exception(call.error)
+        if self._observer is not None:
+            self._observer.queue_changed(len(self._waiting), len(self._kept))
+            if durable_s is not None:
+                # The first has waited longest; one look for each batch, because this runs for every request.
+                self._observer.became_durable(durable_s - calls[0].asked_s)
 
     def _end(self) -> None:
         """The thread is over: nobody is left waiting, even if it was a bug that ended it."""
@@ -209,7 +238,7 @@ class Writer:
         calls: list[AnyCall] = []
         while first is not None:
             calls.append(first)
-            if len(calls) == BATCH_MAX or self._queue.empty():
+            if len(calls) == self._committer.batch_max or self._queue.empty():
                 return calls, False
             first = self._queue.get()
         return calls, True
@@ -218,4 +247,4 @@ class Writer:
         if calls:
             # A loop that is gone has nobody left to tell.
             with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._deliver, calls)
+                self._loop.call_soon_threadsafe(self._deliver, calls, self._clock.monotonic_s())

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from proxy.money import UTC_NAME, Period
@@ -21,6 +22,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_WEEKDAY = 3
 """1970-01-01 was a Thursday; weeks begin on Monday, weekday 0."""
 _WINDOWS_KEPT_MAX = 4_096
+_OFFSETS_KEPT_MAX = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,15 @@ class Window:
 _ALL_TIME = Window(0, None)
 
 
+class Offset(NamedTuple):
+    """How far a zone's clock is from UTC, until it is changed."""
+
+    until_s: int
+    """Exclusive, seconds since the epoch."""
+    offset_s: int
+    """Seconds to add to UTC."""
+
+
 def find_window(period: Period, at_s: float, timezone: str = UTC_NAME) -> Window:
     """Find the window a moment lies in: hours and days of the zone, weeks from Monday, calendar months."""
     if period is Period.TOTAL:
@@ -46,6 +57,31 @@ def find_window(period: Period, at_s: float, timezone: str = UTC_NAME) -> Window
     if timezone == UTC_NAME:
         return _find_in_utc(period, at_s)
     return _find_in_zone(period, int(at_s // QUARTER_S) * QUARTER_S, timezone)
+
+
+@lru_cache(maxsize=_OFFSETS_KEPT_MAX)
+def find_offsets(timezone: str, from_s: int, to_s: int) -> tuple[Offset, ...]:
+    """Give a zone's offsets from one moment to another, in order; the last one holds beyond it.
+
+    A clock that is changed and changed back within a day is not noticed; none ever was.
+    """
+    zone = ZoneInfo(timezone)
+    offsets: list[Offset] = []
+    known_s = _offset_s(zone, from_s)
+    for day_s in range(from_s + _DAY_S, to_s + _DAY_S, _DAY_S):
+        offset_s = _offset_s(zone, day_s)
+        if offset_s != known_s:
+            quarters = range((day_s - _DAY_S) // QUARTER_S + 1, day_s // QUARTER_S + 1)
+            until = next(quarter for quarter in quarters if _offset_s(zone, quarter * QUARTER_S) == offset_s)
+            offsets.append(Offset(until * QUARTER_S, known_s))
+            known_s = offset_s
+    return (*offsets, Offset(to_s + _DAY_S, known_s))
+
+
+def _offset_s(zone: ZoneInfo, at_s: int) -> int:
+    offset = (_EPOCH + timedelta(seconds=at_s)).astimezone(zone).utcoffset()
+    assert offset is not None, "every zone tells its offset"
+    return int(offset.total_seconds())
 
 
 def _find_in_utc(period: Period, at_s: float) -> Window:

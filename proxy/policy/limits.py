@@ -16,6 +16,9 @@ RATE_SLOTS = 60
 """Pieces a rate's window is cut into: the window slides on by one piece at a time."""
 
 
+_WINDOW_WORDS = {1: "s", 60: "min", 3_600: "h", 86_400: "day"}
+
+
 class Measure(StrEnum):
     """What a rate counts."""
 
@@ -33,6 +36,15 @@ class Rate(NamedTuple):
     def slot_of(self, at_s: float) -> int:
         """Give the piece of time that a moment lies in, counted from the epoch."""
         return int(at_s * RATE_SLOTS // self.window_s)
+
+    def find_slots(self, at_s: float) -> tuple[int, int]:
+        """Give the first and the last piece of time that count at a moment.
+
+        The last lies a window ahead, for a clock that is set back: by little, and what was let in goes on to count; by
+        more, and nobody is refused until it has caught up.
+        """
+        slot = self.slot_of(at_s)
+        return slot - RATE_SLOTS, slot + RATE_SLOTS
 
     def slot_start_s(self, slot: int) -> float:
         """Give the moment a piece begins."""
@@ -105,6 +117,12 @@ class Quota(NamedTuple):
     remaining: int
     resets_in_s: float
     """Until all of it is there again."""
+
+
+def format_rate(rate: Rate) -> str:
+    """Write a rate as routes.yaml does: `60/min`, `20/10s`, `100000 tokens/min`."""
+    word = "" if rate.measure is Measure.REQUESTS else f" {rate.measure.value}"
+    return f"{rate.limit}{word}/{_WINDOW_WORDS.get(rate.window_s) or f'{rate.window_s}s'}"
 
 
 def find_left_nano_usd(limit_nano_usd: int, balance: Balance) -> int:

@@ -7,12 +7,13 @@ the same name; what it says of users and tags holds for the scope of each of the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
-from proxy.policy.limits import Limits
+from proxy.money import Budget
+from proxy.policy.limits import Limits, Rate
 
 GLOBAL = "global"
 PAYER_GATEWAY = "gateway"
@@ -43,15 +44,25 @@ class Subject(NamedTuple):
     upstream_key: str | None = None
     """Which credential of a provider's pool."""
     payer: str = PAYER_GATEWAY
+    parent: str | None = None
+    """The key that made the key: it pays as well."""
     patterns: tuple[str, ...] = ()
     """Of the provider's models, those with a limit of their own that this one is among (`*:free`)."""
 
 
-class Rule(NamedTuple):
-    """Limits and the scope they hold for."""
+class Rules(NamedTuple):
+    """Everything that holds for an attempt, by kind; each with the scope it holds for."""
 
-    scope: str
-    limits: Limits
+    budgets: tuple[tuple[str, Budget], ...] = ()
+    rates: tuple[tuple[str, Rate, float], ...] = ()
+    """With how long a request may wait for it, in seconds."""
+    parallel: tuple[tuple[str, int, float], ...] = ()
+    """The same of attempts under way."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether nothing holds."""
+        return not (self.budgets or self.rates or self.parallel)
 
 
 class Scope(NamedTuple):
@@ -60,13 +71,15 @@ class Scope(NamedTuple):
     kind: str
     name: str
     owner: str = ""
-    """Whose user or tag: the tenant, or the key that has none."""
+    """Whose user or tag: the tenant, else the key that made the key, else the key."""
 
 
 @lru_cache(maxsize=_SUBJECTS_KEPT_MAX)
 def places_of(subject: Subject) -> tuple[str, ...]:
     """Name the places whose limits hold for an attempt, the key's first."""
     places = [f"key:{subject.key_name}", f"model:{subject.alias}"]
+    if subject.parent is not None:
+        places.append(f"key:{subject.parent}")
     if subject.tenant is not None:
         places.append(f"tenant:{subject.tenant}")
     if subject.payer == PAYER_GATEWAY:
@@ -82,6 +95,8 @@ def places_of(subject: Subject) -> tuple[str, ...]:
 def accounts_of(subject: Subject) -> tuple[str, ...]:
     """Name the scopes in which an attempt's money counts."""
     scopes = [f"key:{subject.key_name}", f"model:{subject.alias}"]
+    if subject.parent is not None:
+        scopes.append(f"key:{subject.parent}")
     if subject.payer == PAYER_GATEWAY:
         scopes += (f"provider:{subject.provider}", GLOBAL)
     if subject.tenant is not None:
@@ -99,18 +114,33 @@ def scopes_of(subject: Subject) -> frozenset[str]:
     return frozenset((*accounts_of(subject), *places_of(subject)))
 
 
-def rules_of(subject: Subject, found: Mapping[str, Limits]) -> list[Rule]:
+def rules_of(subject: Subject, found: Mapping[str, Limits]) -> Rules:
     """Give every rule that holds, of the limits found at an attempt's places."""
-    rules: list[Rule] = []
+    held: list[tuple[str, Limits]] = []
     for place, limits in found.items():
-        rules.append(Rule(place, limits))
+        held.append((place, limits))
         if limits.users is not None and subject.user is not None:
-            rules.append(Rule(_user_scope(subject), limits.users))
+            held.append((_user_scope(subject), limits.users))
         if limits.tags and subject.tags:
             of_tag = dict(limits.tags)
             given = [(name, value) for name, value in subject.tags if name in of_tag]
-            rules += (Rule(_tag_scope(subject, name, value), of_tag[name]) for name, value in given)
-    return rules
+            held += ((_tag_scope(subject, name, value), of_tag[name]) for name, value in given)
+    return Rules(
+        budgets=tuple((scope, budget) for scope, limits in held for budget in limits.budgets),
+        rates=tuple((scope, rate, limits.wait_s) for scope, limits in held for rate in limits.rates),
+        parallel=tuple(
+            (scope, limits.parallel, limits.wait_s) for scope, limits in held if limits.parallel is not None
+        ),
+    )
+
+
+def join_rules(several: Sequence[Rules]) -> Rules:
+    """Give the rules of several attempts that are asked for together, each once."""
+    return Rules(
+        tuple(dict.fromkeys(budget for rules in several for budget in rules.budgets)),
+        tuple(dict.fromkeys(rate for rules in several for rate in rules.rates)),
+        tuple(dict.fromkeys(limit for rules in several for limit in rules.parallel)),
+    )
 
 
 def tag_scopes(subject: Subject) -> list[str]:
@@ -139,7 +169,7 @@ def parse_scope(text: str) -> Scope:
 
 
 def _owner(subject: Subject) -> str:
-    return quote(subject.tenant if subject.tenant is not None else subject.key_name, safe="")
+    return quote(next(name for name in (subject.tenant, subject.parent, subject.key_name) if name is not None), safe="")
 
 
 def _user_scope(subject: Subject) -> str:

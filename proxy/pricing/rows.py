@@ -81,6 +81,13 @@ class Prices:
         """Tell whether the operator wrote it: then it holds for all that the model does."""
         return self.source.startswith(ROUTES)
 
+    @property
+    def is_zero(self) -> bool:
+        """Tell whether nothing costs anything, however long the request and whatever the service."""
+        others = [*(tier.prices for tier in self.tiers), *(tier.prices for tier in self.service_tiers)]
+        own = [getattr(self, name) for name in (*PER_TOKEN, *PER_PIECE)]
+        return not any(own) and all(other.is_zero for other in others)
+
 
 @dataclass(frozen=True, slots=True)
 class PriceTier:

@@ -32,6 +32,7 @@ def outline_key(body: Mapping[str, Any], principal: Principal) -> tuple[Any, ...
         principal.default_model,
         principal.has_budget,
         principal.tenant_models,
+        principal.maker_models,
         principal.max_cost_nano_usd,
     )
 

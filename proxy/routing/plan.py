@@ -123,7 +123,8 @@ def _is_walled(legs: Sequence[Resolved], table: Table) -> bool:
     """Tell whether a model or a provider on the way has a hard budget of its own."""
     routes = [leg.route for leg in legs]
     places = {f"model:{route.name}" for route in routes}
-    places |= {f"provider:{target.provider.name}" for route in routes for target in route.targets}
+    providers = [target.provider for route in routes for target in route.targets]
+    places |= {f"provider:{provider.name}" for provider in providers if provider.account is None}
     return not table.walls.isdisjoint(places)
 
 

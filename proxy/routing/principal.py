@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from proxy.routing.caching import CacheRule
 from proxy.routing.conditions import tighten
+
+if TYPE_CHECKING:
+    from proxy.routing.table import Table
 
 OUTPUT_CAPS = frozenset({"max_tokens", "max_completion_tokens"})
 _ONE_OPTION = (OUTPUT_CAPS, frozenset({"reasoning", "reasoning_effort"}))
@@ -32,17 +35,23 @@ class Principal:
     """Ceiling of one request: the lower of the key's and its tenant's."""
     revision: int = 1
     """Of the key's record: an admission under an older one is refused."""
+    parent: str | None = None
+    """The key that made its key: it pays as well."""
+    maker_models: tuple[str, ...] | None = None
+    """What that key may ask for: its own may ask for no more."""
+    view: Table | None = field(default=None, compare=False, repr=False)
+    """The table as its tenant sees it, None when that is the table in force."""
     cache: CacheRule | None = None
     """What routes.yaml says of the key."""
 
     @property
     def lists(self) -> tuple[tuple[str, ...], ...]:
         """Give the lists of what it may ask for, each of which must name it; none: all."""
-        return tuple(names for names in (self.models, self.tenant_models) if names is not None)
+        return tuple(names for names in (self.models, self.tenant_models, self.maker_models) if names is not None)
 
     def may_ask(self, model: str) -> bool:
         """Tell whether it may ask for this name, suffix and all, exactly as written."""
-        return _allows(self.models, model) and _allows(self.tenant_models, model)
+        return all(_allows(names, model) for names in (self.models, self.tenant_models, self.maker_models))
 
 
 def _allows(names: tuple[str, ...] | None, model: str) -> bool:
@@ -82,3 +91,12 @@ def fill(pattern: str, name: str) -> str | None:
     if len(name) < len(head) + len(tail) or not name.startswith(head) or not name.endswith(tail):
         return None
     return name[len(head) : len(name) - len(tail)]
+
+
+def covers(pattern: str, other: str) -> bool:
+    """Tell whether every name that `other` matches is one that `pattern` matches; each has at most one `*`."""
+    if "*" not in other or "*" not in pattern:
+        return matches(pattern, other) if "*" not in other else False
+    head, _, tail = pattern.partition("*")
+    other_head, _, other_tail = other.partition("*")
+    return other_head.startswith(head) and other_tail.endswith(tail)

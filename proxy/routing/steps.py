@@ -34,6 +34,8 @@ class Outcome:
     """Of the candidate in the plan."""
     failure: Failure
     elapsed_ms: int
+    is_passed_on: bool = False
+    """It was about one key of a pool, and the target is asked again at once: in the end that attempt speaks for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ def next_step(plan: Plan, outcomes: tuple[Outcome, ...], *, jitter: float) -> Ca
     """Decide what to do after these outcomes; `jitter` is a random number from 0 to 1."""
     if not outcomes:
         return Call(0)
+    if outcomes[-1].is_passed_on:
+        return Call(outcomes[-1].index)
     if judge(outcomes[-1].failure) is Verdict.END:
         return GiveUp(error_of(plan, outcomes))
     untried = _next_untried(plan, outcomes)
@@ -87,6 +91,7 @@ def _overflowed(plan: Plan, outcome: Outcome) -> int:
 
 def _retry(plan: Plan, outcomes: tuple[Outcome, ...], jitter: float) -> Call | None:
     """Try the last target again that may answer otherwise next time, `plan.retries` times in all."""
+    outcomes = _final(outcomes)
     if len(outcomes) >= len(plan.candidates) + plan.retries - 1:
         return None
     latest = {outcome.index: outcome for outcome in outcomes}
@@ -100,6 +105,11 @@ def _retry(plan: Plan, outcomes: tuple[Outcome, ...], jitter: float) -> Call | N
         return None
     wait_s = backoff_s(tries, retry_after_s=latest[index].failure.retry_after_s, jitter=jitter)
     return None if wait_s is None else Call(index, wait_s)
+
+
+def _final(outcomes: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
+    """Leave out those that were only about one key of a pool."""
+    return tuple(outcome for outcome in outcomes if not outcome.is_passed_on)
 
 
 def attempts_of(plan: Plan, outcomes: tuple[Outcome, ...]) -> list[dict[str, Any]]:
@@ -118,13 +128,24 @@ def attempts_of(plan: Plan, outcomes: tuple[Outcome, ...]) -> list[dict[str, Any
 
 def error_of(plan: Plan, outcomes: tuple[Outcome, ...]) -> RequestError:
     """Turn the attempts into the one error the client gets."""
-    failures = [outcome.failure for outcome in outcomes]
+    failures = [outcome.failure for outcome in _final(outcomes) or outcomes]
     error = _shared_error(failures) or _mixed_error(failures)
+    if isinstance(error, UpstreamUnusable) and _is_tenants_own(plan, outcomes):
+        error = UpstreamUnusable(_TENANTS_OWN, code=error.code)
     error.metadata = {**error.metadata, "attempts": attempts_of(plan, outcomes)}
     return error
 
 
+_TENANTS_OWN = (
+    "Your organisation's own account at the provider refused its credential or is out of credit; "
+    "this is not about your key here. Tell whoever manages that account."
+)
 _CREDENTIAL_KINDS = {FailureKind.CREDENTIALS, FailureKind.CREDITS}
+
+
+def _is_tenants_own(plan: Plan, outcomes: tuple[Outcome, ...]) -> bool:
+    """Tell whether it was never the operator's credential that was refused."""
+    return all(plan.candidates[outcome.index].target.provider.account is not None for outcome in outcomes)
 
 
 def _shared_error(failures: list[Failure]) -> RequestError | None:
@@ -144,7 +165,7 @@ def _shared_error(failures: list[Failure]) -> RequestError | None:
     if kinds == {FailureKind.TIMEOUT}:
         return UpstreamTimeout("Every target took too long; see metadata.attempts.")
     if kinds <= _CREDENTIAL_KINDS:
-        return _unusable(kinds)
+        return unusable(kinds)
     return None
 
 
@@ -156,7 +177,8 @@ def _rejected(failure: Failure) -> RequestError:
     )
 
 
-def _unusable(kinds: set[FailureKind]) -> RequestError:
+def unusable(kinds: set[FailureKind]) -> RequestError:
+    """Say that our own credential, or its credit, is refused."""
     if FailureKind.CREDITS in kinds:
         msg = "The gateway's own credit at its provider is used up; this is not about your key. Tell its operator."
         return UpstreamUnusable(msg, code="upstream_credits")

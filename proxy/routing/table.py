@@ -16,13 +16,22 @@ from typing import Any
 from proxy.codecs.wire import UNKNOWN_ABILITIES, Abilities, Thinking
 from proxy.policy.limits import NO_LIMITS, Limits, Rate
 from proxy.policy.rules import Rule
+from proxy.policy.scopes import PAYER_GATEWAY, PAYER_TENANT
 from proxy.pricing import ModelFacts, Prices
 from proxy.routing.caching import CacheRule, Caching
 from proxy.routing.principal import matches
 
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
 """Names of headers that hold a credential (Azure: `api-key`), with or without a scheme before it."""
+RETENTION_S = 90 * 86_400.0
+"""How long attempts are kept unless routes.yaml says otherwise."""
 _NONE: frozenset[str] = frozenset()
+_FREE_SUFFIX = ":free"
+
+
+def holds_secret(header: str) -> bool:
+    """Tell from a header's name whether it holds a credential."""
+    return _SECRET_HEADER.search(header) is not None
 
 
 class Secret:
@@ -102,6 +111,11 @@ class ProviderFlags:
     """Where an output cap of ours goes when the client sent none."""
     billed_when_cut: bool = True
     """A stream that ends in error is charged for; OpenRouter insures against that."""
+    stops_when_left: frozenset[str] = frozenset()
+    """Who behind it ends a stream, and its bill, when the client leaves (OpenRouter's list, names in lower case).
+
+    Empty: `on_disconnect` says all there is to say.
+    """
     key_header: str = "authorization"
     """Where the credential goes; in `authorization` it stands behind `Bearer`, elsewhere alone."""
     call_id_chars: int | None = None
@@ -145,6 +159,8 @@ class Provider:
     verify: bool = True
     """Check the TLS certificate."""
     price: Prices | None = None
+    is_reconciled: bool = False
+    """It is asked what it billed and what credit is left."""
     model_rates: Mapping[str, tuple[Rate, ...]] = field(default_factory=dict)
     """By a pattern with one `*`: all models that match share them, as the place `target:PROVIDER/PATTERN`."""
     flags: ProviderFlags = field(default_factory=ProviderFlags)
@@ -157,6 +173,18 @@ class Provider:
     """`deny`: it neither stores what it is sent nor trains on it, as the operator says."""
     catalogue_name: str | None = None
     """The known provider it is another account of; the catalogue knows its models by that name. None: by its own."""
+    account: str | None = None
+    """The tenant whose own credential it is called with; None: the operator's."""
+
+    @property
+    def account_name(self) -> str:
+        """Give the name that tells its accounts apart: `openrouter`, or `openrouter@acme` on a tenant's."""
+        return self.name if self.account is None else f"{self.name}@{self.account}"
+
+    @property
+    def payer(self) -> str:
+        """Tell whose money its calls cost."""
+        return PAYER_GATEWAY if self.account is None else PAYER_TENANT
 
     @property
     def is_static(self) -> bool:
@@ -166,9 +194,14 @@ class Provider:
     @property
     def secrets(self) -> tuple[str, ...]:
         """Give every credential it is called with, its headers' too: what no log and no client may see."""
-        named = (value.rpartition(" ")[2] for name, value in self.headers.items() if _SECRET_HEADER.search(name))
+        named = (value.rpartition(" ")[2] for name, value in self.headers.items() if holds_secret(name))
         keys = {} if self.api_key is None else {self.api_key.reveal(): None}
         return (*(keys | {key.secret.reveal(): None for key in self.pool}), *named)
+
+    def credential_header(self, secret: Secret) -> tuple[str, str]:
+        """Give the header that a credential goes out in, its name in lower case."""
+        place, key = self.flags.key_header, secret.reveal()
+        return place, f"Bearer {key}" if place == "authorization" else key
 
     def list_patterns(self, model: str) -> tuple[str, ...]:
         """Give the patterns of `model_rates` that a model of it matches."""
@@ -197,6 +230,18 @@ class Target:
     def name(self) -> str:
         """Give `provider/model`, the form of routes.yaml."""
         return f"{self.provider.name}/{self.model}"
+
+    @property
+    def account_name(self) -> str:
+        """Give the name its health is kept under: what one account's credential meets says nothing of another's."""
+        return f"{self.provider.account_name}/{self.model}"
+
+    @property
+    def is_gratis(self) -> bool:
+        """Tell whether it certainly costs nothing: it is priced so, or is one of OpenRouter's free variants."""
+        if self.provider.dialect is Dialect.OPENROUTER and self.model.endswith(_FREE_SUFFIX):
+            return True
+        return self.facts.prices is not None and self.facts.prices.is_zero
 
     @property
     def abilities(self) -> Abilities:
@@ -289,6 +334,8 @@ class DeclaredKey:
     params: Mapping[str, Any] = field(default_factory=dict)
     max_cost_nano_usd: int | None = None
     """Ceiling of one request."""
+    may_create_keys: bool = False
+    """It may make keys that may do no more than itself."""
     cache: CacheRule | None = None
     """Whether answers to it are kept; None: nothing is said."""
 
@@ -353,6 +400,8 @@ class Table:
     """By place: `key:mobile`, `provider:openrouter`, `global` and so on; a place without any is left out."""
     walls: frozenset[str] = frozenset()
     """Of these places, the models and providers with a hard budget."""
+    retention_s: float | None = RETENTION_S
+    """How long attempts are kept before their day's sums stand for them; None: for ever."""
     caching: Caching = field(default_factory=Caching)
     notes: tuple[str, ...] = ()
     """What a start says aloud: no routes.yaml, providers not ready."""

@@ -76,13 +76,13 @@ class HttpUpstream:
         return self._pool
 
     def _write(self, provider: Provider, call: Call) -> tuple[Envelope, bytes]:
-        envelope = self._envelopes.get(provider.name)
+        envelope = self._envelopes.get(provider.account_name)
         try:
             if envelope is None or envelope.provider is not provider:
                 envelope = Envelope(provider)
                 if len(self._envelopes) >= PROVIDERS_MAX:
                     self._envelopes.clear()
-                self._envelopes[provider.name] = envelope
+                self._envelopes[provider.account_name] = envelope
             return envelope, b"%b%d\r\n\r\n" % (envelope.head(call), len(call.body))
         except ValueError as error:
             raise UpstreamError(read_connect_fault(error)) from error

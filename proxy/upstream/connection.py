@@ -50,7 +50,8 @@ _KEPT: Final = {
         "x-should-retry",
     )
 }
-_FAMILY_KEPT: Final = b"x-ratelimit-"
+_FAMILIES_KEPT: Final = (b"x-ratelimit-", b"anthropic-ratelimit-", b"ratelimit-")
+"""What is left of the provider's limits, in several spellings."""
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
@@ -212,7 +213,7 @@ class Connection(asyncio.Protocol):
         lowered = name.lower()
         known = _KEPT.get(lowered)
         if known is None:
-            if not lowered.startswith(_FAMILY_KEPT):
+            if not lowered.startswith(_FAMILIES_KEPT):
                 return
             known = lowered.decode("latin-1")
         if known == "transfer-encoding" and known in self.fields:

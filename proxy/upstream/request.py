@@ -1,6 +1,7 @@
 """The bytes of a request (RFC 9112), all but the body written once for each provider and path.
 
 What its entry in routes.yaml says wins over our own headers, but for the encoding: replies are asked for uncompressed.
+A call's own headers win over both, its credential among them.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from proxy import __version__
 from proxy.codecs.wire import Call
 from proxy.routing.table import Provider
 
-HEADS_MAX: Final = 64
-"""Heads kept for one provider; beyond it they are written anew."""
+HEADS_MAX: Final = 256
+"""Heads kept for one provider; beyond it they are written anew. Each key of a pool has heads of its own."""
 
 _PORTS: Final = {"http": 80, "https": 443}
 _NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -78,8 +79,8 @@ def _write_headers(provider: Provider, host: str) -> Mapping[str, str]:
         "content-type": "application/json",
     }
     if provider.api_key is not None:
-        place, key = provider.flags.key_header, provider.api_key.reveal()
-        headers[place] = f"Bearer {key}" if place == "authorization" else key
+        place, value = provider.credential_header(provider.api_key)
+        headers[place] = value
     headers.update((name.lower(), value) for name, value in provider.headers.items())
     headers["accept-encoding"] = "identity"
     return headers

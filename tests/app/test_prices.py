@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from proxy.app import Gateway, prices
-from proxy.app.prices import RETRY_S, PriceRefresher, refresh_forever
+from proxy.app.prices import RETRY_S, PriceRefresher
 from proxy.catalogue import REFRESHED_FILE, read_refreshed
 from proxy.clock import ManualClock
 from proxy.outbound.listing import FetchError
@@ -176,21 +176,6 @@ async def test_every_process_sees_what_one_has_fetched(tmp_path: Path) -> None:
         assert input_price(gateway.routes.current) == Decimal(5)
         watch.cancel()
         await asyncio.wait({watch})
-
-
-async def test_the_job_looks_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until it is cancelled."""
-    monkeypatch.setattr(prices, "LOOK_S", 0.001)
-    async with opened(tmp_path, GPT + REFRESHING) as gateway:
-        source = Source(FetchError("no"))
-        clock = ManualClock(gateway.clock.now_s())
-        refresher = refresher_of(gateway, source, clock, Log())
-        job = asyncio.create_task(refresh_forever(refresher))
-        while len(source.asked) < 3:
-            clock.advance(RETRY_S)
-            await asyncio.sleep(0.001)
-        job.cancel()
-        await asyncio.wait({job})
 
 
 async def test_a_server_fetches_while_it_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,8 @@ from proxy.app import serving as under_test
 from proxy.app.serving import GC_ALLOCATIONS, spare_collections, unverified
 from proxy.edge.server import ListenError, listen
 from proxy.errors import ConfigError
-from proxy.files import load_table
+from proxy.files import RoutesFile, load_table
+from proxy.ledger.memory import MemoryLedger
 from proxy.routing.table import Catalogue
 from proxy.telemetry import Telemetry
 from tests.app.house import KEY, ROUTES, opened, settle_in
@@ -54,6 +55,19 @@ async def client_of(gateway: Gateway) -> AsyncIterator[httpx.AsyncClient]:
         base_url = f"http://127.0.0.1:{server.port}"
         async with httpx.AsyncClient(base_url=base_url, headers=headers) as client:
             yield client
+
+
+async def test_usage_is_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it is, a piece at a time."""
+    monkeypatch.setattr("proxy.edge.spooling.CHUNK_BYTES", 100)
+    async with opened(tmp_path) as gateway, client_of(gateway) as client:
+        for user in range(5):
+            await client.post("/v1/chat/completions", json={**ASKED, "user": f"u{user}"})
+        async with client.stream("GET", "/v1/usage?by=user&format=csv") as response:
+            lines = [line async for line in response.aiter_lines()]
+    assert response.headers["content-type"].startswith("text/csv")
+    assert "content-length" not in response.headers
+    assert [line.split(",")[0] for line in lines] == ["user", "u0", "u1", "u2", "u3", "u4"]
 
 
 @pytest.mark.parametrize("prefix", ["/v1", "/api/v1"])
@@ -215,10 +229,10 @@ class Journal:
 
 
 @asynccontextmanager
-async def at_work(folder: Path) -> AsyncIterator[Journal]:
+async def at_work(folder: Path, change: Callable[[Gateway], Gateway] = lambda same: same) -> AsyncIterator[Journal]:
     """Open a gateway with its jobs."""
     async with opened(folder) as gateway:
-        journal = Journal(gateway)
+        journal = Journal(change(gateway))
         async with under_test._jobs(journal.gateway):  # noqa: SLF001  # what `run` holds while it serves
             yield journal
         journal.close()
@@ -244,30 +258,42 @@ async def test_a_good_edit_is_put_in_force_and_a_bad_one_told(tmp_path: Path) ->
         assert "chat" in journal.gateway.routes.current.routes
 
 
-async def test_what_the_dead_left_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_the_dead_left_is_told(tmp_path: Path) -> None:
     """With what it means."""
 
-    async def sweep(_ledger: object, *, clock: object, on_resolved: Callable[[int], None]) -> None:
-        on_resolved(3)
-        await asyncio.Event().wait()
+    class Mourning(MemoryLedger):
+        async def resolve_dead_owners(self, now_s: float) -> int:
+            return 3
 
-    monkeypatch.setattr(under_test, "sweep", sweep)
-    async with at_work(tmp_path) as journal:
+    async with at_work(tmp_path, lambda gateway: replace(gateway, ledger=Mourning(clock=gateway.clock))) as journal:
         told = await journal.until("holds_resolved")
     assert (told["attempts"], told["level"]) == (3, "warning")
 
 
-async def test_a_job_that_dies_ends_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_job_that_fails_is_told_and_harms_nobody(tmp_path: Path) -> None:
+    """With its stack: it is a bug."""
+
+    class Broken(MemoryLedger):
+        async def resolve_dead_owners(self, now_s: float) -> int:
+            raise ZeroDivisionError
+
+    async with at_work(tmp_path, lambda gateway: replace(gateway, ledger=Broken(clock=gateway.clock))) as journal:
+        told = await journal.until("job_failed")
+    assert (told["job"], told["level"]) == ("sweep", "error")
+    assert "ZeroDivisionError" in told["trace"]
+
+
+async def test_a_watch_that_dies_ends_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bug that nobody noticed would be worse."""
 
-    async def sweep(_ledger: object, **_more: object) -> None:
+    async def watch(_routes: object, _on_change: object) -> None:
         raise ZeroDivisionError
 
     async def serve() -> None:
         async with at_work(tmp_path):
             await asyncio.Event().wait()
 
-    monkeypatch.setattr(under_test, "sweep", sweep)
+    monkeypatch.setattr(RoutesFile, "watch", watch)
     async with in_time():
         with pytest.raises(ExceptionGroup) as caught:
             await serve()

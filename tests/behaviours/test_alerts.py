@@ -10,7 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from proxy.app.alerting import keep_watch
+from proxy.app import Gateway
+from proxy.app.alerting import open_watch
 from tests.behaviours.gateway import Running, running
 from tests.outbound.hooks import Hook, hooking, status
 
@@ -31,6 +32,14 @@ alerts:
 """
 
 
+async def keep_watch(gateway: Gateway) -> None:
+    """Look and tell as the job does, more often."""
+    async with open_watch(gateway) as watch:
+        while True:
+            await watch.run()
+            await asyncio.sleep(EVERY_S)
+
+
 @asynccontextmanager
 async def watched(when: str, folder: Path, hook: Hook) -> AsyncIterator[Running]:
     """Serve and watch, as `serve` does but quicker."""
@@ -38,7 +47,7 @@ async def watched(when: str, folder: Path, hook: Hook) -> AsyncIterator[Running]
         running(ROUTES.replace("WHEN", when), folder, environ={"ALERT_URL": hook.url}) as gateway,
         asyncio.TaskGroup() as group,
     ):
-        watch = group.create_task(keep_watch(gateway.gateway, every_s=EVERY_S))
+        watch = group.create_task(keep_watch(gateway.gateway))
         yield gateway
         watch.cancel()
 

@@ -22,12 +22,13 @@ from proxy.clock import SystemClock
 from proxy.edge.auth import Authenticator
 from proxy.edge.chat import ChatEndpoint
 from proxy.edge.protocol import CUT, WHEN_LEFT
-from proxy.gateway import Exchange
+from proxy.gateway import Exchange, drains
 from proxy.ledger.folder import digest_key
 from proxy.ledger.locks import Turnstile
 from proxy.ledger.records import Admission, Advance, AttemptState, Settlement
 from proxy.ledger.records import Outcome as LedgerOutcome
 from proxy.ledger.sqlite import SqliteLedger
+from proxy.routing.table import Table
 from proxy.telemetry import Telemetry
 from proxy.tokens import bound_input, estimate_input
 from tests.faults import chunks
@@ -40,6 +41,7 @@ from tests.gateway.stage import (
     a_key,
     a_stage,
     a_table,
+    a_target,
     broken,
     events,
     in_time,
@@ -117,6 +119,21 @@ CASES = [
 ]
 
 
+POLICIES = ["cancel", "drain"]
+
+
+@pytest.fixture(autouse=True)
+def _drains_end_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read for nobody is cut off at once when the service ends."""
+    monkeypatch.setattr(drains, "STOP_S_MAX", 0.02)
+
+
+def a_route(case: Case, policy: str) -> Table:
+    """Make the case's targets, whose providers do this when a client leaves."""
+    made = [a_target(name) for name in case.targets]
+    return a_table(*(replace(one, provider=replace(one.provider, on_disconnect=policy)) for one in made))
+
+
 async def turns(count: int = 5) -> None:
     """Let the loop come round a few times."""
     for _ in range(count):
@@ -155,12 +172,13 @@ async def expect_booked(stage: Stage, rows: int) -> None:
     assert budget.posted_nano_usd == sum(row.cost_nano_usd or 0 for row in booked)
 
 
+@pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("times", [1, 3])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-async def test_a_stopping_server_leaves_nothing_open(case: Case, times: int) -> None:
+async def test_a_stopping_server_leaves_nothing_open(case: Case, times: int, policy: str) -> None:
     """However often the task is cancelled while it waits, the shielded rest is carried out."""
     gate = Gate(case.place, case.nth)
-    stage = await a_stage(*case.scripts, table=a_table(*case.targets), gate=gate)
+    stage = await a_stage(*case.scripts, table=a_route(case, policy), gate=gate)
     task = asyncio.create_task(converse(stage, case, gate))
     async with in_time():
         await gate.reached.wait()
@@ -174,11 +192,12 @@ async def test_a_stopping_server_leaves_nothing_open(case: Case, times: int) -> 
     await expect_booked(stage, case.rows)
 
 
+@pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-async def test_a_cancellation_that_comes_with_the_answer(case: Case) -> None:
+async def test_a_cancellation_that_comes_with_the_answer(case: Case, policy: str) -> None:
     """What is waited for is there in the same turn of the loop in which the task is cancelled."""
     gate = Gate(case.place, case.nth)
-    stage = await a_stage(*case.scripts, table=a_table(*case.targets), gate=gate)
+    stage = await a_stage(*case.scripts, table=a_route(case, policy), gate=gate)
     task = asyncio.create_task(converse(stage, case, gate))
     async with in_time():
         await gate.reached.wait()
@@ -241,12 +260,13 @@ class Leaver:
         }
 
 
+@pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-async def test_a_client_that_leaves_leaves_nothing_open(case: Case) -> None:
+async def test_a_client_that_leaves_leaves_nothing_open(case: Case, policy: str) -> None:
     """The watcher interrupts every wait but those behind the settlement; the endpoint returns as if all is well."""
     gate = Gate(case.place, case.nth)
     key = replace(a_key(), digest=digest_key(PEPPER, CLIENT_KEY))
-    stage = await a_stage(*case.scripts, table=a_table(*case.targets), gate=gate, key=key)
+    stage = await a_stage(*case.scripts, table=a_route(case, policy), gate=gate, key=key)
     log = io.BytesIO()
     telemetry = Telemetry(stream=log)
     authenticator = Authenticator(stage.ledger, pepper=PEPPER, clock=stage.service.clock)

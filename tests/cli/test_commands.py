@@ -48,7 +48,7 @@ def test_the_version_is_told(shell: Shell) -> None:
         ["serve", "--port", "many"],
         ["serve", "--port", "70000"],
         ["serve", "--workers", "0"],
-        ["serve", "--workers", "2"],
+        ["serve", "--workers", "65"],
         ["serve", "--log-format", "xml"],
         ["explain"],
         ["keys", "create"],
@@ -60,13 +60,6 @@ def test_wrong_use_is_2(shell: Shell, arguments: list[str]) -> None:
     result = shell.run(*arguments)
     assert (result.code, result.out) == (2, "")
     assert "Error" in result.err
-
-
-def test_several_workers_are_refused_by_name(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a flag and as a variable."""
-    assert "not available yet" in shell.run("serve", "--workers", "4").err
-    monkeypatch.setenv("TURNPIKE_WORKERS", "4")
-    assert "not available yet" in shell.run("serve").err
 
 
 def test_a_flag_beats_its_variable(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +187,7 @@ def test_what_is_complained_about_is_printable(capsys: pytest.CaptureFixture[str
     [
         ("['--help']", "pydantic rich httptools uvicorn starlette structlog yaml asyncio"),
         ("['check']", "rich httptools uvicorn starlette structlog"),
-        ("['serve', '--workers', '2']", "rich httptools uvicorn starlette structlog"),
+        ("['serve', '--workers', '0']", "rich httptools uvicorn starlette structlog"),
     ],
 )
 def test_a_command_loads_only_what_it_needs(shell: Shell, arguments: str, absent: str) -> None:

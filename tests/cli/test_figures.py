@@ -58,6 +58,8 @@ def test_usage_can_be_read_by_a_spreadsheet(shell: Shell) -> None:
         (["usage", "--from", "yesterday"], "--from"),
         (["usage", "--to", "2026-99-99"], "--to"),
         (["export", "--since", "yesterday"], "--since"),
+        (["export", "--until", "yesterday"], "--until"),
+        (["usage", "--timezone", "Mars"], "--timezone"),
     ],
 )
 def test_a_question_that_cannot_be_read_is_named(shell: Shell, arguments: list[str], flag: str) -> None:
@@ -112,6 +114,11 @@ def test_every_attempt_is_exported(shell: Shell, monkeypatch: pytest.MonkeyPatch
         "generation_id": None,
         "overrun": False,
         "error": None,
+        "user": None,
+        "tags": {},
+        "upstream_key": None,
+        "payer": "gateway",
+        "saved_nano_usd": None,
     }
 
 
@@ -121,6 +128,18 @@ def test_an_export_begins_where_it_is_told(shell: Shell) -> None:
     assert shell.here("export", "--since", "2026-11-18T11:06:40Z").out
     assert not shell.here("export", "--since", "2026-11-18T11:06:41Z").out
     assert not shell.here("export", "--since", "1ms").out
+
+
+def test_an_export_can_be_of_one_key_and_end_somewhere(shell: Shell) -> None:
+    """Each word leaves out what it says."""
+    shell.book()
+    shell.book(key="other")
+    assert json.loads(shell.here("export", "--key", "other").out)["key"] == "other"
+    assert not shell.here("export", "--tenant", "acme").out
+    assert not shell.here("export", "--until", "2026-11-17").out
+    assert len(shell.here("export", "--until", "2026-11-18").out.splitlines()) == 2
+    assert shell.here("usage", "--key", "other", "--json").json["total"]["requests"] == 1
+    assert shell.here("usage", "--tenant", "acme", "--json").json["total"]["requests"] == 0
 
 
 def test_an_export_can_be_read_by_a_spreadsheet(shell: Shell) -> None:

@@ -10,17 +10,23 @@ from starlette.applications import Starlette
 
 from proxy.clock import ManualClock
 from proxy.edge.auth import Authenticator
+from proxy.edge.guard import Guard
 from proxy.edge.routes import build_routes, handle_failure
 from proxy.edge.services import Services
+from proxy.edge.tenancy import Tenancy
 from proxy.health import Health
 from proxy.ledger.folder import digest_key
 from proxy.ledger.memory import MemoryLedger
 from proxy.ledger.records import Admission, Admitted, AttemptEnd, AttemptStart, AttemptState, KeyRecord, Settlement
 from proxy.pricing import ModelFacts, Prices
 from proxy.routing.table import Catalogue, Dialect, Provider, Route, Table, Target
+from proxy.telemetry import Board
 from proxy.usage import CostSource, Usage
+from proxy.vault import Vault
 
 PEPPER = b"p" * 32
+ADMIN_KEY = "sk-tp-admin-of-the-desk"
+SECRET_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 NOW_S = 1_795_000_000.0
 """2026-11-18T11:06:40Z, a Wednesday."""
 
@@ -45,6 +51,11 @@ def a_table() -> Table:
     )
 
 
+def an_authenticator(ledger: MemoryLedger, clock: ManualClock) -> Authenticator:
+    """Make one that can read stored credentials."""
+    return Authenticator(ledger, pepper=PEPPER, clock=clock, tenancy=Tenancy(Vault(SECRET_KEY)))
+
+
 @dataclass
 class Holder:
     """What `files.RoutesFile` is to the endpoints."""
@@ -65,11 +76,13 @@ class Desk:
         self.services = Services(
             ledger=self.ledger,
             routes=self.holder,
-            authenticator=Authenticator(self.ledger, pepper=PEPPER, clock=self.clock),
+            authenticator=an_authenticator(self.ledger, self.clock),
             clock=self.clock,
             health=Health(),
             started_at_s=NOW_S - 3600,
             version="0.1.0",
+            guard=Guard(ADMIN_KEY, registry=self.ledger.registry, clock=self.clock),
+            vault=Vault(SECRET_KEY),
             facts=catalogue.find,
             known_models=catalogue.list_models,
         )
@@ -78,8 +91,14 @@ class Desk:
     def reopen(self, ledger: MemoryLedger) -> None:
         """Serve from another owner's view of the books."""
         self.ledger = ledger
-        authenticator = Authenticator(ledger, pepper=PEPPER, clock=self.clock)
-        self.services = replace(self.services, ledger=ledger, authenticator=authenticator)
+        guard = Guard(ADMIN_KEY, registry=ledger.registry, clock=self.clock)
+        authenticator = an_authenticator(ledger, self.clock)
+        self.services = replace(self.services, ledger=ledger, authenticator=authenticator, guard=guard)
+        self._serve()
+
+    def share(self, board: Board) -> None:
+        """Serve as one of several workers."""
+        self.services = replace(self.services, board=board)
         self._serve()
 
     def _serve(self) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 
 import pytest
 
+from proxy.edge import account
 from proxy.money import Budget, Period
-from proxy.policy.limits import Limits
+from proxy.policy.limits import Limits, Measure, Rate
 from tests.edge.desk import NOW_S, Desk
 
 PREFIXES = ["/v1", "/api/v1"]
@@ -87,6 +89,34 @@ async def test_a_key_has_every_field_of_the_schema(desk: Desk, prefix: str) -> N
         data = (await desk.get(f"{prefix}/key", key)).json()["data"]
         assert data.keys() == KEY_FIELDS
         assert data["rate_limit"].keys() == {"requests", "interval", "note"}
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+async def test_a_key_sees_its_rates_and_how_many_at_once(prefix: str) -> None:
+    """In the words of routes.yaml, one alone or a list; OpenRouter's field has the slowest of requests."""
+    desk = Desk()
+    minute, second = Rate(Measure.REQUESTS, 60, 60), Rate(Measure.REQUESTS, 5, 1)
+    tokens = Rate(Measure.TOKENS, 100_000, 60)
+    await desk.add_key(limits=Limits(rates=(minute,), parallel=20))
+    await desk.add_key("several", limits=Limits(rates=(second, minute, tokens)))
+    await desk.add_key("texts", limits=Limits(rates=(tokens,)))
+    data = (await desk.get(f"{prefix}/key")).json()["data"]
+    assert (data["rate"], data["parallel"]) == ("60/min", 20)
+    assert (data["rate_limit"]["requests"], data["rate_limit"]["interval"]) == (60, "60s")
+    data = (await desk.get(f"{prefix}/key", "sk-tp-several")).json()["data"]
+    assert (data["rate"], data["parallel"]) == (["5/s", "60/min", "100000 tokens/min"], None)
+    assert (data["rate_limit"]["requests"], data["rate_limit"]["interval"]) == (60, "60s")
+    data = (await desk.get(f"{prefix}/key", "sk-tp-texts")).json()["data"]
+    assert (data["rate"], data["rate_limit"]["requests"]) == ("100000 tokens/min", -1)
+
+
+async def test_a_soft_budget_is_shown_and_limits_nothing() -> None:
+    """It stands among the budgets; what is left is that of the wall."""
+    desk = Desk()
+    budgets = (Budget(1_000_000, Period.DAY, is_soft=True), Budget(50_000_000, Period.DAY))
+    await desk.add_key(limits=Limits(budgets=budgets))
+    data = (await desk.get("/v1/key")).json()["data"]
+    assert (data["limit"], len(data["budgets"])) == (0.05, 2)
 
 
 async def test_the_old_path_of_key_still_works(desk: Desk) -> None:
@@ -181,6 +211,14 @@ async def test_usage_is_summed_by_what_was_asked(desk: Desk) -> None:
         "held_usd": "0.000000000",
         "unknown_cost": 1,
         "cost_by_source": {"computed": "0.001234567"},
+        "cache_write_tokens": 0,
+        "cache_write_1h_tokens": 0,
+        "audio_input_tokens": 0,
+        "audio_output_tokens": 0,
+        "overruns": 0,
+        "cache_hits": 0,
+        "saved_usd": "0.000000000",
+        "fallback_rate": 0.0,
     }
     assert other["held_usd"] == "0.010000000"
     assert usage["total"]["requests"] == 3
@@ -237,10 +275,13 @@ async def test_the_span_is_told_in_full(desk: Desk) -> None:
     [
         ("by=colour", "by"),
         ("by=provider,%20secret", "by"),
+        ("by=tag:", "by"),
         ("from=yesterday", "from"),
         ("to=2026-13-01", "to"),
         ("to=9999-12-31", "to"),
         ("format=xml", "format"),
+        ("timezone=Mars/Olympus", "timezone"),
+        ("timezone=../../etc/passwd", "timezone"),
     ],
 )
 async def test_a_question_nobody_can_answer_is_refused_by_name(desk: Desk, query: str, param: str) -> None:
@@ -249,7 +290,7 @@ async def test_a_question_nobody_can_answer_is_refused_by_name(desk: Desk, query
     error = response.json()["error"]
     assert (response.status_code, error["code"], error["param"]) == (400, "invalid_value", param)
     if param == "by":
-        assert "key, tenant, app, route, provider, model, hour, day, month" in error["message"]
+        assert "key, tenant, app, user, tag, payer, route, provider, model, hour, day, month" in error["message"]
 
 
 async def test_usage_as_csv_holds_no_formula(desk: Desk) -> None:
@@ -264,6 +305,35 @@ async def test_usage_as_csv_holds_no_formula(desk: Desk) -> None:
     assert {row["cost_usd"] for row in rows} == {"0.001500000"}
     assert {row["cost_computed_usd"] for row in rows} == {"0.001500000"}
     assert {row["day"] for row in rows} == {"2026-11-18"}
+
+
+async def test_usage_as_lines_is_one_object_each(desk: Desk) -> None:
+    """The rows of the JSON form."""
+    for app in ("a", "b"):
+        await desk.book(app=app)
+    response = await desk.get("/v1/usage?by=app&format=jsonl")
+    assert response.headers["content-type"].startswith("application/x-ndjson")
+    rows = [json.loads(line) for line in response.text.splitlines()]
+    assert rows == (await desk.get("/v1/usage?by=app")).json()["data"]
+
+
+async def test_too_many_groups_are_refused_as_json_and_not_as_csv(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A JSON answer is made in memory; the other forms are not."""
+    monkeypatch.setattr(account, "GROUPS_MAX", 2)
+    for app in ("a", "b", "c"):
+        await desk.book(app=app)
+    refused = await desk.get("/v1/usage?by=app")
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "by")
+    assert "format=csv" in refused.json()["error"]["message"]
+    assert len((await desk.get("/v1/usage?by=app&format=csv")).text.splitlines()) == 4
+
+
+async def test_days_are_those_of_the_time_zone_asked_for(desk: Desk) -> None:
+    """Groups, and dates in `from` and `to`."""
+    await desk.book()  # 2026-11-18T11:06:40Z, already the 19th on Kiritimati
+    usage = (await desk.get("/v1/usage?by=day,hour&timezone=Pacific/Kiritimati&from=2026-11-19")).json()
+    assert usage["from"] == "2026-11-18T10:00:00Z"
+    assert [(row["day"], row["hour"]) for row in usage["data"]] == [("2026-11-19", "2026-11-19T01:00")]
 
 
 # ---------------------------------------------------------------- stats

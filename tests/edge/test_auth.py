@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from proxy.clock import ManualClock
 from proxy.edge import auth
 from proxy.edge.auth import Authenticator, build_principal, read_key
-from proxy.errors import ClientError, Unauthenticated
+from proxy.errors import ClientError, LedgerUnavailable, Unauthenticated
 from proxy.ledger.folder import digest_key
 from proxy.ledger.records import KeyRecord, Ledger
 from proxy.routing.principal import Principal
-from proxy.routing.table import DeclaredKey, Table, Tenant
+from proxy.routing.table import Table, Tenant
 
 PEPPER = b"p" * 32
 KEY = b"sk-tp-0123456789"
@@ -29,9 +29,12 @@ class KeyLedger:
         """Know these keys."""
         self.records = {record.digest: record for record in records}
         self.looked_up = 0
+        self.is_away = False
 
     async def find_key(self, digest: str) -> KeyRecord | None:
         """Find one key."""
+        if self.is_away:
+            raise LedgerUnavailable("away")
         self.looked_up += 1
         return self.records.get(digest)
 
@@ -129,13 +132,11 @@ async def test_a_known_key_becomes_a_principal_with_its_tenants_defaults() -> No
     [(None, None, None), (5, None, 5), (None, 5, 5), (5, 9, 5), (9, 5, 5), (0, 5, 0)],
 )
 def test_the_lower_ceiling_of_key_and_tenant_holds(tenants: int | None, keys: int | None, lowest: int | None) -> None:
-    """And the models that both allow; a minted key of a declared one's name has nothing of its."""
+    """And the models that both allow."""
     acme = Tenant("acme", models=("chat", "b*"), max_cost_nano_usd=tenants)
-    declared = (DeclaredKey("other", "0", max_cost_nano_usd=1), DeclaredKey("mobile", "1", max_cost_nano_usd=keys))
-    table = replace(TABLE, tenants={"acme": acme}, keys=declared)
-    principal = build_principal(a_record(tenant="acme", models=("*",), is_declared=True), table)
+    table = replace(TABLE, tenants={"acme": acme})
+    principal = build_principal(a_record(tenant="acme", models=("*",), max_cost_nano_usd=keys), table)
     assert (principal.max_cost_nano_usd, principal.tenant_models) == (lowest, ("chat", "b*"))
-    assert build_principal(a_record(tenant="acme"), table).max_cost_nano_usd == tenants
 
 
 def test_a_tenant_that_left_the_file_adds_nothing() -> None:
@@ -240,3 +241,18 @@ def test_any_bytes_as_a_key_are_a_key_or_a_refusal(value: bytes) -> None:
     else:
         with pytest.raises(Unauthenticated):
             read_key([(b"x-api-key", value)])
+
+
+async def test_a_key_that_changed_since_is_told() -> None:
+    """Another revision, or gone; when the ledger cannot be asked nobody can say."""
+    record = a_record(revision=1)
+    ledger = KeyLedger(record)
+    authenticator = an_authenticator(ledger)
+    principal = await authenticator.authenticate_cached(bearer(), TABLE)
+    assert not await authenticator.has_changed(bearer(), principal)
+    ledger.records[record.digest] = a_record(revision=2)
+    assert await authenticator.has_changed(bearer(), principal)
+    ledger.records.clear()
+    assert await authenticator.has_changed(bearer(), principal)
+    ledger.is_away = True
+    assert not await authenticator.has_changed(bearer(), principal)

@@ -10,6 +10,7 @@ from starlette.routing import NoMatchFound
 from proxy.edge import health
 from proxy.edge.routes import build_routes
 from proxy.errors import LedgerUnavailable
+from proxy.telemetry import Board, Vital
 from tests.edge.desk import Desk
 
 HEALTH = ["/", "/health", "/health/ready", "/health/readiness", "/readyz"]
@@ -45,6 +46,20 @@ async def test_a_refused_edit_degrades(desk: Desk) -> None:
     response = await desk.get("/health", None)
     assert (response.status_code, response.json()["status"]) == (200, "degraded")
     assert response.json()["config"]["stale"] is True
+
+
+@pytest.mark.parametrize("what", ["another worker's table is not the file's", "another worker does not serve"])
+async def test_any_worker_tells_of_all(desk: Desk, what: str) -> None:
+    """What is wrong with one degrades what each says."""
+    board = Board(2)
+    for page in board.pages:
+        page.cells[Vital.IS_SERVING] = 1
+    desk.share(board)
+    assert (await desk.get("/health", None)).json()["status"] == "ok"
+    board.pages[1].cells[Vital.IS_SERVING if "serve" in what else Vital.IS_STALE] ^= 1
+    response = await desk.get("/health", None)
+    assert (response.status_code, response.json()["status"]) == (200, "degraded")
+    assert response.json()["config"]["stale"] is ("table" in what)
 
 
 async def test_a_provider_that_is_not_ready_degrades() -> None:
@@ -102,7 +117,7 @@ async def test_a_ledger_that_cannot_be_written_is_down(desk: Desk, monkeypatch: 
         ("/x/../admin", "does not exist"),
         ("/%61dmin", "does not exist"),
         ("/admin/.", "does not exist"),
-        ("/metrics", "does not exist"),
+        ("/metric", "does not exist"),
         ("/docs", "does not exist"),
         ("/v1/key/", "does not exist"),
         ("/" + "x" * 5000, "does not exist"),

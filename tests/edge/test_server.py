@@ -6,14 +6,14 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 import uvicorn
 
 from proxy.edge import server
-from proxy.edge.server import ListenError, address_of, listen, serve
+from proxy.edge.server import END_AT_ONCE, END_GENTLY, ListenError, address_of, listen, listen_beside, serve
 from tests.edge.connection import EchoApp, head
 
 
@@ -23,7 +23,7 @@ async def running(app: Any, **options: Any) -> AsyncIterator[tuple[asyncio.Task[
     ready = asyncio.Event()
     listener = listen("127.0.0.1", 0)
     port = listener.getsockname()[1]
-    task = asyncio.ensure_future(serve(app, listener=listener, on_ready=ready.set, **options))
+    task = asyncio.ensure_future(serve(app, listeners=[listener], on_ready=ready.set, **options))
     async with asyncio.timeout(5):
         await ready.wait()
     try:
@@ -173,6 +173,97 @@ async def test_a_request_that_never_settles_is_not_waited_for_for_ever(monkeypat
         release.set()
 
 
+# ---------------------------------------------------------------- one of several workers
+
+
+@contextlib.contextmanager
+def parent() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Give a parent's line to its worker, and the worker's end of it."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, theirs
+
+
+async def test_a_worker_leaves_signals_to_its_parent() -> None:
+    """A terminal sends them to both, and the parent passes them on."""
+    with parent() as (ours, theirs):
+        async with running(EchoApp(), orders=theirs) as (task, port):
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+            await asyncio.sleep(0.3)
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(head(b"GET /x HTTP/1.1", b"connection: close"))
+            assert (await reader.read()).startswith(b"HTTP/1.1 200")
+            writer.close()
+            ours.send(END_GENTLY)
+            await asyncio.wait_for(task, 3)
+
+
+async def test_a_worker_told_to_end_gently_lets_a_stream_finish() -> None:
+    """Told twice too: only another order ends the wait."""
+    app = EchoApp()
+    with parent() as (ours, theirs):
+        async with running(app, orders=theirs) as (task, port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(head(b"GET /slow HTTP/1.1"))
+            await reader.readuntil(b"first")
+            ours.send(END_GENTLY)
+            ours.send(END_GENTLY)
+            await asyncio.sleep(0.3)
+            assert not task.done()
+            app.go_on.set()
+            assert (await reader.read()).endswith(b"last\r\n0\r\n\r\n")
+            await asyncio.wait_for(task, 3)
+            writer.close()
+
+
+@pytest.mark.parametrize("how", ["told", "told while draining", "orphaned", "orphaned while draining"])
+async def test_a_worker_ends_soon_when_told_so_or_orphaned(how: str) -> None:
+    """Its streams are cut and settled."""
+    app = StubbornApp()
+    with parent() as (ours, theirs):
+        async with running(app, orders=theirs) as (task, port):
+            _, writer = await _open_stream(port)
+            if how.endswith("draining"):
+                ours.send(END_GENTLY)
+                await asyncio.sleep(0.3)
+                assert not task.done()
+            if how.startswith("told"):
+                ours.send(END_AT_ONCE)
+            else:
+                ours.close()
+            await asyncio.wait_for(task, 3)
+            assert app.settled.is_set()
+            writer.close()
+
+
+def test_siblings_share_a_port_that_nobody_else_can_take() -> None:
+    """Connections are spread over those that listen; the first one only holds the address."""
+    with listen("127.0.0.1", 0) as anchor:
+        port = anchor.getsockname()[1]
+        with listen_beside(anchor) as first, listen_beside(anchor) as second:
+            first.listen()
+            second.listen()
+            with pytest.raises(ListenError):
+                listen("127.0.0.1", port)
+            with contextlib.ExitStack() as stack:
+                for _ in range(64):
+                    stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+                counts = [_count_waiting(listener) for listener in (first, second)]
+        assert sum(counts) == 64
+        assert min(counts) > 8
+
+
+def _count_waiting(listener: socket.socket) -> int:
+    listener.settimeout(0)
+    count = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            listener.accept()[0].close()
+            count += 1
+    return count
+
+
 async def test_a_signal_during_the_start_ends_it_without_a_ready_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is promised that will not be kept."""
     ready: list[str] = []
@@ -182,5 +273,5 @@ async def test_a_signal_during_the_start_ends_it_without_a_ready_line(monkeypatc
 
     monkeypatch.setattr(uvicorn.Server, "startup", startup)
     with listen("127.0.0.1", 0) as listener:
-        await asyncio.wait_for(serve(EchoApp(), listener=listener, on_ready=lambda: ready.append("ready")), 3)
+        await asyncio.wait_for(serve(EchoApp(), listeners=[listener], on_ready=lambda: ready.append("ready")), 3)
     assert ready == []

@@ -59,7 +59,10 @@ def test_the_built_in_simulated_provider_is_always_ready(tmp_path: Path) -> None
 def test_flags_are_data_of_the_known_providers(tmp_path: Path) -> None:
     """And those of a provider nobody knows are the plain dialect's."""
     table = load(tmp_path, f"providers: {{own: {{dialect: openai, base_url: 'http://h/v1'}}}}\n{CHAT}")
-    assert table.providers["openrouter"].flags == ProviderFlags(billed_when_cut=False)
+    openrouter = table.providers["openrouter"].flags
+    assert {"openai", "xai"} < openrouter.stops_when_left
+    assert "groq" not in openrouter.stops_when_left
+    assert openrouter == ProviderFlags(billed_when_cut=False, stops_when_left=openrouter.stops_when_left)
     openai = table.providers["openai"].flags
     assert {"top_k", "min_p", "repetition_penalty"} <= openai.unsupported
     assert openai == ProviderFlags(max_tokens_field="max_completion_tokens", unsupported=openai.unsupported)
@@ -175,6 +178,21 @@ defaults: {default_model: chat, retry: {attempts: 5}, timeouts: {total: 15m}, pa
     table = load(tmp_path, text)
     assert (table.default_model, table.retry, table.timeouts) == ("chat", Retry(5), Timeouts(total_s=900))
     assert table.routes["chat"].targets[0].params == {"temperature": 1, "top_p": 0.5}
+
+
+@pytest.mark.parametrize(("text", "days"), [("", 90), ("retention: 2y\n", 730), ("retention: forever\n", None)])
+def test_attempts_are_kept_for_90_days_unless_the_file_says_otherwise(
+    tmp_path: Path, text: str, days: int | None
+) -> None:
+    """Retention is on by default."""
+    retention_s = load(tmp_path, text + CHAT).retention_s
+    assert retention_s == (None if days is None else days * 86_400)
+
+
+def test_openrouters_accounts_are_asked_unless_the_file_says_not(tmp_path: Path) -> None:
+    """And nobody else's."""
+    providers = load(tmp_path, "providers: {work: {dialect: openrouter, reconcile: false}}\n" + CHAT).providers
+    assert [name for name, provider in providers.items() if provider.is_reconciled] == ["openrouter"]
 
 
 def test_sections_with_everything_commented_out_are_empty(tmp_path: Path) -> None:

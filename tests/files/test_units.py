@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.files import units
-from proxy.policy.limits import Measure, Rate
+from proxy.policy.limits import Measure, Rate, format_rate
 
 GOOD: list[tuple[Callable[[str], float], str, float]] = [
     (units.parse_duration_s, "300ms", 0.3),
@@ -106,3 +106,37 @@ def test_a_bad_rate_is_refused_by_its_text(text: str) -> None:
     """With the form wanted, or the bounds."""
     with pytest.raises(ValueError, match=r"100k tokens/min|must"):
         units.parse_rate(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "days"), [("35d", 35), (" 90 d ", 90), ("2y", 730), ("3660d", 3_660), ("forever", None)]
+)
+def test_a_retention_is_read(text: str, days: int | None) -> None:
+    """Days, years of 365 of them, or for ever."""
+    assert units.parse_retention_s(text) == (None if days is None else days * 86_400)
+
+
+@pytest.mark.parametrize("text", ["34d", "11y", "90", "3 months", "0d", "never", ""])
+def test_a_bad_retention_is_refused_by_its_text(text: str) -> None:
+    """Shorter than a month, longer than ten years, or no such thing."""
+    with pytest.raises(ValueError, match=r"write it as 90d, 2y or forever|must be 35d to 3660d"):
+        units.parse_retention_s(text)
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("60/min", "60/min"),
+        ("60 requests/minute", "60/min"),
+        ("5/s", "5/s"),
+        ("20/10s", "20/10s"),
+        ("1k/h", "1000/h"),
+        ("1000/day", "1000/day"),
+        ("100k tokens/min", "100000 tokens/min"),
+    ],
+)
+def test_a_rate_is_shown_as_it_could_have_been_written(written: str, shown: str) -> None:
+    """What is shown reads back as the same rate."""
+    rate = units.parse_rate(written)
+    assert format_rate(rate) == shown
+    assert units.parse_rate(shown) == rate

@@ -176,9 +176,9 @@ class CountingLedger(MemoryLedger):
         await self.gate.at("settled")
         return answer
 
-    def _end(self, attempt: PendingAttempt, end: AttemptEnd) -> None:
+    def _end(self, attempt: PendingAttempt, end: AttemptEnd, at_s: float) -> None:
         self._count(attempt)
-        super()._end(attempt, end)
+        super()._end(attempt, end, at_s)
 
     def _post_in_full(self, attempt: PendingAttempt, error: str) -> None:
         self._count(attempt)

@@ -22,12 +22,14 @@ KEYS = 20
 DAYS = 30
 FROM_S = NOON_S - DAYS * DAY_S
 
-_KEYS = """INSERT INTO keys
+_KEYS = """INSERT INTO keys (
+  name, digest, tenant, models, default_model, params, is_declared, is_enabled, created_at_s, expires_at_s, revision
+)
 SELECT 'key-' || value, 'digest-' || value, NULL, NULL, NULL, '{}', 0, 1, 0.0, NULL, 1 FROM json_each(?)"""
 _KEYS_OF_1 = """INSERT INTO keys
 SELECT 'key-' || value, 'digest-' || value, NULL, 1000000000000, 'day', NULL, NULL, '{}', 0, 1, 0.0, NULL, 1
 FROM json_each(?)"""
-_LIMITS = """INSERT INTO limits
+_LIMITS = """INSERT INTO limits (place, rules, is_hard, is_declared)
 SELECT 'key:key-' || value, '{"budgets":[{"limit_nano_usd":1000000000000,"period":"day"}]}', 1, 0
 FROM json_each(?)"""
 _REQUESTS = """WITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < :requests),

@@ -10,7 +10,7 @@ import pytest
 
 from proxy.clock import SystemClock
 from proxy.errors import LedgerUnavailable
-from proxy.ledger import committer, writer
+from proxy.ledger import committer
 from proxy.ledger.records import Admitted, KeyGone, Refused
 from proxy.ledger.sqlite import SqliteLedger
 from proxy.usage import CostSource
@@ -222,10 +222,9 @@ async def test_a_settlement_the_store_never_took_is_told(
     assert (row.cost_nano_usd, row.cost_source) == (10, CostSource.HELD)
 
 
-async def test_large_batches_are_cut(shaky: SqliteLedger, faults: Faults, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_large_batches_are_cut(shaky: SqliteLedger, faults: Faults) -> None:
     """More than one transaction's worth, in the queue and in the spool, is written all the same."""
-    monkeypatch.setattr(writer, "BATCH_MAX", 3)
-    monkeypatch.setattr(committer, "BATCH_MAX", 3)
+    shaky._writer._committer.batch_max = 3  # noqa: SLF001  # hundreds of requests would show the same
     outcomes = await asyncio.gather(*(shaky.admit(ask(f"r{number}", 10)) for number in range(10)))
     assert all(isinstance(outcome, Admitted) for outcome in outcomes)
     faults.errors["COMMIT"] = DISK_FULL

@@ -187,6 +187,11 @@ IN_BATCHES = (
     "sum_window",
     "find_key_by_digest",
     "find_request",
+    "list_rollable",
+    "tag_day",
+    "forget_tag",
+    "forget_attempt",
+    "drop_window",
 )
 
 
@@ -194,7 +199,8 @@ IN_BATCHES = (
 def test_statements_find_their_rows_by_an_index(tmp_path: Path, name: str) -> None:
     """What stands between a request and its answer never walks through a table."""
     schema.prepare(tmp_path / "ledger.db", 1.0)
-    statement = STATEMENTS[name].replace("{places}", "?, ?").replace("{condition}", "key_name = ?")
+    statement = STATEMENTS[name].replace("{places}", "?, ?")
+    statement = statement.replace("{condition}", "key_name = ?").replace("{day_condition}", "key_name = ?")
     with closing(schema.connect(tmp_path / "ledger.db")) as connection:
         plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", (None,) * statement.count("?")).fetchall()
     steps = [step[-1] for step in plan]

@@ -16,6 +16,7 @@ from proxy.ledger import schema
 from proxy.ledger.books import Books
 from proxy.ledger.committer import Call, _run_freely, _run_guarded
 from proxy.ledger.records import Admission, AttemptEnd
+from proxy.ledger.shelves import SqliteStore
 from proxy.money import Budget, Period
 from proxy.policy.limits import NO_LIMITS, Limits, Measure, Rate
 from proxy.usage import Usage
@@ -81,7 +82,7 @@ def write_call(deed: Deed, books: Books, now_s: float, revision: int) -> Call[ob
         work, argument = books.void, (request_id, (start(1, 0), start(2, 0)), now_s)
     elif deed.kind == "limit":
         place = list(LIMITS)[deed.which % len(LIMITS)]
-        work, argument = change(books), (place, LIMITS[place] if deed.amount % 2 else NO_LIMITS)
+        work, argument = change(), (place, LIMITS[place] if deed.amount % 2 else NO_LIMITS)
     else:
         work, argument = books.prune_rates, now_s
     is_shared = deed.kind not in {"void", "put", "limit"}
@@ -110,11 +111,11 @@ def play(
             return told, {table: connection.execute(statement).fetchall() for table, statement in TABLES.items()}
 
 
-def change(books: Books) -> Callable[[sqlite3.Cursor, tuple[str, Limits]], None]:
+def change() -> Callable[[sqlite3.Cursor, tuple[str, Limits]], None]:
     """Let other limits hold, and the keys be as they were, so that the next admissions are no stale ones."""
 
     def work(cursor: sqlite3.Cursor, argument: tuple[str, Limits]) -> None:
-        books.set_limits(cursor, argument)
+        SqliteStore(cursor).put_limits(*argument)
         cursor.execute("UPDATE keys SET revision = 7")
 
     return work
@@ -125,10 +126,11 @@ def begin(books: Books, connection: sqlite3.Connection) -> int:
     cursor = connection.cursor()
     cursor.execute("BEGIN IMMEDIATE")
     books.sheet.begin(cursor)
+    store = SqliteStore(cursor)
     for name in "ab":
-        books.create_key(cursor, key(name, limit=None))
+        store.insert_key(key(name, limit=None))
     for place, limits in LIMITS.items():
-        books.set_limits(cursor, (place, limits))
+        store.put_limits(place, limits)
     cursor.execute("UPDATE keys SET revision = 7")
     cursor.execute("COMMIT")
     return 7

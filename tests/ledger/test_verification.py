@@ -200,13 +200,6 @@ LINES = [
         "pending, ended 1.0, cost none, source none",
     ),
     Planted(
-        "UPDATE attempts SET state = 'unresolved', cost_source = 'held' WHERE state = 'pending'",
-        Check.STATE,
-        ("open", 1),
-        "unresolved: no cost, no source",
-        "unresolved, ended none, cost none, source held",
-    ),
-    Planted(
         "UPDATE attempts SET is_overrun = 0 WHERE request_id = 'dear'",
         Check.HOLD,
         ("dear", 1),
@@ -285,6 +278,10 @@ def place(finding: Finding) -> tuple[str | int | None, ...]:
         (ONE.format("at_s = at_s + 86400"), [Check.BALANCE, Check.BALANCE]),
         (ONE.format("state = 'pending'"), [Check.BALANCE, Check.STATE]),
         (ONE.format("number = 0"), [Check.NUMBERS]),
+        (
+            "UPDATE attempts SET state = 'unresolved', cost_source = 'held' WHERE state = 'pending'",
+            [Check.STATE, Check.LOOKUP],
+        ),
         ("DELETE FROM attempts WHERE request_id = 'one'", [Check.BALANCE]),
         ("DELETE FROM attempts WHERE request_id = 'two' AND number = 2", [Check.BALANCE, Check.LAST]),
         ("UPDATE attempts SET is_last = 1 - is_last WHERE request_id = 'two'", [Check.LAST, Check.LAST]),

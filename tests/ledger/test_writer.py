@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from pathlib import Path
 
 import pytest
 
+from proxy.clock import SystemClock
 from proxy.errors import LedgerUnavailable
 from proxy.ledger import writer
-from proxy.ledger.records import Admitted, AttemptState
+from proxy.ledger.committer import CROWDED_BATCH_MAX
+from proxy.ledger.records import Admitted, AttemptState, KeyRecord
 from proxy.ledger.sqlite import SqliteLedger
 from tests.ledger.entries import ask, onward, over, posted, stand, start, voided
 from tests.ledger.faults import Faults, begun, cancel, stalled, until
@@ -238,3 +242,54 @@ async def test_the_queue_has_an_end(shaky: SqliteLedger, faults: Faults, monkeyp
     assert all([isinstance(await task, Admitted) for task in waiting])
     assert await settling
     assert await shaky.admit(ask("s", 10)) == Admitted("s")
+
+
+# ---------------------------------------------------------------- who is told
+
+
+class Notes:
+    """An observer that remembers."""
+
+    def __init__(self) -> None:
+        self.queues: list[tuple[int, int]] = []
+        self.turns: list[float] = []
+        self.waits: list[float] = []
+
+    def queue_changed(self, waiting: int, kept: int) -> None:
+        self.queues.append((waiting, kept))
+
+    def turn_came(self, waited_s: float) -> None:
+        self.turns.append(waited_s)
+
+    def became_durable(self, waited_s: float) -> None:
+        self.waits.append(waited_s)
+
+
+async def test_an_observer_hears_of_every_batch(tmp_path: Path) -> None:
+    """How many wait, how long the turn took to come, and how long it all took."""
+    notes, clock = Notes(), SystemClock()
+    ledger = await SqliteLedger.open(tmp_path / "data", clock=clock, observer=notes)
+    begun_s = clock.monotonic_s()
+    await ledger.create_key(KeyRecord("app", digest="d"))
+    await asyncio.gather(*(ledger.revoke_key("app") for _ in range(5)))
+    await ledger.close()
+    lasted_s = clock.monotonic_s() - begun_s
+    assert (1, 0) in notes.queues
+    assert (5, 0) in notes.queues
+    assert notes.queues[-1] == (0, 0)
+    assert len(notes.turns) == len(notes.waits) >= 2
+    assert all(0 <= waited_s <= lasted_s for waited_s in (*notes.turns, *notes.waits))
+    assert all(turn_s <= wait_s for turn_s, wait_s in zip(notes.turns, notes.waits, strict=True))
+
+
+async def test_among_workers_turns_are_short_and_python_s_lock_is_given_back(tmp_path: Path) -> None:
+    """A queue is written in small transactions; outside of them the interpreter switches threads as ever."""
+    notes, before = Notes(), sys.getswitchinterval()
+    ledger = await SqliteLedger.open(tmp_path / "data", clock=SystemClock(), observer=notes, is_crowded=True)
+    await ledger.create_key(KeyRecord("app", digest="d"))
+    turns = len(notes.turns)
+    answers = await asyncio.gather(*(ledger.revoke_key("app") for _ in range(3 * CROWDED_BATCH_MAX)))
+    await ledger.close()
+    assert all(answers)
+    assert len(notes.turns) - turns >= 3
+    assert sys.getswitchinterval() == before

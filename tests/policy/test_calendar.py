@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.money import Period
-from proxy.policy.calendar import QUARTER_S, Window, find_window
+from proxy.policy.calendar import QUARTER_S, Window, find_offsets, find_window
 
 BERLIN = "Europe/Berlin"
 ZONES = (BERLIN, "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "Asia/Kathmandu", "Pacific/Apia", "UTC")
@@ -78,3 +78,19 @@ def test_a_moment_lies_in_its_window_and_windows_meet(period: Period, at_s: floa
         assert find_window(period, window.ends_s - 1, zone) == window
         here = datetime.fromtimestamp(at_s, UTC).astimezone(ZoneInfo(zone)).date()
         assert datetime.fromtimestamp(window.starts_s, ZoneInfo(zone)).date() <= here
+
+
+@given(st.sampled_from(ZONES), st.integers(1_577_836_800, 2_366_841_600))
+def test_a_zones_offset_is_found_for_every_moment(timezone: str, at_s: int) -> None:
+    """The first whose end lies behind the moment."""
+    offsets = find_offsets(timezone, 1_577_836_800, 2_366_841_600)
+    found = next(offset for offset in offsets if at_s < offset.until_s)
+    told = datetime.fromtimestamp(at_s, ZoneInfo(timezone)).utcoffset()
+    assert told is not None
+    assert found.offset_s == told.total_seconds()
+
+
+def test_a_zone_without_changes_has_one_offset() -> None:
+    """Which holds for ever."""
+    (only,) = find_offsets("Asia/Kathmandu", 1_577_836_800, 1_893_456_000)
+    assert only.offset_s == 20_700

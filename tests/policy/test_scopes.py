@@ -8,11 +8,12 @@ from proxy.money import Budget, Period
 from proxy.policy.limits import Limits
 from proxy.policy.scopes import (
     PAYER_TENANT,
-    Rule,
+    Rules,
     Scope,
     Subject,
     accounts_of,
     is_upstream,
+    join_rules,
     parse_scope,
     places_of,
     rules_of,
@@ -48,13 +49,13 @@ def test_a_places_limits_hold_for_its_scope_and_for_its_users_and_tags() -> None
     """What is said of a tag that the request does not have holds for nobody."""
     users, jobs = Limits(parallel=1), Limits(parallel=2)
     place = Limits(budgets=(Budget(5, Period.DAY),), users=users, tags=(("customer", users), ("job", jobs)))
-    assert rules_of(FULL, {"global": place}) == [
-        Rule("global", place),
-        Rule("user:ac%2Fme/u 1", users),
-        Rule("tag:ac%2Fme/job=42", jobs),
-    ]
-    assert rules_of(BARE, {"global": place}) == [Rule("global", place)]
-    assert rules_of(BARE, {}) == []
+    rules = rules_of(FULL, {"global": place})
+    assert rules == Rules(
+        (("global", place.budgets[0]),), (), (("user:ac%2Fme/u 1", 1, 0.0), ("tag:ac%2Fme/job=42", 2, 0.0))
+    )
+    assert join_rules([rules, rules]) == rules
+    assert rules_of(BARE, {"global": place}) == Rules((("global", place.budgets[0]),))
+    assert rules_of(BARE, {}).is_empty
 
 
 @pytest.mark.parametrize(

@@ -209,3 +209,23 @@ def test_an_attempt_is_booked_at_its_target_s_price() -> None:
     priced = prices(3)
     made = plan(table({"chat": [target("or/a", facts=ModelFacts(priced)), "or/b"]}))
     assert [candidate.prices for candidate in made.candidates] == [priced, None]
+
+
+@pytest.mark.parametrize(
+    ("walls", "model", "is_limited"),
+    [
+        (set(), "chat", False),
+        ({"model:chat"}, "chat", True),
+        ({"model:other"}, "chat", False),
+        ({"provider:or"}, "chat", True),
+        ({"provider:openai"}, "chat", True),
+        ({"provider:acme"}, "chat", False),
+        ({"model:vendor/*"}, "vendor/x", True),
+    ],
+)
+def test_a_hard_budget_of_a_model_or_a_provider_on_the_way_is_a_limit(
+    walls: set[str], model: str, *, is_limited: bool
+) -> None:
+    """Whether or not the key has one of its own."""
+    made = table({"chat": ["or/a", "openai/b"], "vendor/*": ["acme/*"]}, walls=frozenset(walls))
+    assert plan(made, model=model).is_limited is is_limited

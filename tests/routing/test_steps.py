@@ -360,3 +360,51 @@ def test_a_client_never_sees_our_401_or_402(script: list[Failure]) -> None:
     assert error.status not in (401, 402)
     if {value.kind for value in script} <= {K.CREDENTIALS, K.CREDITS}:
         assert (error.status, error.should_retry) == (503, False)
+
+
+# Keys of a pool.
+
+
+def passed_on(index: int, kind: FailureKind) -> Outcome:
+    """Make the end of an attempt that another key of the pool follows."""
+    return Outcome(index, failure(kind), 5, is_passed_on=True)
+
+
+def test_a_key_that_makes_way_is_followed_at_once() -> None:
+    """The same target, without a wait, although others are untried."""
+    plan = plan_of("a/0", "a/1")
+    outcomes: tuple[Outcome, ...] = (passed_on(0, K.RATE_LIMITED),)
+    assert next_step(plan, outcomes, jitter=1) == Call(0)
+    outcomes = (*outcomes, Outcome(0, failure(K.RATE_LIMITED), 5))
+    assert next_step(plan, outcomes, jitter=1) == Call(1)
+
+
+def test_keys_that_make_way_count_in_no_limit_of_tries() -> None:
+    """The last target still has all of its own."""
+    plan = plan_of("a/0", retries=2)
+    outcomes = (*[passed_on(0, K.RATE_LIMITED)] * 5, Outcome(0, failure(K.RATE_LIMITED, retry_after_s=2), 5))
+    step = next_step(plan, outcomes, jitter=1)
+    assert step == Call(0, 2)
+    outcomes = (*outcomes, passed_on(0, K.CREDENTIALS), Outcome(0, failure(K.RATE_LIMITED), 5))
+    assert isinstance(next_step(plan, outcomes, jitter=1), GiveUp)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "status"),
+    [
+        (K.CREDENTIALS, K.RATE_LIMITED, 429),
+        (K.RATE_LIMITED, K.RATE_LIMITED, 429),
+        (K.RATE_LIMITED, K.SERVER_ERROR, 502),
+        (K.CREDITS, K.CREDENTIALS, 503),
+    ],
+)
+def test_the_last_key_speaks_for_its_target(first: FailureKind, last: FailureKind, status: int) -> None:
+    """What is told of the others stands among the attempts."""
+    error = error_of(plan_of("a/0"), (passed_on(0, first), Outcome(0, failure(last), 5)))
+    assert error.status == status
+    assert [one["reason"] for one in error.metadata["attempts"]] == [first.value, last.value]
+
+
+def test_a_chain_cut_short_behind_a_key_that_made_way_has_words_too() -> None:
+    """The time was over before the next key could be called."""
+    assert error_of(plan_of("a/0"), (passed_on(0, K.RATE_LIMITED),)).status == 429

@@ -9,8 +9,19 @@ import pytest
 
 from proxy.codecs.wire import UNKNOWN_ABILITIES, Abilities, Thinking
 from proxy.pricing import ModelFacts
-from proxy.routing.table import Catalogue, Dialect, Provider, ProviderFlags, Retry, Route, Secret, Table, Target
-from tests.routing.made import provider, target
+from proxy.routing.table import (
+    Catalogue,
+    Dialect,
+    Provider,
+    ProviderFlags,
+    Retry,
+    Route,
+    Secret,
+    Table,
+    Target,
+    UpstreamKey,
+)
+from tests.routing.made import prices, provider, target
 
 
 def test_a_secret_shows_itself_only_by_name() -> None:
@@ -99,3 +110,45 @@ def test_a_table_cannot_be_changed_under_a_request(value: Any) -> None:
 def test_a_target_is_tried_three_times_unless_said() -> None:
     """design.md section 5: `retry.attempts` (3)."""
     assert Retry().attempts == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "facts", "is_gratis"),
+    [
+        ("or/x/y:free", ModelFacts(), True),
+        ("or/x/y:free", ModelFacts(prices(1)), True),
+        ("or/x/y", ModelFacts(), False),
+        ("or/x/y", ModelFacts(prices(0, 0)), True),
+        ("or/x/y", ModelFacts(prices(0, 1)), False),
+        ("acme/x:free", ModelFacts(), False),
+        ("acme/x", ModelFacts(prices(0, 0)), True),
+    ],
+)
+def test_what_costs_nothing_is_known_by_its_price_or_its_name(name: str, facts: ModelFacts, *, is_gratis: bool) -> None:
+    """OpenRouter's free variants cost nothing whatever a price of the provider says; an unknown price is none."""
+    assert target(name, facts=facts).is_gratis is is_gratis
+
+
+@pytest.mark.parametrize(
+    ("place", "header"),
+    [("authorization", ("authorization", "Bearer sk-1")), ("x-api-key", ("x-api-key", "sk-1"))],
+)
+def test_a_credential_has_its_header(place: str, header: tuple[str, str]) -> None:
+    """Behind `Bearer` in one, alone in others."""
+    assert provider("acme", flags=ProviderFlags(key_header=place)).credential_header(Secret("sk-1")) == header
+
+
+def test_a_model_counts_in_every_pattern_it_matches() -> None:
+    """In none, in one, in several."""
+    rates = {"*:free": (), "deepseek/*": (), "other": ()}
+    acme = provider("acme", model_rates=rates)
+    assert acme.list_patterns("deepseek/r1:free") == ("*:free", "deepseek/*")
+    assert acme.list_patterns("other") == ("other",)
+    assert acme.list_patterns("gpt-4o") == ()
+
+
+def test_every_key_of_a_pool_is_a_secret() -> None:
+    """The first is not named twice."""
+    pool = (UpstreamKey("1", Secret("sk-1")), UpstreamKey("2", Secret("sk-2")))
+    assert provider("acme", api_key=Secret("sk-1"), pool=pool).secrets == ("sk-1", "sk-2")
+    assert provider("acme", api_key=Secret("sk-1")).secrets == ("sk-1",)

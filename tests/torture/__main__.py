@@ -1,4 +1,4 @@
-"""`python -m tests.torture [RUN ...] [--json] [--seed N]`: runs them one after another and prints one table.
+"""`python -m tests.torture [RUN ...] [--json] [--seed N] [--rounds N]`: runs them one by one and prints one table.
 
 It ends with 1 when a promise was broken, with 2 when it was asked wrongly.
 """
@@ -17,13 +17,16 @@ import tempfile
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
 from tests.torture import (
+    agents,
     backups,
     budget,
+    clocks,
     crash,
     fallback,
     holds,
@@ -31,18 +34,22 @@ from tests.torture import (
     machine,
     owners,
     power,
+    rates,
     reload,
     reset,
     store,
     upgrade,
+    walls,
 )
 from tests.torture.findings import Finding, as_json, duration, table
 
-Run = Callable[[Path, random.Random], Coroutine[Any, Any, list[Finding]]]
+Run = Callable[..., Coroutine[Any, Any, list[Finding]]]
 RUNS: Final[Mapping[str, Run]] = MappingProxyType(
     {
         "crash": crash.run,
+        "workers": partial(crash.run, workers=4, rounds=10),
         "budget": budget.run,
+        "walls": walls.run,
         "fallback": fallback.run,
         "leaving": leaving.run,
         "reload": reload.run,
@@ -54,8 +61,13 @@ RUNS: Final[Mapping[str, Run]] = MappingProxyType(
         "reset": reset.run,
         "machine": machine.run,
         "holds": holds.run,
+        "rates": rates.run,
+        "agents": agents.run,
+        "clocks": clocks.run,
     }
 )
+ROUNDED: Final = frozenset({"crash", "workers", "walls"})
+"""Those that are done in rounds, whose number may be given."""
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -65,13 +77,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("runs", nargs="*", metavar="RUN", help=f"which of {', '.join(RUNS)}; all by default")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32), help="of moments and orders")
+    parser.add_argument("--rounds", type=int, help=f"of {', '.join(sorted(ROUNDED))}; each has a number of its own")
     options = parser.parse_args(arguments)
     unknown = sorted(set(options.runs) - set(RUNS))
     if unknown:
         parser.error(f"no run is called {', '.join(unknown)}; there are {', '.join(RUNS)}")
     _raise_file_limit()
     heading = describe(options.seed)
-    findings = {name: _run(name, options.seed) for name in options.runs or RUNS}
+    findings = {name: _run(name, options.seed, options.rounds) for name in options.runs or RUNS}
     if options.json:
         _say(as_json(heading, findings))
     else:
@@ -97,11 +110,12 @@ def describe(seed: int) -> dict[str, str]:
     }
 
 
-def _run(name: str, seed: int) -> list[Finding]:
+def _run(name: str, seed: int, rounds: int | None) -> list[Finding]:
     """Carry out one run in a folder of its own, the same every time for the same seed."""
+    more = {"rounds": rounds} if rounds and name in ROUNDED else {}
     begun_s = time.monotonic()
     with tempfile.TemporaryDirectory(prefix=f"torture-{name}-") as folder:
-        found = asyncio.run(RUNS[name](Path(folder), random.Random(f"{name} {seed}")))
+        found = asyncio.run(RUNS[name](Path(folder), random.Random(f"{name} {seed}"), **more))
     sys.stderr.write(f"{name}: {duration(time.monotonic() - begun_s)}\n")
     return found
 

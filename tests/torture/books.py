@@ -53,6 +53,13 @@ class Row(NamedTuple):
         """Whether all that was held was booked."""
         return (self.state, self.cost_source, self.cost_nano_usd) == ("posted", "held", self.hold_nano_usd)
 
+    @property
+    def is_posted_as_known(self) -> bool:
+        """Whether what its process left word of was booked, and all that was held without a word."""
+        cost = self.cost_nano_usd or 0
+        is_counted = (self.state, self.cost_source) == ("posted", "estimated") and 0 < cost <= self.hold_nano_usd
+        return self.is_posted_in_full or is_counted
+
 
 class Balance(NamedTuple):
     """What a key's running balance says, and what its attempts add up to, at one moment."""
@@ -85,6 +92,12 @@ class Books:
         """List every attempt."""
         with self._snapshot() as connection:
             return [Row._make(row) for row in connection.execute(_ROWS)]
+
+    def moments(self, key_name: str) -> list[float]:
+        """Give when each attempt of a key was let in, in order, seconds since the epoch."""
+        with self._snapshot() as connection:
+            found = connection.execute("SELECT at_s FROM attempts WHERE key_name = ? ORDER BY at_s", (key_name,))
+            return [float(at_s) for (at_s,) in found]
 
     def by_request(self) -> dict[str, list[Row]]:
         """Give each request's attempts in order."""

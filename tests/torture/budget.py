@@ -10,6 +10,8 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
+from tests.faults.client import get
+from tests.faults.ports import HOST, free_port
 from tests.faults.serving import TurnpikeServer
 from tests.faults.steps import Ask, Tokens
 from tests.faults.upstream import FaultUpstream
@@ -50,18 +52,21 @@ class Case:
     """The upstream answers nobody until every request has been let in or refused."""
     is_killed: bool = False
     """The last process is killed while its requests are under way, and started again."""
+    workers: int = 1
+    """Of each process."""
 
     @property
     def name(self) -> str:
         """Name it in words."""
         processes = "1 process" if self.processes == 1 else f"{self.processes} processes"
+        processes += f" of {self.workers} workers" if self.workers > 1 else ""
         how = ", one killed midway" if self.is_killed else "" if self.is_held else ", answered at once"
         return f"{self.requests} at once, room for {self.room}, {processes}{how}"
 
     @property
     def key(self) -> str:
         """Give its client key, which is also the key's name."""
-        return f"sk-torture-{self.requests}-{self.processes}"
+        return f"sk-torture-{self.requests}-{self.processes}-{self.workers}"
 
     @property
     def limit_nano_usd(self) -> int:
@@ -81,27 +86,78 @@ CASES: Final = (
     Case(1000, 100, 2),
     Case(1000, 100, 2, is_held=False),
     Case(200, 20, 2, is_killed=True),
+    Case(1000, 100, 1, workers=4),
+    Case(1000, 100, 1, workers=4, is_held=False),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Rushed:
+    """What was seen of one case."""
+
+    case: Case
+    seen: Sequence[Seen]
+    """The answers, first those of the rush."""
+    let_in: frozenset[str]
+    """Models that were called before the gate was opened."""
+    called: frozenset[str]
+    """Models that were called at all."""
+    watch: Watch
+    faults: Sequence[str]
+    metrics: str
+    """What `/metrics` said in the end."""
+
+    @property
+    def statuses(self) -> Counter[int | None]:
+        """Count the answers of the rush by their status."""
+        return Counter(answer.status for answer in self.seen[: self.case.requests])
+
+    @property
+    def breaches(self) -> list[str]:
+        """Say where the limit or the books were broken."""
+        return [*self.watch.breaches, *self.faults]
+
+    @property
+    def leaks(self) -> list[str]:
+        """Say which refused requests reached an upstream, and which answers nobody expected."""
+        refused = [answer for answer in self.seen if answer.status == 402]
+        return [
+            *(f"called all the same: {answer}" for answer in refused if answer.question.model[2:] in self.called),
+            *(str(answer) for answer in self.seen if not _is_expected(answer, is_killed=self.case.is_killed)),
+        ]
+
+    @property
+    def used_share(self) -> float:
+        """Give the part of the limit that was posted in the end."""
+        return sum(balance.posted_nano_usd for balance in self.watch.books.balances()) / self.case.limit_nano_usd
+
+    @property
+    def most_share(self) -> float:
+        """Give the largest part of the limit that was ever posted and held together."""
+        return self.watch.most_nano_usd / self.case.limit_nano_usd
 
 
 async def run(folder: Path, chance: Random, *, cases: Sequence[Case] = CASES) -> list[Finding]:
     """Rush every case."""
     found: list[Finding] = []
     for number, case in enumerate(cases):
-        found += await _rush(folder / str(number), case, chance)
+        found += _judge(await rush(folder / str(number), case, chance))
     return found
 
 
-async def _rush(folder: Path, case: Case, chance: Random) -> list[Finding]:
+async def rush(folder: Path, case: Case, chance: Random) -> Rushed:
     """Send all at once, answer none until every one has been let in or refused; then answer, and spend the rest."""
-    gate = Gate(is_open=not case.is_held)
+    gate, metrics_port = Gate(is_open=not case.is_held), free_port()
 
     def bill(_ask: Ask) -> Tokens:
-        return Tokens(7, chance.randint(1, TOKENS))
+        return Tokens(7, chance.randint(0, TOKENS))
 
     async with FaultUpstream([held_back(gate, bill)]) as up:
         routes = ROUTES.format(up=up.base_url, keys=[case.entry])
-        async with serve_together(routes, folder, case.processes) as servers:
+        arguments = ["--workers", str(case.workers)]
+        if case.processes == 1:
+            arguments += ["--metrics-port", str(metrics_port)]
+        async with serve_together(routes, folder, case.processes, arguments=arguments) as servers:
             books = Books(servers[0].data)
             with Watch(books, case.key, case.limit_nano_usd) as watch:
                 asking = await _ask_all(case, servers, up, chance)
@@ -115,8 +171,19 @@ async def _rush(folder: Path, case: Case, chance: Random) -> list[Finding]:
                 seen += await _spend_rest(case, servers, chance)
                 await books.until_settled(limit_s=SETTLE_S_MAX)
                 watch.look()
-            faults = [*books.find_faults(), *([] if settled_s is not None else ["pending to the end"])]
-            return _judge(case, seen, faults, let_in=let_in, watch=watch, up=up)
+            return Rushed(
+                case,
+                seen,
+                let_in=frozenset(let_in),
+                called=frozenset(str(exchange.model) for exchange in up.exchanges),
+                watch=watch,
+                faults=[*books.find_faults(), *([] if settled_s is not None else ["pending to the end"])],
+                metrics=await _metrics(metrics_port) if case.processes == 1 else "",
+            )
+
+
+async def _metrics(port: int) -> str:
+    return (await get(f"http://{HOST}:{port}", "/metrics")).body.decode()
 
 
 async def _ask_all(
@@ -162,34 +229,23 @@ async def _spend_rest(case: Case, servers: Sequence[TurnpikeServer], chance: Ran
     return seen
 
 
-def _judge(
-    case: Case, seen: Sequence[Seen], faults: Sequence[str], *, let_in: set[str], watch: Watch, up: FaultUpstream
-) -> list[Finding]:
-    statuses = Counter(answer.status for answer in seen[: case.requests])
-    called = {str(exchange.model) for exchange in up.exchanges}
-    refused = [answer for answer in seen if answer.status == 402]
-    odd = [str(answer) for answer in seen if not _is_expected(answer, is_killed=case.is_killed)]
-    posted = sum(balance.posted_nano_usd for balance in watch.books.balances())
-    share = watch.most_nano_usd / case.limit_nano_usd
-    used = posted / case.limit_nano_usd
+def _judge(rushed: Rushed) -> list[Finding]:
+    case, statuses = rushed.case, rushed.statuses
+    refused = sum(answer.status == 402 for answer in rushed.seen)
     return [
         counted(
             f"R10-R12: {case.name}: posted + held <= limit at every look, 100 a second",
             "0 broken",
-            f"{statuses[200]} answered, {statuses[402]} x 402, at most {share:.1%} of the limit in {watch.looks} looks",
-            [*watch.breaches, *faults],
+            f"{statuses[200]} answered, {statuses[402]} x 402, at most {rushed.most_share:.1%} of the limit in "
+            f"{rushed.watch.looks} looks",
+            rushed.breaches,
         ),
-        counted(
-            f"R10: {case.name}: 402 before any upstream byte",
-            "0 broken",
-            f"{len(refused)} refused",
-            [*(f"called all the same: {answer}" for answer in refused if answer.question.model[2:] in called), *odd],
-        ),
+        counted(f"R10: {case.name}: 402 before any upstream byte", "0 broken", f"{refused} refused", rushed.leaks),
         Finding(
             f"R10: {case.name}: the budget can be used",
             f">= {USABLE_SHARE:.0%}" + (f", {case.room} at once" if case.is_held else ""),
-            f"{used:.1%} of it posted, {len(let_in)} let in at first",
-            is_kept=used >= USABLE_SHARE and (len(let_in) == case.room or not case.is_held),
+            f"{rushed.used_share:.1%} of it posted, {len(rushed.let_in)} let in at first",
+            is_kept=rushed.used_share >= USABLE_SHARE and (len(rushed.let_in) == case.room or not case.is_held),
         ),
     ]
 

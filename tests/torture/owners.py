@@ -124,7 +124,7 @@ def _judge(books: Books, log: _Log, streams: int) -> list[Finding]:
     lived = [row for row in rows if not row.model.startswith("dying-")]
     owners = Counter(row.owner for row in rows)
     resolved = "never" if log.resolved_s is None else f"all {len(dead)} in {duration(log.resolved_s)}"
-    unresolved = [f"not posted in full: {row}" for row in dead if not row.is_posted_in_full]
+    unresolved = [f"not posted as known: {row}" for row in dead if not row.is_posted_as_known]
     late = [] if log.resolved_s is not None else ["some stayed pending"]
     return [
         counted(
@@ -140,7 +140,7 @@ def _judge(books: Books, log: _Log, streams: int) -> list[Finding]:
             [*_find_unsettled(lived), *(str(seen) for seen in log.answers if not seen.is_whole)],
         ),
         counted(
-            "R12: a dead owner's holds are posted in full by a living process",
+            "R12: a dead owner's holds are posted by its checkpoint or in full by a living process",
             f"all within {duration(RESOLVED_S_MAX)}",
             resolved,
             [*unresolved, *late],

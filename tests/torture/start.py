@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -28,10 +28,26 @@ async def start_timed(server: TurnpikeServer) -> float:
 
 
 @asynccontextmanager
-async def serve_together(routes: str, folder: Path, count: int) -> AsyncIterator[list[TurnpikeServer]]:
+async def serve_together(
+    routes: str, folder: Path, count: int, *, arguments: Sequence[str] = ()
+) -> AsyncIterator[list[TurnpikeServer]]:
     """Run so many servers, each on a port of its own, all on one routes file and one data folder."""
     async with AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(serve(routes, folder)) for _ in range(count)]
+        yield [await stack.enter_async_context(serve(routes, folder, arguments=arguments)) for _ in range(count)]
+
+
+def workers_of(server: TurnpikeServer) -> list[int]:
+    """List the processes that a server of several workers has forked."""
+    assert server.process is not None
+    pid = server.process.pid
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+async def is_whole(server: TurnpikeServer) -> bool:
+    """Tell whether all workers of a server serve."""
+    with suppress(ConnectionError):
+        return bool((await get(server.url, READY)).json["status"] == "ok")
+    return False
 
 
 async def _is_ready(server: TurnpikeServer) -> bool:

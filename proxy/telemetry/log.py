@@ -1,4 +1,4 @@
-"""What the operator reads (floor 2): one log line per finished request, and a few about the gateway itself.
+"""The log (part of `telemetry`, floor 2): one line per finished request, and a few about the gateway itself.
 
 Lines go to stderr, because stdout holds the ready line. Three things are promised: no secret leaves (masked by the
 field's name, by its value, by its shape), nothing a client sent can forge or break a line, and no request ever waits
@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import atexit
 import logging
+import os
 import re
+import select
 import sys
 import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import IO, Any, NamedTuple
 
@@ -52,6 +54,11 @@ LINES_MAX = 10_000
 """Lines that wait for the writer; more are dropped and counted."""
 FLUSH_S = 0.05
 """How long lines are gathered before they are written together."""
+PIPE_BYTES = 4_096
+"""What a pipe takes whole (POSIX asks for 512, Linux has this): workers that share one do not break each other's lines.
+
+A longer line, a stack trace mostly, is whole as long as the pipe's reader keeps up.
+"""
 CLOSE_S = 2.0
 SECRETS_MAX = 4_096
 SECRET_CHARS_MIN = 6
@@ -93,6 +100,10 @@ class FinishedRequest(NamedTuple):
     first_token_ms: int | None
     error: str | None
     """How it ended, None when all was well."""
+    overhead_us: int | None = None
+    """From the request's arrival to the reply's first byte, less the time upstreams took; only metrics tell it."""
+    is_overrun: bool = False
+    """Its last attempt cost more than was held."""
 
 
 class Telemetry:
@@ -125,12 +136,19 @@ class Telemetry:
 
     def request_finished(self, record: FinishedRequest) -> None:
         """Write the line of one request that was let in."""
+        self._write_request("request_finished", record)
+
+    def request_drained(self, record: FinishedRequest) -> None:
+        """Write what became of a request whose client had left and whose reply was read to its end all the same."""
+        self._write_request("request_drained", record)
+
+    def _write_request(self, event: str, record: FinishedRequest) -> None:
         level = "info" if record.error is None else "warning"
         if LEVELS[level] < self._level:
             return
         source = record.cost_source
         fields = {
-            "event": "request_finished",
+            "event": event,
             "request_id": record.request_id,
             "key": record.key,
             "tenant": record.tenant,
@@ -147,6 +165,8 @@ class Telemetry:
             "first_token_ms": record.first_token_ms,
             "error": record.error,
         }
+        if record.is_overrun:
+            fields["overrun"] = True
         # Past structlog's wrapper, which costs a fifth of the line, to the same last processor and the same writer.
         self._writer.write(self._renderer.render_known(level, fields))
 
@@ -178,6 +198,21 @@ class Telemetry:
         """Write what waits, then stop; calling it twice is harmless."""
         logging.getLogger().removeHandler(self._bridge)
         self._writer.close()
+
+
+def write_line(event: str, *, log_format: str, level: str, least: str, **fields: object) -> None:
+    """Write one line to stderr at once, without a thread: for a process that must not have any, because it forks.
+
+    A level below `least` is left out, and so is a line that nobody is ready to read.
+    """
+    if LEVELS[level] < LEVELS.get(least.lower(), LEVELS["info"]):
+        return
+    render = _Renderer(_render_console if log_format == "console" else _render_json, _Masker())
+    line = render(None, level, {"event": event, **fields})[:PIPE_BYTES]
+    with suppress(OSError, ValueError):
+        file = sys.stderr.fileno()
+        if select.select([], [file], [], 0)[1]:
+            os.write(file, line)
 
 
 class _Masker:
@@ -368,8 +403,21 @@ class _Writer:
             lines.append(_render_json({"level": "warning", "event": "log_lines_dropped", "lines": self._dropped}))
             self._dropped = 0
         try:
-            self._stream.write(b"".join(lines))
-            self._stream.flush()
+            for piece in _pieces(lines):
+                self._stream.write(piece)
+                self._stream.flush()
         except (OSError, ValueError):
             # Nobody reads or the disk is full; the log may not take the gateway down with it.
             self._dropped += len(lines)
+
+
+def _pieces(lines: Sequence[bytes]) -> Iterator[bytes]:
+    """Join lines into pieces of `PIPE_BYTES` at most; a longer line is one by itself."""
+    begin, length = 0, 0
+    for index, line in enumerate(lines):
+        if length and length + len(line) > PIPE_BYTES:
+            yield b"".join(lines[begin:index])
+            begin, length = index, 0
+        length += len(line)
+    if length:
+        yield b"".join(lines[begin:])

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
+import itertools
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -15,8 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy import telemetry
 from proxy.telemetry import FinishedRequest, Telemetry
+from proxy.telemetry import log as telemetry
 from proxy.usage import CostSource
 
 RECORD = FinishedRequest(
@@ -341,6 +344,59 @@ def test_a_full_disk_is_no_exception() -> None:
     log.close()
     log.close()
     log.info("too late")
+
+
+class Pieces(io.BytesIO):
+    """A stream that remembers each write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    def write(self, data: Any) -> int:
+        self.sizes.append(len(data))
+        return super().write(data)
+
+
+def test_workers_that_share_a_pipe_do_not_break_each_other_s_lines() -> None:
+    """What is written at once fits into a pipe and ends with a line; a longer line goes by itself."""
+    stream = Pieces()
+    log = Telemetry(stream=stream)
+    for number in range(100):
+        log.info("seen", number=number, text="x" * 300)
+    log.fail("broken", trace="x" * 6_000)
+    log.close()
+    lines = stream.getvalue().splitlines(keepends=True)
+    assert [orjson.loads(line).get("number") for line in lines] == [*range(100), None]
+    borders = set(itertools.accumulate(map(len, lines)))
+    assert set(itertools.accumulate(stream.sizes)) <= borders
+    assert len([size for size in stream.sizes if size > telemetry.PIPE_BYTES]) == 1
+
+
+@pytest.mark.parametrize(("level", "least", "is_written"), [("error", "info", True), ("info", "WARNING", False)])
+def test_a_line_can_be_written_without_a_thread(
+    capfd: pytest.CaptureFixture[str], level: str, least: str, is_written: bool
+) -> None:
+    """By a process that forks; the level decides as ever."""
+    before = threading.active_count()
+    telemetry.write_line("worker_died", log_format="json", level=level, least=least, cause="a\nb")
+    assert threading.active_count() == before
+    written = capfd.readouterr().err
+    assert bool(written) == is_written
+    assert not is_written or orjson.loads(written)["cause"] == "a\nb"
+
+
+def test_a_process_that_forks_does_not_wait_for_a_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full pipe costs the line, not the server."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"x" * 4096)
+    os.set_blocking(writing, True)
+    with os.fdopen(writing, "w") as stream, os.fdopen(reading):
+        monkeypatch.setattr(sys, "stderr", stream)
+        telemetry.write_line("worker_died", log_format="console", level="error", least="info")
 
 
 def test_logging_does_not_load_rich() -> None:

@@ -1,0 +1,1 @@
+"""Tests of `proxy.telemetry`: the log, and the figures that workers share."""
