@@ -50,7 +50,7 @@ async def run(
     *,
     rows: int = 100_000,
     backups: int = 6,
-    every_s: float = 4.0,
+    every_s: float = 6.0,
     rate_per_s: float = 50,
 ) -> list[Finding]:
     """Make a backup again and again while requests come, then start each and let it be verified."""
