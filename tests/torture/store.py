@@ -232,11 +232,15 @@ def _judge(promise: str, log: _Log, books: Books, called: set[str]) -> Iterator[
         f"{statuses[200]} answered, {len(refused)} refused",
         [*_find_odd(log.seen), *_find_called(refused, called), *([] if refused else ["nothing was refused"])],
     )
+    meanwhile = [seen for seen in running if seen.status == 200 and seen.asked_s + seen.took_s < log.ended_s]
     yield counted(
         f"{promise}: replies under way come to their proper end",
-        "0 broken",
-        f"{len(running)} were under way",
-        (str(seen) for seen in running if seen.status == 200 and not seen.is_whole),
+        "0 broken, some meanwhile",
+        f"{len(running)} were under way, {len(meanwhile)} ended meanwhile",
+        [
+            *(str(seen) for seen in running if seen.status == 200 and not seen.is_whole),
+            *([] if meanwhile else ["none ended meanwhile"]),
+        ],
     )
     told = [seen for seen in log.seen if seen.cost_nano_usd is not None]
     yield counted(
