@@ -19,7 +19,7 @@ from pathlib import Path
 from proxy.clock import Clock
 from proxy.errors import LedgerUnavailable
 from proxy.ledger.locks import FileLock
-from proxy.ledger.records import Ledger
+from proxy.ledger.protocol import Ledger
 from proxy.replies import Replies
 
 CANDIDACY_S = 1.0

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, Protocol
 
 from proxy.clock import Clock
 from proxy.errors import LedgerUnavailable
-from proxy.ledger.records import Ledger
+from proxy.ledger.protocol import Ledger
 from proxy.ledger.resolution import DueLookup, Reason, Truth
 from proxy.metering import Evidence, book
 from proxy.outbound.generations import GenerationUnknownError

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from proxy import metering
 from proxy.codecs.wire import Frame
-from proxy.metering import COST_NANO_USD_MAX, Booking, Evidence, Transcript, book
+from proxy.metering import COST_NANO_USD_MAX, Booking, Evidence, Transcript, book, text_of_events
 from proxy.pricing import Prices
 from proxy.sse import DONE_EVENT, event
 from proxy.usage import CostSource, Usage
@@ -392,3 +392,16 @@ def test_a_transcript_measures_text_beyond_its_cap(monkeypatch: pytest.MonkeyPat
         transcript.append(chunk(content=content))
     assert transcript.text() == "abcd"  # the cap falls inside é, whose half is no character
     assert transcript.overflow_bytes == len("abcdéfg".encode()) - 5
+
+
+def test_the_newest_events_are_told_while_they_are_kept() -> None:
+    """All are counted; those whose text was read out of them are gone as events."""
+    transcript = Transcript()
+    assert (transcript.event_count, transcript.newest(3)) == (0, [])
+    events = [event(orjson.dumps({"choices": [{"delta": {"content": word}}]})) for word in ("a", "b", "c")]
+    for one in events:
+        transcript.append(one)
+    assert (transcript.event_count, transcript.newest(2), transcript.newest(0)) == (3, events[1:], [])
+    assert text_of_events([*events, b"data: {\n\n"]) == "abc"
+    assert transcript.text() == "abc"
+    assert (transcript.event_count, transcript.newest(2)) == (3, [])

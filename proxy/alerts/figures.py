@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Protocol, TypeVar
 
 from proxy.ledger.incidents import ProviderOddities
-from proxy.ledger.records import Ledger
+from proxy.ledger.protocol import Ledger
 from proxy.policy.calendar import find_window
 from proxy.policy.figures import (
     BudgetFigure,

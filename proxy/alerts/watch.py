@@ -16,7 +16,7 @@ from proxy.alerts.messages import describe, write_message
 from proxy.clock import Clock
 from proxy.errors import LedgerUnavailable
 from proxy.ledger.incidents import Delivery, DeliveryState, Event
-from proxy.ledger.records import Ledger
+from proxy.ledger.protocol import Ledger
 from proxy.outbound.answers import Answer
 from proxy.policy.figures import Figures
 from proxy.policy.incidents import Incident, Reading, judge

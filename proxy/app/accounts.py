@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from proxy.clock import Clock
 from proxy.ledger.bills import find_drifts, list_newest
-from proxy.ledger.records import Ledger
+from proxy.ledger.protocol import Ledger
 from proxy.policy.figures import CreditFigure, DriftFigure
 
 STALE_S = 3 * 3_600.0

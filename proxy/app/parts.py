@@ -27,14 +27,15 @@ from proxy.health import Health
 from proxy.ledger.audit import Act
 from proxy.ledger.errands import ROUTES
 from proxy.ledger.folder import ADMIN_KEY_CHARS_MIN, digest_key_sha256, load_admin_key, load_pepper
-from proxy.ledger.records import KeyRecord, Ledger
+from proxy.ledger.protocol import Ledger
+from proxy.ledger.records import KeyRecord
 from proxy.ledger.sqlite import SqliteLedger
 from proxy.ledger.tenant_deeds import declare_tenants
 from proxy.pools import Pools
 from proxy.replies import Replies
 from proxy.routing.table import DeclaredKey, Dialect, Provider, Table
 from proxy.simulated import SimulatedUpstream
-from proxy.telemetry import Board, Meters, Names, Telemetry
+from proxy.telemetry import Board, FinishedRequest, Meters, Names, Telemetry
 from proxy.upstream import HttpUpstream
 from proxy.vault import VARIABLE, SecretKeyError, Vault
 
@@ -162,6 +163,11 @@ async def open_gateway(
         stack.push_async_callback(ledger.close)
         replies = await Replies.open(settings.data, clock=clock, warn=telemetry.warn)
         stack.push_async_callback(replies.close)
+
+        def on_drained(record: FinishedRequest) -> None:
+            meters.request_drained(record)
+            telemetry.request_drained(record)
+
         http, simulated = HttpUpstream(), SimulatedUpstream()
         stack.push_async_callback(http.close)
         stack.push_async_callback(simulated.close)
@@ -174,7 +180,7 @@ async def open_gateway(
             jitter=random.random,
             pools=Pools(clock, tell=telemetry.warn, count=meters.keys_refused),
             replies=replies,
-            on_drained=telemetry.request_drained,
+            on_drained=on_drained,
         )
         stack.push_async_callback(service.drain)
         pepper = await asyncio.to_thread(load_pepper, settings.data)

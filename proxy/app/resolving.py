@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from proxy.app.parts import Gateway
 from proxy.errors import LedgerUnavailable
@@ -15,9 +13,8 @@ from proxy.outbound.generations import Generations
 from proxy.routing.table import Secret
 
 
-@asynccontextmanager
-async def open_lookups(gateway: Gateway) -> AsyncIterator[Lookups]:
-    """Give what asks providers afterwards what attempts cost; one process per ledger is enough, several do no harm."""
+def make_lookups(gateway: Gateway) -> Lookups:
+    """Make what asks providers afterwards what attempts cost; one process per ledger is enough, several do no harm."""
 
     def tell(outcome: Outcome) -> None:
         fields = {"request_id": outcome.request_id, "attempt": outcome.attempt, "provider": outcome.provider}
@@ -39,18 +36,14 @@ async def open_lookups(gateway: Gateway) -> AsyncIterator[Lookups]:
         secret = next((gateway.vault.unseal(text) for text in sealed), None)
         return None if secret is None else Secret(secret)
 
-    asking = Generations()
-    try:
-        yield Lookups(
-            gateway.ledger,
-            clock=gateway.clock,
-            asking=asking,
-            table=lambda: gateway.routes.current,
-            tell=tell,
-            find_stored=find_stored,
-        )
-    finally:
-        await asking.close()
+    return Lookups(
+        gateway.ledger,
+        clock=gateway.clock,
+        asking=Generations(),
+        table=lambda: gateway.routes.current,
+        tell=tell,
+        find_stored=find_stored,
+    )
 
 
 async def keep_checkpoints(gateway: Gateway) -> None:

@@ -20,7 +20,7 @@ from proxy.app.alerting import open_watch
 from proxy.app.chores import list_jobs
 from proxy.app.newcomers import introduce, mint_first_key
 from proxy.app.parts import Gateway, Settings, open_gateway, put_in_force, put_in_force_at_last
-from proxy.app.resolving import keep_checkpoints, open_lookups
+from proxy.app.resolving import keep_checkpoints, make_lookups
 from proxy.app.workers import KILLED, Seat, Workers, run_apart
 from proxy.catalogue import load_catalogue
 from proxy.clock import SystemClock
@@ -238,8 +238,8 @@ async def _jobs(gateway: Gateway) -> AsyncIterator[None]:
     def on_failure(job: str, error: Exception) -> None:
         gateway.telemetry.fail("job_failed", error, job=job)
 
-    async with open_watch(gateway) as watch, open_lookups(gateway) as lookups, asyncio.TaskGroup() as group:
-        jobs = list_jobs(gateway, watch, lookups)
+    async with open_watch(gateway) as watch, asyncio.TaskGroup() as group:
+        jobs = list_jobs(gateway, watch, make_lookups(gateway))
         tasks = (
             group.create_task(warm_up(gateway.routes.current)),
             group.create_task(gateway.routes.watch(on_change)),

@@ -12,7 +12,7 @@ from proxy.app.parts import Gateway
 from proxy.clock import Clock
 from proxy.jobs import Job
 from proxy.ledger.bills import Bill, find_drifts, list_newest
-from proxy.ledger.records import Ledger
+from proxy.ledger.protocol import Ledger
 from proxy.money import format_usd
 from proxy.outbound.figures import AccountFigures, AccountUnreadable
 from proxy.routing.table import Provider, Secret, Table

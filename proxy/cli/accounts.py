@@ -13,7 +13,7 @@ from proxy.cli.tables import read_table
 from proxy.clock import SystemClock
 from proxy.edge.answers import iso_time
 from proxy.ledger.bills import Bill, Drift, find_drifts, list_newest
-from proxy.ledger.records import Ledger
+from proxy.ledger.protocol import Ledger
 from proxy.money import format_usd
 
 NOTHING = "no account has been read twice yet; a server reads them every hour, and `--read` does now"

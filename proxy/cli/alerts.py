@@ -15,7 +15,7 @@ from proxy.cli.tables import read_table
 from proxy.clock import SystemClock
 from proxy.edge.answers import iso_time
 from proxy.ledger.incidents import Delivery, Event
-from proxy.ledger.records import Ledger
+from proxy.ledger.protocol import Ledger
 from proxy.policy.incidents import Incident
 from proxy.routing.table import Alert, Table
 

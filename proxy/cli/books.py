@@ -11,7 +11,7 @@ import typer
 from proxy.app import open_ledger
 from proxy.cli.places import LEDGER, Places
 from proxy.errors import ClientError, LedgerUnavailable
-from proxy.ledger.records import Ledger
+from proxy.ledger.protocol import Ledger
 from proxy.ledger.registry import Deed
 
 T = TypeVar("T")

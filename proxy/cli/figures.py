@@ -18,7 +18,8 @@ from proxy.cli.places import Places
 from proxy.edge.report import parse_by, parse_moment, parse_timezone, usage_object, write_cells, write_usage
 from proxy.edge.spooling import read_chunks, spool
 from proxy.files import parse_duration_s
-from proxy.ledger.records import AttemptFilter, AttemptRow, Ledger, UsageQuery, UsageSum
+from proxy.ledger.protocol import Ledger
+from proxy.ledger.records import AttemptFilter, AttemptRow, UsageQuery, UsageSum
 from proxy.money import UTC_NAME, format_usd
 from proxy.usage import TOKEN_COUNTS
 

@@ -25,7 +25,8 @@ from proxy.ledger import deeds
 from proxy.ledger.audit import Act
 from proxy.ledger.deeds import Conflict
 from proxy.ledger.folder import digest_key, digest_key_sha256, load_pepper
-from proxy.ledger.records import BudgetState, KeyRecord, Ledger
+from proxy.ledger.protocol import Ledger
+from proxy.ledger.records import BudgetState, KeyRecord
 from proxy.ledger.registry import Store
 from proxy.ledger.tenancy import TenantRecord
 from proxy.money import format_usd, parse_budget

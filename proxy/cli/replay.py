@@ -14,7 +14,8 @@ from proxy.cli.output import Column, print_json, print_table, say
 from proxy.cli.places import Places
 from proxy.cli.tables import read_table
 from proxy.edge.answers import iso_time
-from proxy.ledger.records import AttemptFilter, AttemptRow, AttemptState, Ledger
+from proxy.ledger.protocol import Ledger
+from proxy.ledger.records import AttemptFilter, AttemptRow, AttemptState
 from proxy.money import format_usd
 from proxy.routing.replay import Outcome, PastRequest, Replay, total_of
 from proxy.usage import Usage

@@ -17,7 +17,8 @@ from proxy.clock import Clock
 from proxy.edge.tenancy import Tenancy
 from proxy.errors import ClientError, LedgerUnavailable, Unauthenticated
 from proxy.ledger.folder import digest_key, digest_key_sha256
-from proxy.ledger.records import KeyRecord, Ledger
+from proxy.ledger.protocol import Ledger
+from proxy.ledger.records import KeyRecord
 from proxy.routing.principal import Principal, lay_over
 from proxy.routing.table import Table
 from proxy.vault import Vault

@@ -13,7 +13,7 @@ from proxy.edge.auth import Authenticator
 from proxy.edge.guard import Guard
 from proxy.errors import Unauthenticated
 from proxy.health import Health
-from proxy.ledger.records import Ledger
+from proxy.ledger.protocol import Ledger
 from proxy.routing.principal import Principal
 from proxy.routing.resolve import Facts
 from proxy.routing.table import Table

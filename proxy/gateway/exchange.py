@@ -76,6 +76,8 @@ class Exchange:
         """What attempts that have ended cost together; None once one of them is unknown."""
         self._quotas: tuple[Quota, ...] = ()
         """How the rates stand that hold for this request."""
+        self._is_draining = False
+        """The reply is read to its end for nobody: what it costs is not known yet."""
         self._spent_scope: str | None = None
         """The budget whose `when_spent` sent the request to another model."""
         self._keyring: Keyring | None = None
@@ -371,11 +373,11 @@ class Exchange:
 
     def _drain(self, attempt: Attempt) -> None:
         """Leave the rest of the reply to be read for nobody; the hold stays until it has ended."""
-        spent_nano_usd, self._spent_nano_usd, self.error = self._spent_nano_usd, None, CLIENT_LEFT
+        self._is_draining, self.error = True, CLIENT_LEFT
 
         async def settle(failure: Failure | None) -> None:
-            self._spent_nano_usd = spent_nano_usd
             await self._abandon(CLIENT_LEFT, failure)
+            self._is_draining = False
             self._service.on_drained(self.record(CLIENT_LEFT_STATUS))
 
         self._service.drains.start(partial(attempt.read_on, total_left_s=DRAIN_S_MAX), settle)
@@ -406,9 +408,15 @@ class Exchange:
     def record(self, status: int, error: str | None = None) -> FinishedRequest:
         """Give the one log line of this request."""
         alias = self._plan.alias if self._plan is not None else None
-        spent, latency_ms = self._spent_nano_usd, self._elapsed_ms()
         ending = Ending(
-            self.request_id, alias, self.attempts, spent, latency_ms, error or self.error, self._overhead_us
+            self.request_id,
+            alias,
+            self.attempts,
+            spent_nano_usd=None if self._is_draining else self._spent_nano_usd,
+            latency_ms=self._elapsed_ms(),
+            error=error or self.error,
+            overhead_us=self._overhead_us,
+            is_draining=self._is_draining,
         )
         return write_record(self._asked, self._attempt, ending, status=status)
 

@@ -14,7 +14,7 @@ from proxy.gateway.planning import Planner
 from proxy.gateway.progress import Reporting
 from proxy.gateway.queue import Queue
 from proxy.health import Health
-from proxy.ledger.records import Ledger
+from proxy.ledger.protocol import Ledger
 from proxy.pools import Pools
 from proxy.replies import Replies
 from proxy.routing.resolve import Facts

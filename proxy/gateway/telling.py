@@ -22,6 +22,7 @@ class Ending(NamedTuple):
     latency_ms: int
     error: str | None
     overhead_us: int | None
+    is_draining: bool
 
 
 def find_view(asked: Asked, attempt: Attempt, metadata: JsonObject | None) -> View:
@@ -66,4 +67,5 @@ def write_record(asked: Asked, attempt: Attempt | None, ending: Ending, *, statu
         error=ending.error,
         overhead_us=ending.overhead_us,
         is_overrun=end is not None and end.is_overrun,
+        is_draining=ending.is_draining,
     )

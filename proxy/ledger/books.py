@@ -35,7 +35,6 @@ from proxy.ledger.records import (
     Admission,
     Admitted,
     Advance,
-    AttemptEnd,
     AttemptStart,
     KeyRecord,
     Outcome,
@@ -120,26 +119,12 @@ class Books:
         """End every pending attempt of the request; False when none is pending, nor any that was given up."""
         request_id, ended, at_s = settlement
         begun = self._begun.pop(request_id, None)
-        over = self._end(cursor, [] if begun is None else [begun], ended, at_s)
-        if not over:  # nothing was remembered, or another process has ended it meanwhile
-            over = self._end(cursor, _read_pending(cursor, request_id), ended, at_s)
+        over = set() if begun is None else self._end_all(cursor, [begun], settlement)
+        # What is remembered may have been ended by somebody else, who began another.
+        over = over or self._end_all(cursor, _read_pending(cursor, request_id), settlement)
         late = {end.number: end for end in ended if end.number not in over}
         is_late = [self.late.settle(cursor, request_id, end, at_s) for end in late.values()]
         return bool(over) or any(is_late)
-
-    def _end(
-        self, cursor: Cursor, pending: Sequence[PendingAttempt], ended: Sequence[AttemptEnd], at_s: float
-    ) -> set[int]:
-        """End attempts as they are said to have ended, in full when nothing is said; gives those that did."""
-        over: set[int] = set()
-        for attempt, end in pair_ends(pending, ended):
-            if end is None:
-                has_ended = self._accounts.post_in_full(cursor, attempt, at_s=at_s, error=ERROR_UNSETTLED)
-            else:
-                has_ended = self._accounts.end(cursor, attempt, end, at_s)
-            if has_ended:
-                over.add(attempt.number)
-        return over
 
     def void(self, cursor: Cursor, begun: tuple[str, Sequence[AttemptStart], float]) -> None:
         """Void attempts whose caller left before it was told that they may begin; none of them had an upstream."""
@@ -260,6 +245,18 @@ class Books:
             number, at_s = start.number, admission.at_s
             begun = PendingAttempt(seq, request_id, number, at_s, hold, start.is_priced, reserve, subject)
         return begun
+
+    def _end_all(self, cursor: Cursor, pending: Sequence[PendingAttempt], settlement: Settlement) -> set[int]:
+        """End attempts as a settlement says, those it does not name in full; gives which had not ended before."""
+        over, at_s = set(), settlement.at_s
+        for attempt, end in pair_ends(pending, settlement.ended):
+            if end is None:
+                has_ended = self._accounts.post_in_full(cursor, attempt, at_s=at_s, error=ERROR_UNSETTLED)
+            else:
+                has_ended = self._accounts.end(cursor, attempt, end, at_s)
+            if has_ended:
+                over.add(attempt.number)
+        return over
 
     def _begin_next(self, cursor: Cursor, step: Advance, ended: PendingAttempt, *, grant: Grant) -> None:
         start = step.begins

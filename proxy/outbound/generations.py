@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Final
-
-import httpx
 
 from proxy import __version__
 from proxy.codecs.generations import read_generation
@@ -30,18 +28,37 @@ class GenerationUnknownError(Exception):
 
 
 class Generations:
-    """Asks; one for each process and event loop."""
+    """Asks, over a connection of its own each time; one for each process."""
 
     def __init__(self, *, total_s_max: float = TOTAL_S_MAX) -> None:
         """Nothing is opened before the first question."""
         self._total_s_max = total_s_max
-        self._clients: dict[bool, httpx.AsyncClient] = {}
+        self._trust: ssl.SSLContext | None = None
+        """Reading the certificates takes longer than asking."""
 
     async def find(self, provider: Provider, credential: Secret | None, generation_id: str) -> Usage:
         """Ask what a generation cost; raises `GenerationUnknownError` when the provider does not tell, yet or ever."""
+        # Imported when the first look-up is due: it takes longer than the rest of a server's start.
+        import httpx  # noqa: PLC0415
+
+        if self._trust is None:
+            self._trust = ssl.create_default_context()
+        client = httpx.AsyncClient(
+            verify=self._trust if provider.verify else False,
+            trust_env=False,
+            follow_redirects=False,
+            timeout=httpx.Timeout(self._total_s_max, connect=CONNECT_S_MAX),
+        )
+        url, params, headers = f"{provider.base_url}/generation", {"id": generation_id}, _headers(provider, credential)
         try:
-            async with asyncio.timeout(self._total_s_max):
-                body = await self._ask(provider, credential, generation_id)
+            async with (
+                asyncio.timeout(self._total_s_max),
+                client,
+                client.stream("GET", url, params=params, headers=headers) as response,
+            ):
+                if response.status_code != OK:
+                    raise GenerationUnknownError(f"HTTP {response.status_code}")
+                body = await _read_all(response.aiter_raw())
         except TimeoutError as error:
             raise GenerationUnknownError("no answer in time") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -51,42 +68,14 @@ class Generations:
             raise GenerationUnknownError("an answer without an amount")
         return usage
 
-    async def close(self) -> None:
-        """Let go of what is open."""
-        for client in self._clients.values():
-            await client.aclose()
-        self._clients.clear()
 
-    async def _ask(self, provider: Provider, credential: Secret | None, generation_id: str) -> bytes:
-        request = self._client(provider).build_request(
-            "GET",
-            f"{provider.base_url}/generation",
-            params={"id": generation_id},
-            headers=_headers(provider, credential),
-        )
-        response = await self._client(provider).send(request, stream=True)
-        try:
-            if response.status_code != OK:
-                raise GenerationUnknownError(f"HTTP {response.status_code}")
-            body = b""
-            async for chunk in response.aiter_raw():
-                body += chunk
-                if len(body) > ANSWER_BYTES_MAX:
-                    raise GenerationUnknownError("an answer beyond any sensible size")
-            return body
-        finally:
-            await response.aclose()
-
-    def _client(self, provider: Provider) -> httpx.AsyncClient:
-        client = self._clients.get(provider.verify)
-        if client is None:
-            client = self._clients[provider.verify] = httpx.AsyncClient(
-                verify=ssl.create_default_context() if provider.verify else False,
-                trust_env=False,
-                follow_redirects=False,
-                timeout=httpx.Timeout(self._total_s_max, connect=CONNECT_S_MAX),
-            )
-        return client
+async def _read_all(pieces: AsyncIterator[bytes]) -> bytes:
+    body = b""
+    async for piece in pieces:
+        body += piece
+        if len(body) > ANSWER_BYTES_MAX:
+            raise GenerationUnknownError("an answer beyond any sensible size")
+    return body
 
 
 def _headers(provider: Provider, credential: Secret | None) -> Mapping[str, str]:

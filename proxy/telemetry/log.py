@@ -104,6 +104,8 @@ class FinishedRequest(NamedTuple):
     """From the request's arrival to the reply's first byte, less the time upstreams took; only metrics tell it."""
     is_overrun: bool = False
     """Its last attempt cost more than was held."""
+    is_draining: bool = False
+    """Its client has left and its reply is still being read: what it used is told by `request_drained`."""
 
 
 class Telemetry:

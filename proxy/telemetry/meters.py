@@ -89,24 +89,34 @@ class Meters:
         self._cells[Vital.IN_FLIGHT] -= 1
 
     def request_finished(self, record: FinishedRequest) -> None:
-        """Count a request that was let in."""
+        """Count a request that was let in; what it used later, while its reply is still being read."""
+        first = self._find_request(record)
+        self._cells[first] += 1
+        if not record.is_draining:
+            self._count_usage(first, record)
+        if record.first_token_ms is not None:
+            self._observe(first + At.FIRST_TOKEN, FIRST_TOKEN_MS, record.first_token_ms)
+        self._observe(first + At.DURATION, DURATION_MS, record.latency_ms)
+        if record.overhead_us is not None:
+            self._observe(first + At.OVERHEAD, OVERHEAD_US, record.overhead_us)
+
+    def request_drained(self, record: FinishedRequest) -> None:
+        """Count what a request used whose reply was read to its end after its client had left."""
+        self._count_usage(self._find_request(record), record)
+
+    def _find_request(self, record: FinishedRequest) -> int:
         labels = (record.route, record.provider, record.model, record.status)
         first = self._requests.get(labels)
-        if first is None:
-            first = self._open_request(labels)
+        return self._open_request(labels) if first is None else first
+
+    def _count_usage(self, first: int, record: FinishedRequest) -> None:
         cells = self._cells
-        cells[first] += 1
         cells[first + At.INPUT_TOKENS] += record.input_tokens
         cells[first + At.OUTPUT_TOKENS] += record.output_tokens
         if record.cost_nano_usd is None:
             cells[first + At.UNKNOWN_COST] += 1
         else:
             cells[first + At.COST_NANO_USD] += record.cost_nano_usd
-        if record.first_token_ms is not None:
-            self._observe(first + At.FIRST_TOKEN, FIRST_TOKEN_MS, record.first_token_ms)
-        self._observe(first + At.DURATION, DURATION_MS, record.latency_ms)
-        if record.overhead_us is not None:
-            self._observe(first + At.OVERHEAD, OVERHEAD_US, record.overhead_us)
 
     def request_refused(self, status: int, code: str) -> None:
         """Count a request that was answered before it could cost anything."""

@@ -50,6 +50,11 @@ class Stage:
         """Give the log lines of one kind."""
         return [line for line in map(orjson.loads, self._log.getvalue().splitlines()) if line["event"] == event]
 
+    async def ask(self) -> None:
+        """Make the look-ups that are due, as the job does."""
+        await resolving.make_lookups(self.gateway).run()
+        await asyncio.Event().wait()
+
     async def work(self, job: Awaitable[None], event: str) -> dict[str, Any]:
         """Let a job run until the log has a line of this kind."""
         task = asyncio.ensure_future(job)
@@ -71,14 +76,6 @@ async def run(tmp_path: Path, up: RouterUpstream, monkeypatch: pytest.MonkeyPatc
         await story(Stage(gateway, log))
 
 
-async def keep_asking(gateway: Gateway) -> None:
-    """Make look-ups as the job does, more often."""
-    async with resolving.open_lookups(gateway) as lookups:
-        while True:
-            await lookups.run()
-            await asyncio.sleep(0.01)
-
-
 @pytest.mark.parametrize(("cost", "delta", "is_overrun"), [(4e-9, "-0.000000002", False), (2e-8, "0.000000014", True)])
 async def test_a_look_up_that_is_answered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cost: float, delta: str, *, is_overrun: bool
@@ -87,7 +84,7 @@ async def test_a_look_up_that_is_answered(
 
     async def story(stage: Stage) -> None:
         await stage.estimate()
-        line = await stage.work(keep_asking(stage.gateway), "lookup_booked")
+        line = await stage.work(stage.ask(), "lookup_booked")
         assert (line["request_id"], line["attempt"], line["provider"]) == ("r", 1, "router")
         assert (line["corrected_by_usd"], line["overrun"]) == (delta, is_overrun)
         (row,) = await stage.gateway.ledger.find_request("r")
@@ -104,7 +101,7 @@ async def test_a_look_up_that_is_never_answered(tmp_path: Path, monkeypatch: pyt
 
     async def story(stage: Stage) -> None:
         await stage.estimate()
-        line = await stage.work(keep_asking(stage.gateway), "lookup_failed")
+        line = await stage.work(stage.ask(), "lookup_failed")
         assert (line["request_id"], line["reason"], line["level"]) == ("r", "HTTP 404", "warning")
 
     async with RouterUpstream() as up:

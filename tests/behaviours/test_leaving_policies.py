@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from proxy.app.resolving import open_lookups
+from proxy.app.resolving import make_lookups
 from proxy.gateway import drains
 from proxy.ledger.records import AttemptRow
 from proxy.usage import CostSource
@@ -155,9 +155,9 @@ async def test_openrouter_is_left_where_that_stops_the_bill(stage: Stage) -> Non
     assert (row.error, row.cost_source, row.generation_id) == ("client_left", CostSource.ESTIMATED, "gen-1")
     assert stage.up.left == 1
     await asyncio.sleep(1)
-    async with open_lookups(stage.gateway.gateway) as lookups:
-        await lookups.run()
-        await lookups.run()
+    lookups = make_lookups(stage.gateway.gateway)
+    await lookups.run()
+    await lookups.run()
     row = await stage.row()
     assert (row.cost_nano_usd, row.cost_source, row.usage.output_tokens) == (3_000, CostSource.REPORTED, 2)
     assert row.error == "client_left"
@@ -185,7 +185,6 @@ async def test_openrouter_left_before_it_says_who_is_behind(stage: Stage) -> Non
     row = await stage.settled()
     assert (row.cost_source, row.generation_id, stage.up.left) == (CostSource.ESTIMATED, "gen-1", 1)
     await asyncio.sleep(1)
-    async with open_lookups(stage.gateway.gateway) as lookups:
-        await lookups.run()
+    await make_lookups(stage.gateway.gateway).run()
     row = await stage.row()
     assert (row.state, row.cost_nano_usd, row.cost_source) == ("posted", 0, CostSource.REPORTED)

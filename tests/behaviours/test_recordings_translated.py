@@ -6,6 +6,7 @@ What the vendor said is read by the plain readers of `tests/codecs`, which know 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -260,6 +261,7 @@ def expect_words(recording: Recording, heard: Heard) -> Usage:
         output_tokens=tokens["output_tokens"],
         cached_tokens=tokens["cached_tokens"],
         reasoning_tokens=tokens["reasoning_tokens"],
+        web_searches=len(queries_of(recording)),
     )
 
 
@@ -274,7 +276,14 @@ def usage_of(usage: dict[str, Any]) -> Usage:
         cache_write_tokens=into.get("cache_write_tokens", 0) - hour,
         cache_write_1h_tokens=hour,
         reasoning_tokens=out["reasoning_tokens"],
+        web_searches=usage.get("server_tool_use_details", {}).get("web_search_requests", 0),
     )
+
+
+def queries_of(recording: Recording) -> set[str]:
+    """Find what Gemini searched for, however often it says so."""
+    lists = re.findall(r'"webSearchQueries"\s*:\s*(\[[^\]]*\])', recording.body.decode())
+    return {query for found in lists for query in json.loads(found)}
 
 
 def plain_of(usage: Usage) -> Usage:
@@ -286,6 +295,7 @@ def plain_of(usage: Usage) -> Usage:
         cache_write_tokens=usage.cache_write_tokens,
         cache_write_1h_tokens=usage.cache_write_1h_tokens,
         reasoning_tokens=usage.reasoning_tokens,
+        web_searches=usage.web_searches,
     )
 
 

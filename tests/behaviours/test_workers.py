@@ -253,10 +253,10 @@ async def test_a_refused_edit_is_told_by_every_worker(tmp_path: Path) -> None:
         assert await three.metric("config_stale") == 0
 
 
-async def test_metrics_are_shown_on_their_own_port_and_nowhere_else(tmp_path: Path) -> None:
-    """Nothing but metrics there, and no metrics on the clients' port."""
+async def test_metrics_are_shown_to_anybody_on_their_own_port_alone(tmp_path: Path) -> None:
+    """Nothing but metrics there; on the clients' port they want the admin key."""
     async with team(tmp_path, 2) as two:
-        assert (await get(two.server.url, "/metrics")).status == 404
+        assert (await get(two.server.url, "/metrics")).status == 401
         assert (await get(two.metrics_url, "/health")).status == 404
         answer = await get(two.metrics_url, "/metrics")
         assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")

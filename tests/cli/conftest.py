@@ -12,16 +12,8 @@ import pytest
 
 from proxy.app import open_ledger
 from proxy.cli.main import run
-from proxy.ledger.records import (
-    Admission,
-    Admitted,
-    AttemptEnd,
-    AttemptStart,
-    AttemptState,
-    KeyRecord,
-    Ledger,
-    Settlement,
-)
+from proxy.ledger.protocol import Ledger
+from proxy.ledger.records import Admission, Admitted, AttemptEnd, AttemptStart, AttemptState, KeyRecord, Settlement
 from proxy.usage import CostSource, Usage
 
 ROUTES = """\

@@ -14,7 +14,8 @@ import pytest
 from proxy.app import open_ledger
 from proxy.cli.ledger import NICENESS
 from proxy.ledger import verification
-from proxy.ledger.records import Admission, AttemptStart, KeyRecord, Ledger
+from proxy.ledger.protocol import Ledger
+from proxy.ledger.records import Admission, AttemptStart, KeyRecord
 from proxy.ledger.sql import load_migrations
 from proxy.money import Budget, Period
 from proxy.policy.limits import Limits

@@ -6,6 +6,7 @@ import pytest
 
 from proxy.cli import replay
 from proxy.cli.replay import Gatherer, make_past
+from proxy.clock import ManualClock
 from proxy.ledger.memory import MemoryLedger
 from proxy.usage import Usage
 from tests.cli.conftest import Shell
@@ -87,7 +88,7 @@ def test_only_what_was_asked_for_is_played(shell: Shell) -> None:
 
 async def test_attempts_become_requests_in_the_order_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """However their attempts lie between one another, and however few are waited for."""
-    ledger = MemoryLedger(clock=None)  # type: ignore[arg-type]  # it asks no clock here
+    ledger = MemoryLedger(clock=ManualClock())
     await ledger.declare_keys([key("app", None)])
     for name in ("a", "b", "c"):
         await ledger.admit(ask(name, 50))
@@ -113,7 +114,7 @@ async def test_attempts_become_requests_in_the_order_of_time(monkeypatch: pytest
 
 async def test_a_request_of_unknown_cost_or_from_the_cache_is_known_as_such() -> None:
     """Unknown is never 0, and a hit is never anything else."""
-    ledger = MemoryLedger(clock=None)  # type: ignore[arg-type]  # it asks no clock here
+    ledger = MemoryLedger(clock=ManualClock())
     await ledger.declare_keys([key("app", None)])
     for name, end in (("unknown", posted(1, None)), ("hit", posted(1, 0)._replace(saved_nano_usd=9))):
         await ledger.admit(ask(name, 50))

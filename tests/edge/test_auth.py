@@ -13,7 +13,8 @@ from proxy.edge import auth
 from proxy.edge.auth import Authenticator, build_principal, read_key
 from proxy.errors import ClientError, LedgerUnavailable, Unauthenticated
 from proxy.ledger.folder import digest_key
-from proxy.ledger.records import KeyRecord, Ledger
+from proxy.ledger.protocol import Ledger
+from proxy.ledger.records import KeyRecord
 from proxy.routing.principal import Principal
 from proxy.routing.table import Table, Tenant
 

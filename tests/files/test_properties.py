@@ -50,6 +50,8 @@ SECTIONS = st.fixed_dictionaries(
         "defaults": TREES,
     },
 )
+LINE_ENDS = [end.encode() for end in "\n\r\x85\u2028\u2029"]
+"""What YAML begins a new line after."""
 SHIPPED = (config_folder().parent / "routes.yaml").read_bytes()
 
 
@@ -66,7 +68,8 @@ def load_or_tell(folder: Path, text: str | bytes) -> Table | None:
         return load(folder, text, {"KEY": "0123456789"})
     except ConfigError as error:
         problems = error.problems
-    lines = (text if isinstance(text, bytes) else text.encode()).count(b"\n") + 2
+    data = text if isinstance(text, bytes) else text.encode()
+    lines = sum(data.count(end) for end in LINE_ENDS) + 2
     assert problems
     assert all(1 <= problem.line <= lines and problem.column >= 1 and problem.message for problem in problems)
     return None

@@ -23,15 +23,8 @@ from proxy.gateway import Asked, Line, Service
 from proxy.health import Health
 from proxy.ledger.admission import PendingAttempt
 from proxy.ledger.memory import MemoryLedger
-from proxy.ledger.records import (
-    Admission,
-    Advance,
-    AttemptEnd,
-    AttemptRow,
-    KeyRecord,
-    Ledger,
-    Settlement,
-)
+from proxy.ledger.protocol import Ledger
+from proxy.ledger.records import Admission, Advance, AttemptEnd, AttemptRow, KeyRecord, Settlement
 from proxy.ledger.records import Outcome as LedgerOutcome
 from proxy.money import Budget, Period
 from proxy.policy.limits import Limits

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from proxy.ledger import committer
-from proxy.ledger.records import Ledger
+from proxy.ledger.protocol import Ledger
 from proxy.ledger.sqlite import SqliteLedger
 from tests.ledger.entries import key
 from tests.ledger.faults import Faults

@@ -4,16 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from proxy.ledger.records import (
-    Admission,
-    Advance,
-    AttemptEnd,
-    AttemptStart,
-    AttemptState,
-    KeyRecord,
-    Ledger,
-    Settlement,
-)
+from proxy.ledger.protocol import Ledger
+from proxy.ledger.records import Admission, Advance, AttemptEnd, AttemptStart, AttemptState, KeyRecord, Settlement
 from proxy.money import Budget, Period
 from proxy.policy.limits import NO_LIMITS, Limits
 from proxy.usage import CostSource, Usage

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from proxy.ledger import schema
-from proxy.ledger.records import Ledger
+from proxy.ledger.protocol import Ledger
 
 STALL_S_MAX = 20
 

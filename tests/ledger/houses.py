@@ -7,7 +7,7 @@ from typing import Protocol
 
 from proxy.clock import ManualClock
 from proxy.ledger.memory import MemoryLedger
-from proxy.ledger.records import Ledger
+from proxy.ledger.protocol import Ledger
 from proxy.ledger.sqlite import SqliteLedger
 from tests.ledger.entries import NOON_S
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from proxy.ledger import deeds, tenant_deeds
 from proxy.ledger.audit import Act, find_break
-from proxy.ledger.records import KeyRecord, Ledger, Outcome
+from proxy.ledger.protocol import Ledger
+from proxy.ledger.records import KeyRecord, Outcome
 from proxy.ledger.tenancy import TenantRecord
 from proxy.money import Budget, Period
 from proxy.policy.limits import NO_LIMITS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.ledger.bills import BILLS_KEPT_S, DRIFT_FLOOR_NANO_USD, Bill, Drift, find_drifts, list_newest
-from proxy.ledger.records import Ledger
+from proxy.ledger.protocol import Ledger
 from proxy.policy.scopes import PAYER_TENANT
 from tests.ledger.entries import DAY_S, NOON_S, ask, key, over, posted, start
 

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from proxy.errors import LedgerUnavailable
-from proxy.ledger.records import Admitted, AttemptState, KeyGone, Ledger, Refused
+from proxy.ledger.protocol import Ledger
+from proxy.ledger.records import Admitted, AttemptState, KeyGone, Refused
 from proxy.money import Period
 from proxy.usage import CostSource, Usage
 from tests.ledger.entries import DAY_S, HOUR_S, NOON_S, ask, key, onward, over, posted, stand, start, voided

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.ledger.records import Admitted, Ledger, Limited, Refused
+from proxy.ledger.protocol import Ledger
+from proxy.ledger.records import Admitted, Limited, Refused
 from proxy.money import Budget, Period
 from proxy.policy.limits import Limits, Measure, Rate
 from tests.ledger.entries import DAY_S, HOUR_S, NOON_S, ask, key, over, posted, stand

@@ -16,7 +16,8 @@ from proxy.ledger.incidents import (
     Recent,
     rank_p95,
 )
-from proxy.ledger.records import AttemptEnd, Ledger
+from proxy.ledger.protocol import Ledger
+from proxy.ledger.records import AttemptEnd
 from proxy.money import Period
 from proxy.policy.calendar import find_window
 from proxy.policy.incidents import Incident

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 
 import pytest
 
+from proxy.ledger.protocol import Ledger
 from proxy.ledger.records import (
     Admission,
     Admitted,
     AttemptStart,
     BudgetState,
     KeyGone,
-    Ledger,
     Limited,
     Outcome,
     Refused,

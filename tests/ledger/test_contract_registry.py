@@ -12,7 +12,8 @@ import pytest
 from proxy.errors import ClientError, NotFound, PermissionRefused
 from proxy.ledger import deeds, tenant_deeds
 from proxy.ledger.deeds import Conflict
-from proxy.ledger.records import Admitted, KeyGone, Ledger, Limited, Refused
+from proxy.ledger.protocol import Ledger
+from proxy.ledger.records import Admitted, KeyGone, Limited, Refused
 from proxy.ledger.tenancy import Grant
 from proxy.money import Budget, Period
 from proxy.policy.limits import NO_LIMITS, Limits, Measure, Rate

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from proxy.ledger import memory, reports
-from proxy.ledger.records import Ledger, ProviderStats, UsageQuery, UsageSum
+from proxy.ledger.protocol import Ledger
+from proxy.ledger.records import ProviderStats, UsageQuery, UsageSum
 from proxy.money import Budget, Period
 from proxy.usage import Usage
 from tests.ledger.entries import DAY_S, HOUR_S, NOON_S, ask, key, onward, over, posted, start, voided

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.ledger.records import AttemptEnd, AttemptRow, AttemptState, Ledger, UsageQuery
+from proxy.ledger.protocol import Ledger
+from proxy.ledger.records import AttemptEnd, AttemptRow, AttemptState, UsageQuery
 from proxy.ledger.resolution import Correction, Progress, Reason, Resolved, Truth
 from proxy.policy.limits import Limits, Measure, Rate
 from proxy.policy.lookups import HELD_TRIES, LOOKUP_AFTER_S, TRIES_MAX

@@ -10,7 +10,8 @@ import pytest
 from proxy.errors import ClientError, NotFound
 from proxy.ledger import tenant_deeds
 from proxy.ledger.deeds import Conflict
-from proxy.ledger.records import Admitted, KeyGone, Ledger
+from proxy.ledger.protocol import Ledger
+from proxy.ledger.records import Admitted, KeyGone
 from proxy.ledger.tenancy import CredentialRecord, TenantRecord
 from proxy.policy.limits import NO_LIMITS, Limits
 from tests.ledger.entries import NOON_S, ask, key

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.ledger.records import Admission, AttemptEnd, AttemptFilter, Ledger, UsageQuery, UsageSum
+from proxy.ledger.protocol import Ledger
+from proxy.ledger.records import Admission, AttemptEnd, AttemptFilter, UsageQuery, UsageSum
 from proxy.usage import Usage
 from tests.ledger.entries import DAY_S, HOUR_S, NOON_S, ask, key, onward, over, posted, start, voided
 

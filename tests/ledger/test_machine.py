@@ -13,12 +13,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from unittest.mock import patch
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
+from proxy.ledger import writer
 from proxy.ledger.folder import find_owners
+from proxy.ledger.protocol import Ledger
 from proxy.ledger.records import (
     HOLDING,
     Admission,
@@ -29,7 +32,6 @@ from proxy.ledger.records import (
     AttemptState,
     BudgetState,
     KeyRecord,
-    Ledger,
     UsageQuery,
 )
 from proxy.ledger.resolution import DueLookup, Progress, Reason, Resolved, Truth
@@ -44,6 +46,8 @@ from tests.ledger.entries import DAY_S, HOUR_S, NOON_S, ask, key, onward, over, 
 from tests.ledger.houses import House, MemoryHouse, SqliteHouse
 
 PROCESSES = 2
+PATIENCE_S = 30.0
+"""How long a busy machine may take to write: here nobody is to be sent away."""
 ROWS_MAX = 10_000
 DETAIL_DAYS = 35
 TENANTS = {"a": "acme", "b": None}
@@ -60,10 +64,11 @@ LATER = {
 processes = st.integers(min_value=0, max_value=PROCESSES - 1)
 names = st.sampled_from(["a", "b"])
 holds = st.integers(min_value=0, max_value=60)
-costs = st.one_of(st.none(), st.integers(min_value=0, max_value=90))
+amounts = st.integers(min_value=0, max_value=90)
+costs = st.one_of(st.none(), amounts, amounts)
 budgets = st.builds(
     Budget,
-    st.integers(min_value=0, max_value=150),
+    st.integers(min_value=0, max_value=400),
     st.sampled_from(Period),
     is_soft=st.sampled_from([False] * 4 + [True]),
 )
@@ -74,11 +79,12 @@ plain_limits = st.builds(
     Limits,
     budgets=st.lists(budgets, max_size=2).map(tuple),
     rates=st.lists(rates, max_size=1).map(tuple),
-    parallel=st.one_of(st.none(), st.none(), st.integers(min_value=1, max_value=4)),
+    parallel=st.one_of(st.none(), st.none(), st.integers(min_value=1, max_value=6)),
 )
 some_limits = plain_limits.filter(lambda one: one != NO_LIMITS)
 limits = st.one_of(
-    plain_limits,
+    st.just(NO_LIMITS),
+    st.just(NO_LIMITS),
     plain_limits,
     st.builds(replace, plain_limits, users=some_limits, tags=some_limits.map(lambda one: (("job", one),))),
 )
@@ -123,6 +129,8 @@ class Books(RuleBasedStateMachine):
         self._open: list[list[Ledger]] = []
         self._now_s = NOON_S
         self._former: dict[tuple[str, int], AttemptRow] = {}
+        self._patience = patch.object(writer, "WAIT_S_MAX", PATIENCE_S)
+        self._patience.start()
         self._corrected: set[tuple[str, int]] = set()
         """Attempts that this step may have corrected."""
         self._rolled_cost = 0
@@ -210,6 +218,11 @@ class Books(RuleBasedStateMachine):
         self._check_walls(admission)
         return outcome.request_id
 
+    @rule(target=requests, process=processes, name=names, begun=starts)
+    def admit_plainly(self, process: int, name: str, begun: AttemptStart) -> str | MultipleResults[str]:
+        """Ask as most do, so that there is something to end."""
+        return self.admit(process, name, "r", [begun], None, None)
+
     @rule(process=processes, request_id=requests, cost=costs, begins=starts, is_asked=st.booleans())
     def advance(self, process: int, request_id: str, cost: int | None, begins: AttemptStart, *, is_asked: bool) -> None:
         """Go on to another target, if anything is pending."""
@@ -224,7 +237,12 @@ class Books(RuleBasedStateMachine):
             begun = ask(key_name=rows[0].key, attempts=[begins])
             self._check_walls(begun._replace(tenant=rows[0].tenant, user=rows[0].user, tags=rows[0].tags))
 
-    @rule(process=processes, request_id=requests, costs=st.lists(costs, max_size=4), is_asked=st.booleans())
+    @rule(
+        process=processes,
+        request_id=requests,
+        costs=st.lists(costs, max_size=3),
+        is_asked=st.sampled_from([True, True, False]),
+    )
     def settle(self, process: int, request_id: str, costs: list[int | None], *, is_asked: bool) -> None:
         """Be over, with too many or too few ends, perhaps not for the first time, or after it was given up."""
         held = {row.attempt: row.hold_nano_usd for row in self._find(request_id)}
@@ -232,6 +250,13 @@ class Books(RuleBasedStateMachine):
         self._corrected |= {(request_id, end.number) for end in ended}
         self._both(lambda ledger: ledger.settle(over(request_id, *ended, at_s=self._now_s)), process)
         assert all(row.state is not AttemptState.PENDING for row in self._find(request_id))
+
+    @rule(process=processes, request_id=requests, cost=amounts, told=costs)
+    def estimate(self, process: int, request_id: str, cost: int, told: int | None) -> None:
+        """Be over with an estimate, and ask the provider, whose word comes twice."""
+        self.settle(process, request_id, [cost], is_asked=True)
+        self.both_agree()
+        self.look_up(process, told, is_repeated=True)
 
     @rule(process=processes, can_look_up=st.booleans(), is_counted=st.booleans())
     def note_progress(self, process: int, *, can_look_up: bool, is_counted: bool) -> None:
@@ -262,7 +287,7 @@ class Books(RuleBasedStateMachine):
         assert first == second
         self._verify()
 
-    @rule(process=processes, cost=costs, is_repeated=st.booleans())
+    @rule(process=processes, cost=st.one_of(amounts, amounts, costs), is_repeated=st.booleans())
     def look_up(self, process: int, cost: int | None, *, is_repeated: bool) -> None:
         """Ask providers what is due a second later; they tell, twice perhaps, or do not."""
         self._now_s += LOOKUP_AFTER_S[0]
@@ -298,10 +323,12 @@ class Books(RuleBasedStateMachine):
         """Change what holds somewhere."""
         self._both(lambda ledger: ledger.set_limits(place, given), process)
 
-    @rule(process=processes, name=names)
-    def revoke(self, process: int, name: str) -> None:
-        """End a key."""
+    @rule(process=processes, name=names, is_back=st.sampled_from([True, True, False]))
+    def revoke(self, process: int, name: str, *, is_back: bool) -> None:
+        """End a key; most often it comes back with the next file."""
         self._both(lambda ledger: ledger.revoke_key(name), process)
+        if is_back:
+            self.change_budget(process, name, None)
 
     @rule(
         seconds=st.sampled_from(
@@ -352,6 +379,7 @@ class Books(RuleBasedStateMachine):
 
         self._runner.run(close_all())
         self._runner.close()
+        self._patience.stop()
         self._folder.cleanup()
 
     def _check_row(self, row: AttemptRow, former: AttemptRow | None, *, is_corrected: bool) -> None:

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from proxy.edge.report import write_usage
 from proxy.ledger import sqlite
 from proxy.ledger.folder import find_owners
-from proxy.ledger.records import AttemptEnd, Ledger, Refused, UsageQuery, UsageSum
+from proxy.ledger.protocol import Ledger
+from proxy.ledger.records import AttemptEnd, Refused, UsageQuery, UsageSum
 from proxy.ledger.resolution import Reason, Truth
 from proxy.ledger.schema import connect, find_file
 from proxy.ledger.verification import Check, verify

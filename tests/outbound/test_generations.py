@@ -49,7 +49,6 @@ async def reason(asked: Provider, *, total_s_max: float = 5.0) -> str:
     generations = Generations(total_s_max=total_s_max)
     with pytest.raises(GenerationUnknownError) as caught:
         await generations.find(asked, KEY, "gen-1")
-    await generations.close()
     return str(caught.value)
 
 
@@ -60,7 +59,6 @@ async def test_it_is_asked_by_id_with_the_credential() -> None:
         up.bills[odd] = bill(0.5)
         generations = Generations()
         told = [await generations.find(provider(up.base_url), KEY, odd) for _ in range(2)]
-        await generations.close()
     assert [usage.cost_nano_usd for usage in told] == [500_000_000] * 2
     assert up.asked == [(odd, "Bearer sk-or-test")] * 2
 
@@ -81,7 +79,6 @@ async def test_the_credential_goes_where_the_provider_wants_it(
         up.bills["gen-1"] = bill(0.5)
         generations = Generations()
         await generations.find(provider(up.base_url, flags=flags, verify=False), credential, "gen-1")
-        await generations.close()
     assert up.asked == [("gen-1", header)]
 
 

@@ -83,6 +83,15 @@ def test_a_finished_request_is_one_line_with_its_cost() -> None:
     }
 
 
+def test_what_became_of_a_left_request_is_a_line_of_its_own() -> None:
+    """Read to its end for nobody; and what cost more than was held says so."""
+    log = Log()
+    log.telemetry.request_drained(RECORD._replace(error="client_left", is_overrun=True))
+    (line,) = log.lines()
+    assert (line["event"], line["level"], line["overrun"]) == ("request_drained", "warning", True)
+    assert (line["cost_usd"], line["error"]) == ("0.001234567", "client_left")
+
+
 def test_an_unknown_cost_is_null_and_a_failure_is_a_warning() -> None:
     """Unknown is never 0."""
     log = Log()

@@ -49,6 +49,22 @@ def test_a_worker_that_takes_a_dead_ones_place_counts_on() -> None:
     assert values(shown(board), "requests_total") == ["2"]
 
 
+def test_what_is_still_being_read_is_counted_when_it_has_ended() -> None:
+    """Its client has left: the request counts at once, its tokens and cost once they are known, and nothing twice."""
+    board = Board()
+    counting = meters(board.pages[0])
+    counting.request_finished(finished(status=499, cost_nano_usd=None, is_draining=True))
+    text = shown(board)
+    assert values(text, "requests_total", status="499") == ["1"]
+    assert values(text, "unknown_cost_requests_total") == ["0"]
+    counting.request_drained(finished(status=499))
+    text = shown(board)
+    assert values(text, "requests_total", status="499") == ["1"]
+    assert values(text, "tokens_total", kind="input") == ["10"]
+    assert values(text, "cost_usd_total", provider="sim") == ["0.000001500"]
+    assert values(text, "request_seconds_count", route="chat") == ["1"]
+
+
 def test_attempts_are_counted_by_target_and_outcome() -> None:
     """A provider's model may have slashes; what failed is told by its kind."""
     board = Board()
