@@ -41,6 +41,9 @@ BACK_S_MAX: Final = 5.0
 NORMAL_S_MAX: Final = 1.0
 REFUSED_S_MAX: Final = 3.0
 LOOK_S: Final = 0.05
+PIECES: Final = 8
+SLOW_S: Final = 2.0
+"""How long a slow reply takes its upstream."""
 DISK_MIB: Final = 8
 LARGER_MIB: Final = 64
 
@@ -205,7 +208,7 @@ async def endure(
 
 def varied() -> Mode:
     """Answer at once, or slowly when a stream is asked for whose number is odd: some are under way at any moment."""
-    slow, fast = ok_paced(8, every_s=0.25), ok()
+    slow, fast = ok_paced(PIECES, every_s=SLOW_S / PIECES), ok()
     return answering("varied", lambda ask: (slow if ask.model[-1] in "13579" else fast).plan(ask), is_slow=True)
 
 
@@ -232,14 +235,14 @@ def _judge(promise: str, log: _Log, books: Books, called: set[str]) -> Iterator[
         f"{statuses[200]} answered, {len(refused)} refused",
         [*_find_odd(log.seen), *_find_called(refused, called), *([] if refused else ["nothing was refused"])],
     )
-    meanwhile = [seen for seen in running if seen.status == 200 and seen.asked_s + seen.took_s < log.ended_s]
+    meanwhile = [seen for seen in running if seen.asked_s + SLOW_S < log.ended_s]
     yield counted(
         f"{promise}: replies under way come to their proper end",
-        "0 broken, some meanwhile",
-        f"{len(running)} were under way, {len(meanwhile)} ended meanwhile",
+        "0 broken, some whose end comes meanwhile",
+        f"{len(running)} were under way, of which {len(meanwhile)} had all of their upstream before it was over",
         [
             *(str(seen) for seen in running if seen.status == 200 and not seen.is_whole),
-            *([] if meanwhile else ["none ended meanwhile"]),
+            *([] if meanwhile else ["the end of none came meanwhile"]),
         ],
     )
     told = [seen for seen in log.seen if seen.cost_nano_usd is not None]
