@@ -168,15 +168,12 @@ async def open_gateway(
             meters.request_drained(record)
             telemetry.request_drained(record)
 
-        http, simulated = HttpUpstream(), SimulatedUpstream()
-        stack.push_async_callback(http.close)
-        stack.push_async_callback(simulated.close)
         service = Service(
             ledger=ledger,
             health=Health(meters.attempt_ended),
             clock=clock,
             facts=catalogue.find,
-            line=Lines(http=http, simulated=simulated).find,
+            line=_open_lines(stack).find,
             jitter=random.random,
             pools=Pools(clock, tell=telemetry.warn, count=meters.keys_refused),
             replies=replies,
@@ -205,6 +202,14 @@ async def open_gateway(
         )
         hide_secrets(telemetry, routes.current)
         yield gateway
+
+
+def _open_lines(stack: AsyncExitStack) -> Lines:
+    """Make ready to call providers, until the stack is unwound."""
+    http, simulated = HttpUpstream(), SimulatedUpstream()
+    stack.push_async_callback(http.close)
+    stack.push_async_callback(simulated.close)
+    return Lines(http=http, simulated=simulated)
 
 
 async def open_ledger(data: Path) -> Ledger:
