@@ -164,10 +164,6 @@ async def open_gateway(
         replies = await Replies.open(settings.data, clock=clock, warn=telemetry.warn)
         stack.push_async_callback(replies.close)
 
-        def on_drained(record: FinishedRequest) -> None:
-            meters.request_drained(record)
-            telemetry.request_drained(record)
-
         service = Service(
             ledger=ledger,
             health=Health(meters.attempt_ended),
@@ -177,19 +173,20 @@ async def open_gateway(
             jitter=random.random,
             pools=Pools(clock, tell=telemetry.warn, count=meters.keys_refused),
             replies=replies,
-            on_drained=on_drained,
+            on_drained=_tell_both(meters, telemetry),
         )
         stack.push_async_callback(service.drain)
         pepper = await asyncio.to_thread(load_pepper, settings.data)
         vault = open_vault(settings.config, environ)
-        tenancy = Tenancy(vault, telemetry.register_secret)
         admin_key = await asyncio.to_thread(find_admin_key, settings, environ)
         telemetry.register_secret(admin_key)
         gateway = Gateway(
             service=service,
             routes=routes,
             ledger=ledger,
-            authenticator=Authenticator(ledger, pepper=pepper, clock=clock, tenancy=tenancy),
+            authenticator=Authenticator(
+                ledger, pepper=pepper, clock=clock, tenancy=Tenancy(vault, telemetry.register_secret)
+            ),
             telemetry=telemetry,
             pepper=pepper,
             clock=clock,
@@ -202,6 +199,16 @@ async def open_gateway(
         )
         hide_secrets(telemetry, routes.current)
         yield gateway
+
+
+def _tell_both(meters: Meters, telemetry: Telemetry) -> Callable[[FinishedRequest], None]:
+    """Tell figures and log of a reply that was read to its end for nobody."""
+
+    def tell(record: FinishedRequest) -> None:
+        meters.request_drained(record)
+        telemetry.request_drained(record)
+
+    return tell
 
 
 def _open_lines(stack: AsyncExitStack) -> Lines:
