@@ -26,6 +26,12 @@ class CostSource(StrEnum):
     """Tokens without a price and no limit in money: cost is null, never 0."""
 
 
+_NO_PARTS = (0, 0, 0, 0, 0, 0)
+"""From `cached_tokens` to `audio_output_tokens`."""
+_NO_RARE_PARTS = (0, 0, 0, 0, None)
+"""From `image_input_tokens` to `service_tier`."""
+
+
 class Usage(NamedTuple):
     """Token counts of one attempt, inclusive totals and their parts, all >= 0."""
 
@@ -61,22 +67,12 @@ class Usage(NamedTuple):
 
     @property
     def has_no_parts(self) -> bool:
-        """Tell whether it is plain text in and out, nothing of it priced apart; most usage is."""
-        return not (
-            self.cached_tokens
-            or self.cache_write_tokens
-            or self.cache_write_1h_tokens
-            or self.audio_input_tokens
-            or self.audio_output_tokens
-            or self.reasoning_tokens
-            or self.service_tier
-            or self.image_output_tokens
-            or self.image_input_tokens
-            or self.web_searches
-            or self.images
-            or self.input_tokens < 0
-            or self.output_tokens < 0
-        )
+        """Tell whether it is plain text in and out, nothing of it priced apart; most usage is.
+
+        Asked several times in every request, so the fields are compared by their places.
+        """
+        is_plain = self[2:8] == _NO_PARTS and self[12:] == _NO_RARE_PARTS
+        return is_plain and self.input_tokens >= 0 and self.output_tokens >= 0
 
     @property
     def is_empty(self) -> bool:

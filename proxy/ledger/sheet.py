@@ -19,7 +19,7 @@ from proxy.ledger.sql import STATEMENTS
 from proxy.ledger.standing import FOREVER_S, Kept, KnownRules, condition_of, find_balance
 from proxy.policy.calendar import Window
 from proxy.policy.limits import RATE_SLOTS, Balance, Flow, Rate
-from proxy.policy.scopes import Rules, Subject, accounts_of, scopes_of
+from proxy.policy.scopes import Rules, Subject, scopes_of
 
 _FIND_KEY_STATE = STATEMENTS["find_key_state"]
 _FIND_BALANCES_VERSION = STATEMENTS["find_balances_version"]
@@ -165,7 +165,7 @@ class Sheet:
             (version,) = self._cursor.execute(_FIND_BALANCES_VERSION).fetchone()
             self._kept.refresh(version)
             self._is_kept_known = True
-        for scope in self._kept.select(self._cursor, accounts_of(subject)):
+        for scope in self._kept.select(self._cursor, subject):
             account = self._accounts.get(scope)
             if account is None or account.since_s > at_s:
                 account = self._read_account(scope, at_s)

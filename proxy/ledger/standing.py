@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import lru_cache
 from sqlite3 import Cursor
 
@@ -10,7 +9,7 @@ from proxy.ledger.rules import read_limits
 from proxy.ledger.sql import STATEMENTS
 from proxy.policy.calendar import Window
 from proxy.policy.limits import Balance
-from proxy.policy.scopes import Rules, Subject, parse_scope, places_of, rules_of
+from proxy.policy.scopes import Rules, Subject, accounts_of, parse_scope, places_of, rules_of
 
 FOREVER_S = 253_402_300_800
 """The end of a window that has none: the year 10000, so that every window can be compared with a moment."""
@@ -50,26 +49,33 @@ class Kept:
     def __init__(self) -> None:
         self._version: int | None = None
         self._known: dict[str, bool] = {}
+        self._selected: dict[Subject, list[str]] = {}
 
     def refresh(self, version: int) -> None:
         """Forget everything when there may be new ones; `version` is that of the balances in this transaction."""
-        if version != self._version or len(self._known) >= _SCOPES_KEPT_MAX:
+        if version != self._version or max(len(self._known), len(self._selected)) >= _SCOPES_KEPT_MAX:
             self._version = version
             self._known.clear()
+            self._selected.clear()
 
     def learn(self, scope: str) -> None:
         """Take note of a window that this transaction has opened."""
         self._known[scope] = True
+        self._selected.clear()
 
-    def select(self, cursor: Cursor, scopes: Iterable[str]) -> list[str]:
-        """Give those scopes that have some."""
+    def select(self, cursor: Cursor, subject: Subject) -> list[str]:
+        """Give those scopes of an attempt that have some."""
+        found = self._selected.get(subject)
+        if found is not None:
+            return found
         known, selected = self._known, []
-        for scope in scopes:
+        for scope in accounts_of(subject):
             is_kept = known.get(scope)
             if is_kept is None:
                 is_kept = known[scope] = cursor.execute(_IS_KEPT, (scope,)).fetchone() is not None
             if is_kept:
                 selected.append(scope)
+        self._selected[subject] = selected
         return selected
 
 
