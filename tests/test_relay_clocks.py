@@ -279,12 +279,12 @@ async def test_a_watchdog_fires_once_when_left_running() -> None:
 async def test_a_watchdog_that_is_started_anew_looks_again_later() -> None:
     """One timer serves many starts: it finds the deadline moved and sleeps on, then fires at the new one."""
     kennel = Kennel()
-    kennel.dog.start(0.02)
+    kennel.dog.start(0.1)
     await asyncio.sleep(0.01)
-    kennel.dog.start(0.03)
-    await asyncio.sleep(0.015)
+    kennel.dog.start(0.6)
+    await asyncio.sleep(0.2)
     assert kennel.bites == 0
-    await asyncio.sleep(0.04)
+    await asyncio.sleep(0.6)
     assert kennel.bites == 1
 
 

@@ -348,13 +348,13 @@ def test_a_growing_conversation_keeps_its_beginning_for_many_turns() -> None:
 
 
 def test_ten_thousand_messages_take_no_time() -> None:
-    """The event loop's neighbours wait for a thread that holds Python's lock: well under a second in all."""
+    """The event loop's neighbours wait for a thread that holds Python's lock: well under a second of CPU in all."""
     messages = spell("s" + "uact" * 2_500 + "u")
     prompt = weigh(messages)
     for room in (60, 5_000, 90_000):
-        started_s = time.perf_counter()
+        started_s = time.thread_time()
         assert middle_out(messages, prompt, room_tokens=room, messages_max=5_000).is_cut
-        assert time.perf_counter() - started_s < 1
+        assert time.thread_time() - started_s < 1
 
 
 # ---------------------------------------------------------------- a real one
