@@ -185,7 +185,7 @@ async def test_a_file_that_keeps_changing_is_read_in_the_end(path: Path, monkeyp
     monkeypatch.setattr(watching, "SETTLE_ROUNDS_MAX", 3)
     async with watch(path) as watched:
         deadline = time.monotonic() + PATIENCE_S
-        # A look may fall between a write's emptying of the file and its end; that is a broken edit, and the next one counts.
+        # A look may fall between a write's emptying of the file and its end: a broken edit, and the next one counts.
         while watched.names != ["second"] and time.monotonic() < deadline:
             await asyncio.to_thread(path.write_text, SECOND + "#" * int(time.monotonic() * 1000 % 1000))
             await asyncio.sleep(0.01)
