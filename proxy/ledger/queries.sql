@@ -250,6 +250,20 @@ user = ? AND coalesce(tenant, (SELECT parent FROM keys WHERE name = key_name), k
 -- Parameter: the scope itself.
 seq IN (SELECT attempt_tags.seq FROM attempt_tags WHERE attempt_tags.scope = ?)
 
+-- name: scope_tag_within
+-- The same of a window, so that nothing before it is read. Parameters: the scope itself, starts_s, ends_s.
+seq IN (
+  SELECT attempt_tags.seq FROM attempt_tags
+  WHERE attempt_tags.scope = ? AND attempt_tags.at_s >= ? AND attempt_tags.at_s < ?
+)
+
+-- name: scope_tag_open
+-- The same of the few attempts under way: each is looked up, or all that a tag ever had would be read.
+EXISTS (
+  SELECT 1 FROM attempt_tags
+  WHERE attempt_tags.scope = ? AND attempt_tags.at_s = attempts.at_s AND attempt_tags.seq = attempts.seq
+)
+
 -- name: day_scope_tag
 -- The same of rolled-up days.
 seq IN (SELECT day_tags.seq FROM day_tags WHERE day_tags.scope = ?)
@@ -326,7 +340,7 @@ DELETE FROM attempts WHERE seq = ?
 
 -- name: sum_window
 -- A window nobody has kept yet: the same sums as open_balance. Parameters: starts_s, ends_s, those of {day_condition},
--- the same again.
+-- then starts_s, ends_s and those of {condition}.
 SELECT
   coalesce(sum(CASE WHEN state = 'posted' THEN cost_nano_usd END), 0) + (
     SELECT coalesce(sum(cost_nano_usd), 0) FROM days WHERE day_s >= ? AND day_s < ? AND {day_condition}
