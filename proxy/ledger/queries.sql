@@ -98,13 +98,13 @@ UPDATE attempts SET is_last = 0 WHERE request_id = ? AND is_last = 1
 
 -- name: begin_next_attempt
 -- As begin_attempt, the request's own facts taken from an attempt before it.
--- Parameters: number, owner, at_s, provider, model, hold, is_priced, upstream key, payer, what rates were charged with, seq of the
+-- Parameters: number, owner, at_s, alias (NULL: as before), provider, model, hold, is_priced, upstream key, payer, what rates were charged with, seq of the
 -- attempt before.
 INSERT INTO attempts (
   request_id, number, is_last, state, owner, at_s, key_name, tenant, app, route, is_stream, user, tags, alias,
   provider, model, hold_nano_usd, is_priced, upstream_key, payer, charged
 )
-SELECT request_id, ?, 1, 'pending', ?, ?, key_name, tenant, app, route, is_stream, user, tags, alias, ?, ?, ?, ?, ?, ?, ?
+SELECT request_id, ?, 1, 'pending', ?, ?, key_name, tenant, app, route, is_stream, user, tags, coalesce(?, alias), ?, ?, ?, ?, ?, ?, ?
 FROM attempts WHERE seq = ?
 
 -- ---------------------------------------------------------------- settlement (writer, inside a batch)
