@@ -319,9 +319,8 @@ class Exchange:
     async def _ask_in_turn(self, plan: Plan) -> Asking:
         """Put a sized plan to the ledger, waiting where a limit lets a request wait."""
         ask = partial(self._with_key, plan.candidates[0], partial(self._ask_ledger, plan))
-        answer = await self._service.queue.ask(
-            partial(self._asked.list_scopes, plan.candidates[0].alias or plan.route.name), ask
-        )
+        scopes = partial(self._asked.list_scopes, plan.candidates[0].alias or plan.route.name)
+        answer = await self._service.queue.ask(scopes, ask)
         if isinstance(answer, Limited) and answer.measure is not None:
             self._quotas = (Quota(answer.measure, answer.limit, 0, answer.retry_after_s),)
         return answer

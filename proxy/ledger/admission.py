@@ -215,8 +215,8 @@ def judge_step(step: Advance, ended: PendingAttempt, key: KeyState | None, stand
     """Tell why a request's next attempt may not begin, or what comes with it: as if the one before it had ended.
 
     The revision is not asked: the request was let in under its key, and whatever changed since holds from the next on.
-    Nor is a rate that counts requests, which this one has passed; only those of upstream calls are, and those of another
-    model that the request has asked for besides.
+    Nor is a rate that counts requests, which this one has passed; only those of upstream calls are, and those of
+    another model that the request has asked for besides.
     """
     if key is None or not _is_usable(key, step.at_s):
         return KeyGone(is_stale=False)
