@@ -58,12 +58,21 @@ async def admit(plan: Plan, ask: Ask, *, input_bounds: Sequence[int]) -> tuple[P
 
 
 def counts_in(candidate: Candidate, scope: str) -> bool:
-    """Tell whether calls of a candidate count in the scope of a provider, a target or a credential."""
+    """Tell whether calls of a candidate count in the scope of a model, a provider, a target or a credential."""
+    if candidate.alias is not None and scope == f"model:{candidate.alias}":
+        return True
     if not is_upstream(scope) or candidate.target.provider.account is not None:
         return False
     kind, _, name = scope.partition(":")
     target = candidate.target
     return matches(name, target.name) if kind == "target" else name.partition("/")[0] == target.provider.name
+
+
+def is_passable(plan: Plan, candidate: Candidate, scope: str) -> bool:
+    """Tell whether a limit without room stands only before this candidate, so that another of the plan may do."""
+    if not counts_in(candidate, scope):
+        return False
+    return is_upstream(scope) or not all(counts_in(one, scope) for one in plan.candidates)
 
 
 async def _admit(plan: Plan, ask: Ask, bounds: Sequence[int]) -> tuple[Plan, Admitted]:

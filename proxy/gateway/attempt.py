@@ -96,6 +96,7 @@ class Attempt:
             payer=provider.payer,
             upstream_key=self.keyed.label if self.keyed is not None else None,
             patterns=provider.list_patterns(target.model) if provider.model_rates else (),
+            alias=self.candidate.alias,
         )
 
     async def open(self, clock: Clock, *, total_left_s: float) -> None:

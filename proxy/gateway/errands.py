@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 from proxy.codecs.wire import Codec, JsonObject, Surface
 from proxy.gateway.forwarding import forward
@@ -38,11 +39,16 @@ class Asked:
 
     @property
     def user(self) -> str | None:
-        """Give the request's `user`, None when there is none the books can hold."""
+        """Give the request's `user`, None when there is none; by a digest where it is too long or cannot be shown.
+
+        Whatever it looks like, the limits of each user hold for it.
+        """
         user = self.body.get("user")
-        if not isinstance(user, str) or not 0 < len(user) <= USER_CHARS_MAX or not user.isprintable():
+        if not isinstance(user, str) or not user:
             return None
-        return user
+        if len(user) <= USER_CHARS_MAX and user.isprintable():
+            return user
+        return f"sha256:{sha256(user.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
     def list_scopes(self, alias: str) -> tuple[str, ...]:
         """Name what the request counts in under a model of ours, whichever target answers it."""

@@ -17,7 +17,7 @@ from typing import NamedTuple, Self
 from proxy.codecs.surface import Cost, View, show_reply
 from proxy.codecs.wire import Codec, JsonObject
 from proxy.errors import Failure, LedgerUnavailable, RequestError, UpstreamError
-from proxy.gateway.admission import Asking, admit, counts_in, refusal
+from proxy.gateway.admission import Asking, admit, is_passable, refusal
 from proxy.gateway.attempt import BYTES_PER_TOKEN, CLIENT_LEFT, Attempt, Line, failure_of
 from proxy.gateway.drains import DRAIN_S_MAX
 from proxy.gateway.errands import Asked, write_errand
@@ -244,7 +244,7 @@ class Exchange:
         if isinstance(answer, Resting):
             self._outcomes = (*self._outcomes, Outcome(index, resting_failure(answer, candidate.target), 0))
             return None
-        if isinstance(answer, Limited | Refused) and counts_in(candidate, answer.scope):
+        if isinstance(answer, Limited | Refused) and is_passable(plan, candidate, answer.scope):
             self._outcomes = (*self._outcomes, Outcome(index, limit_failure(answer), 0))
             return None
         await self._settle(previous)
@@ -319,7 +319,8 @@ class Exchange:
     async def _ask_in_turn(self, plan: Plan) -> Asking:
         """Put a sized plan to the ledger, waiting where a limit lets a request wait."""
         ask = partial(self._with_key, plan.candidates[0], partial(self._ask_ledger, plan))
-        answer = await self._service.queue.ask(partial(self._asked.list_scopes, plan.route.name), ask)
+        scopes = partial(self._asked.list_scopes, plan.candidates[0].alias or plan.route.name)
+        answer = await self._service.queue.ask(scopes, ask)
         if isinstance(answer, Limited) and answer.measure is not None:
             self._quotas = (Quota(answer.measure, answer.limit, 0, answer.retry_after_s),)
         return answer

@@ -14,6 +14,7 @@ from proxy.ledger.records import Admission, AttemptEnd, AttemptStart, AttemptSta
 from proxy.policy.limits import Quota
 from proxy.replies import Entry, Kind
 from proxy.routing.caching import PROVIDER
+from proxy.routing.plan import Plan
 from proxy.telemetry import FinishedRequest
 from proxy.usage import CostSource, Usage
 
@@ -25,13 +26,15 @@ STATUS = 200
 class Replay:
     """One request that is answered without an upstream."""
 
-    def __init__(self, entry: Entry, kind: Kind, *, asked: Asked, alias: str, service: Service) -> None:
+    def __init__(self, entry: Entry, kind: Kind, *, asked: Asked, plan: Plan, service: Service) -> None:
         """Answer with an entry found as a hit or for an `Idempotency-Key`; nothing happens before `book`."""
         self.entry = entry
         self.request_id = asked.request_id
         self._kind = kind
         self._asked = asked
-        self._alias = alias
+        self._alias = plan.alias
+        self._model = plan.route.name
+        """The model of ours that answers to that name, a glob perhaps: its limits hold."""
         self._service = service
         self._at = 0
         self._overhead_ms = 0.0
@@ -60,11 +63,12 @@ class Replay:
             attempts=(AttemptStart(1, PROVIDER, self.entry.model, 0),),
             user=asked.user,
             tags=asked.tags,
+            alias=self._model,
             parent=asked.principal.parent,
             is_redirected=True,  # it costs nothing: no budget that is spent need send it anywhere else
         )
         service = self._service
-        scopes = partial(asked.list_scopes, self._alias)
+        scopes = partial(asked.list_scopes, self._model)
         answer = heed(await service.queue.ask(scopes, partial(service.ledger.admit, admission)))
         if isinstance(answer, Refused):
             raise refusal(0, None, answer)

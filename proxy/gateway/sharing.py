@@ -155,7 +155,7 @@ class SharedExchange:
         if self._wish.idempotency_key is not None:
             entry = await self._find_keyed(self._wish.idempotency_key)
             if entry is not None:
-                return Replay(entry, Kind.IDEMPOTENCY, asked=asked, alias=plan.alias, service=service)
+                return Replay(entry, Kind.IDEMPOTENCY, asked=asked, plan=plan, service=service)
         ttl_s = find_ttl_s(
             asked.table.caching, asked=self._wish.cache, key=asked.principal.cache, route=plan.route.cache
         )
@@ -164,7 +164,7 @@ class SharedExchange:
         entry = await self._find_equal(plan.alias, ttl_s)
         if entry is None:
             return True
-        return Replay(entry, Kind.CACHE, asked=asked, alias=plan.alias, service=service)
+        return Replay(entry, Kind.CACHE, asked=asked, plan=plan, service=service)
 
     async def _find_keyed(self, key: str) -> Entry | None:
         scope = self._scope()

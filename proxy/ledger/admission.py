@@ -130,20 +130,23 @@ class _Asked(NamedTuple):
 class _Asks:
     """What an admission, or a request's next attempt, asks of each scope."""
 
-    __slots__ = ("_alone", "_starts", "_upstream")
+    __slots__ = ("_alone", "_entered", "_starts", "_upstream")
 
-    def __init__(self, starts: Sequence[tuple[Subject, AttemptStart]], *, requests: int) -> None:
-        """Ask for these together; `requests` is 0 for a request that was counted before."""
+    def __init__(
+        self, starts: Sequence[tuple[Subject, AttemptStart]], *, requests: int, entered: str | None = None
+    ) -> None:
+        """Ask for these together; `requests` is 0 for a request that was counted before, but not in scope `entered`."""
+        self._entered = entered
         first = starts[0][1]
         self._starts = starts
         self._alone = _Asked(first.hold_nano_usd, first.tokens, requests, 1) if len(starts) == 1 else None
         self._upstream = self._alone if requests else _Asked(first.hold_nano_usd, first.tokens, 1, 1)
-        """Of an upstream's scope, to which each attempt is a request of its own."""
+        """Of a scope to which the attempt is a request of its own, as each is to an upstream's."""
 
     def of(self, scope: str) -> _Asked:
         """Tell what is asked of one scope."""
         if self._alone is not None and self._upstream is not None:
-            return self._upstream if is_upstream(scope) else self._alone
+            return self._upstream if scope == self._entered or is_upstream(scope) else self._alone
         mine = [start for subject, start in self._starts if scope in scopes_of(subject)]
         holds, tokens = sum(start.hold_nano_usd for start in mine), sum(start.tokens for start in mine)
         return _Asked(holds, tokens, len(mine) if is_upstream(scope) else 1, len(mine))
@@ -164,7 +167,7 @@ def subject_of(admission: Admission, start: AttemptStart) -> Subject:
         admission.tenant,
         admission.user,
         admission.tags,
-        admission.alias or admission.route,
+        start.alias or admission.alias or admission.route,
         start.provider,
         start.model,
         start.upstream_key,
@@ -177,6 +180,7 @@ def subject_of(admission: Admission, start: AttemptStart) -> Subject:
 def next_subject(subject: Subject, start: AttemptStart) -> Subject:
     """Give a request's next attempt as limits see it."""
     return subject._replace(
+        alias=start.alias or subject.alias,
         provider=start.provider,
         model=start.model,
         upstream_key=start.upstream_key,
@@ -211,7 +215,8 @@ def judge_step(step: Advance, ended: PendingAttempt, key: KeyState | None, stand
     """Tell why a request's next attempt may not begin, or what comes with it: as if the one before it had ended.
 
     The revision is not asked: the request was let in under its key, and whatever changed since holds from the next on.
-    Nor is a rate that counts requests, which this one has passed; only those of upstream calls are.
+    Nor is a rate that counts requests, which this one has passed; only those of upstream calls are, and those of
+    another model that the request has asked for besides.
     """
     if key is None or not _is_usable(key, step.at_s):
         return KeyGone(is_stale=False)
@@ -220,7 +225,8 @@ def judge_step(step: Advance, ended: PendingAttempt, key: KeyState | None, stand
     rules = standing.find_rules(subject)
     if rules.is_empty:
         return NO_CHARGE
-    asks = _Asks([(subject, begins)], requests=0)
+    entered = f"model:{subject.alias}" if subject.alias != ended.subject.alias else None
+    asks = _Asks([(subject, begins)], requests=0, entered=entered)
     ending = _Ending(ended, find_posted_nano_usd(step.ended), scopes_of(ended.subject))
     refusal = _judge_pricing(rules, (begins,)) or _judge_open(rules, asks, standing, ending)
     if refusal is not None:

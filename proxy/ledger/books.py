@@ -235,7 +235,7 @@ class Books:
                     *rows.write_start(start, reserve=reserve),
                     admission.user,
                     rows.write_tags(admission.tags),
-                    admission.alias or admission.route,
+                    start.alias or admission.alias or admission.route,
                 ),
             )
             if start is first and cursor.rowcount == 0:
@@ -261,7 +261,8 @@ class Books:
     def _begin_next(self, cursor: Cursor, step: Advance, ended: PendingAttempt, *, grant: Grant) -> None:
         start = step.begins
         written = rows.write_start(start, reserve=grant.reserve(start))
-        cursor.execute(_BEGIN_NEXT_ATTEMPT, (start.number, self._owner_id, step.at_s, *written, ended.seq))
+        own = (start.number, self._owner_id, step.at_s, start.alias or None)
+        cursor.execute(_BEGIN_NEXT_ATTEMPT, (*own, *written, ended.seq))
         self._accounts.hold(cursor, next_subject(ended.subject, start), step.at_s, start.hold_nano_usd)
 
 

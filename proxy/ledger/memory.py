@@ -122,7 +122,8 @@ class MemoryLedger:
             return grant
         self._end(ended, step.ended, step.at_s)
         admission = self._books.entries[ended.seq - 1].admission
-        self._begin(step.request_id, step.begins, admission, at_s=step.at_s, grant=grant)
+        begins = step.begins._replace(alias=step.begins.alias or ended.subject.alias)
+        self._begin(step.request_id, begins, admission, at_s=step.at_s, grant=grant)
         self._books.charge(grant.charges)
         return Admitted(step.request_id, grant.quotas)
 
@@ -345,7 +346,7 @@ class MemoryLedger:
             tags=admission.tags,
             upstream_key=start.upstream_key,
             payer=start.payer,
-            alias=admission.alias or admission.route,
+            alias=start.alias or admission.alias or admission.route,
         )
         entry = Entry(row, admission, self._owner, start.is_priced, grant.reserve(start))
         self._books.entries.append(entry)

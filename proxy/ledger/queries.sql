@@ -98,13 +98,13 @@ UPDATE attempts SET is_last = 0 WHERE request_id = ? AND is_last = 1
 
 -- name: begin_next_attempt
 -- As begin_attempt, the request's own facts taken from an attempt before it.
--- Parameters: number, owner, at_s, provider, model, hold, is_priced, upstream key, payer, what rates were charged with, seq of the
+-- Parameters: number, owner, at_s, alias (NULL: as before), provider, model, hold, is_priced, upstream key, payer, what rates were charged with, seq of the
 -- attempt before.
 INSERT INTO attempts (
   request_id, number, is_last, state, owner, at_s, key_name, tenant, app, route, is_stream, user, tags, alias,
   provider, model, hold_nano_usd, is_priced, upstream_key, payer, charged
 )
-SELECT request_id, ?, 1, 'pending', ?, ?, key_name, tenant, app, route, is_stream, user, tags, alias, ?, ?, ?, ?, ?, ?, ?
+SELECT request_id, ?, 1, 'pending', ?, ?, key_name, tenant, app, route, is_stream, user, tags, coalesce(?, alias), ?, ?, ?, ?, ?, ?, ?
 FROM attempts WHERE seq = ?
 
 -- ---------------------------------------------------------------- settlement (writer, inside a batch)
@@ -250,6 +250,20 @@ user = ? AND coalesce(tenant, (SELECT parent FROM keys WHERE name = key_name), k
 -- Parameter: the scope itself.
 seq IN (SELECT attempt_tags.seq FROM attempt_tags WHERE attempt_tags.scope = ?)
 
+-- name: scope_tag_within
+-- The same of a window, so that nothing before it is read. Parameters: the scope itself, starts_s, ends_s.
+seq IN (
+  SELECT attempt_tags.seq FROM attempt_tags
+  WHERE attempt_tags.scope = ? AND attempt_tags.at_s >= ? AND attempt_tags.at_s < ?
+)
+
+-- name: scope_tag_open
+-- The same of the few attempts under way: each is looked up, or all that a tag ever had would be read.
+EXISTS (
+  SELECT 1 FROM attempt_tags
+  WHERE attempt_tags.scope = ? AND attempt_tags.at_s = attempts.at_s AND attempt_tags.seq = attempts.seq
+)
+
 -- name: day_scope_tag
 -- The same of rolled-up days.
 seq IN (SELECT day_tags.seq FROM day_tags WHERE day_tags.scope = ?)
@@ -326,7 +340,7 @@ DELETE FROM attempts WHERE seq = ?
 
 -- name: sum_window
 -- A window nobody has kept yet: the same sums as open_balance. Parameters: starts_s, ends_s, those of {day_condition},
--- the same again.
+-- then starts_s, ends_s and those of {condition}.
 SELECT
   coalesce(sum(CASE WHEN state = 'posted' THEN cost_nano_usd END), 0) + (
     SELECT coalesce(sum(cost_nano_usd), 0) FROM days WHERE day_s >= ? AND day_s < ? AND {day_condition}

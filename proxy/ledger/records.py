@@ -111,6 +111,8 @@ class AttemptStart(NamedTuple):
     """What rates of tokens are charged with until the true count is known."""
     patterns: tuple[str, ...] = ()
     """Of the provider's models, those with a limit of their own that this one is among."""
+    alias: str | None = None
+    """The key of `models` whose target this is; None: that of the request, of its next attempt as before."""
 
 
 class Admission(NamedTuple):

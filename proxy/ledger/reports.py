@@ -32,7 +32,7 @@ from proxy.ledger.rules import read_limits
 from proxy.ledger.schema import connect, explain
 from proxy.ledger.shelves import REGISTRY, read_tenant
 from proxy.ledger.sql import STATEMENTS
-from proxy.ledger.standing import FOREVER_S, condition_of, day_condition_of
+from proxy.ledger.standing import FOREVER_S, fill_window
 from proxy.ledger.summing import write_sum
 from proxy.ledger.tenancy import TenantRecord
 from proxy.policy.calendar import Window
@@ -188,11 +188,7 @@ class Reports:
         ends_s = window.ends_s or FOREVER_S
         kept = await self._ask(self._look_ups, "find_balance", (budget.scope, ends_s, window.starts_s))
         if not kept:
-            condition, values = condition_of(budget.scope)
-            days = day_condition_of(budget.scope)
-            statement = STATEMENTS["sum_window"].format(condition=condition, day_condition=days)
-            span: Parameters = (window.starts_s, ends_s, *values)
-            kept = await self._run(self._look_ups, statement, (*span, *span))
+            kept = await self._run(self._look_ups, *fill_window("sum_window", budget.scope, window))
         return budget.state(Balance(*kept[0]))
 
     async def _ask(self, connection: aiosqlite.Connection, name: str, parameters: Parameters) -> list[Any]:

@@ -16,7 +16,7 @@ from sqlite3 import Cursor
 
 from proxy.ledger.admission import Charge, KeyState, Reserve
 from proxy.ledger.sql import STATEMENTS
-from proxy.ledger.standing import FOREVER_S, Kept, KnownRules, condition_of, find_balance
+from proxy.ledger.standing import FOREVER_S, Kept, KnownRules, find_balance, open_condition_of
 from proxy.policy.calendar import Window
 from proxy.policy.limits import RATE_SLOTS, Balance, Flow, Rate
 from proxy.policy.scopes import Rules, Subject, scopes_of
@@ -150,7 +150,7 @@ class Sheet:
         """Count a scope's attempts under way."""
         count = self._open.get(scope)
         if count is None:
-            condition, values = condition_of(scope)
+            condition, values = open_condition_of(scope)
             statement = STATEMENTS["count_open"].format(condition=condition)
             (count,) = self._cursor.execute(statement, values).fetchone()
             assert isinstance(count, int)

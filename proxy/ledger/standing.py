@@ -85,10 +85,8 @@ def find_balance(cursor: Cursor, scope: str, window: Window) -> Balance:
     place = (scope, ends_s, window.starts_s)
     found = cursor.execute(_FIND_BALANCE, place).fetchone()
     if found is None:
-        condition, values = condition_of(scope)
-        opening = STATEMENTS["open_balance"].format(condition=condition, day_condition=day_condition_of(scope))
-        span = (window.starts_s, ends_s, *values)
-        cursor.execute(opening, (*place, *span, *span))
+        opening, values = fill_window("open_balance", scope, window)
+        cursor.execute(opening, (*place, *values))
         found = cursor.execute(_FIND_BALANCE, place).fetchone()
     return Balance(*found)
 
@@ -103,6 +101,22 @@ def condition_of(scope: str) -> tuple[str, tuple[str, ...]]:
     if kind == "key":
         return STATEMENTS["scope_key"], (name, name)
     return STATEMENTS[f"scope_{kind}"], (scope if kind == "tag" else name,)
+
+
+def open_condition_of(scope: str) -> tuple[str, tuple[str, ...]]:
+    """Say the same of attempts under way."""
+    return (STATEMENTS["scope_tag_open"], (scope,)) if parse_scope(scope).kind == "tag" else condition_of(scope)
+
+
+def fill_window(name: str, scope: str, window: Window) -> tuple[str, tuple[str | int, ...]]:
+    """Give a statement that sums a scope's window, and its parameters: those of rolled-up days, then of attempts."""
+    condition, values = condition_of(scope)
+    span = (window.starts_s, window.ends_s or FOREVER_S)
+    within: tuple[str | int, ...] = values
+    if parse_scope(scope).kind == "tag":
+        condition, within = STATEMENTS["scope_tag_within"], (scope, *span)
+    statement = STATEMENTS[name].format(condition=condition, day_condition=day_condition_of(scope))
+    return statement, (*span, *values, *span, *within)
 
 
 def day_condition_of(scope: str) -> str:

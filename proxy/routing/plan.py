@@ -46,6 +46,8 @@ class Candidate(NamedTuple):
     middle_out: MiddleOut = "off"
     transforms: str | None = None
     """What was done to the prompt, for the header."""
+    alias: str | None = None
+    """The key of `models` whose target it is, where the request asks for several; its limits hold."""
 
     @property
     def prices(self) -> Prices | None:
@@ -154,6 +156,7 @@ def _candidate(choice: Choice, defaults: Timeouts, *, is_limited: bool) -> Candi
         dropped=written.dropped,
         middle_out=middle_out,
         transforms=BY_OPENROUTER if middle_out == "theirs" else None,
+        alias=choice.route.name,
     )
 
 

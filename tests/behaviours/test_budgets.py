@@ -24,12 +24,14 @@ budget: $10/day
 providers:
   up: {{dialect: openai, base_url: "{up}", price: {{input: $1/M, output: $10/M}}}}
   metered: {{dialect: openai, base_url: "{up}", price: {{input: $1/M, output: $10/M}}, budget: $0.0024/day}}
+  down: {{dialect: simulated, fail: server_error, price: {{input: $1/M, output: $10/M}}}}
   spare: {{dialect: openai, base_url: "{spare}", price: {{input: $1/M, output: $2/M}}}}
 models:
   m: [{{target: up/m, context: 8k}}]
   cheap: [{{target: spare/cheap, context: 8k}}]
   of-model: {{targets: [up/m], budget: $0.0024/day}}
   of-provider: metered/m
+  broken: {{targets: [down/m], budget: $0.0024/day}}
   chain: [metered/m, spare/m]
 tenants:
   acme: {{budget: {{limit: $0.0024/month, timezone: Europe/Berlin}}}}
@@ -115,6 +117,20 @@ async def test_a_spent_budget_refuses_and_names_its_place(
     assert "retry-after" not in answer.headers
     assert len(stage.up.exchanges) == 3
     assert (await stage.ask(**others)).status == 200
+
+
+@pytest.mark.parametrize("names", [["broken", "of-model"], ["of-model", "cheap"], ["broken", "of-model", "cheap"]])
+async def test_a_models_wall_holds_wherever_a_request_names_it(stage: Stage, names: list[str]) -> None:
+    """First or behind others; where it has no room the next name is tried."""
+    has_other = "cheap" in names
+    statuses = [(await stage.ask(names[0], models=names[1:])).status for _ in range(5)]
+    assert statuses[:3] == [200, 200, 200]
+    assert {status == 200 for status in statuses[3:]} == {has_other}
+    rows = await stage.gateway.rows()
+    costs = {name: sum(row.cost_nano_usd or 0 for row in rows if row.alias == name) for name in (*names, "cheap")}
+    assert costs["of-model"] == 3 * 607_000
+    assert costs["cheap"] == (2 * 127_000 if has_other else 0)
+    assert costs.get("broken", 0) == 0
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ models:
   never: {{targets: [up/one], cache: false}}
   last: {{targets: [up/one, {{static: {{content: Busy.}}}}], cache: true}}
   "g/*": {{targets: ["up/*"], cache: true}}
+  "r/*": {{targets: ["up/*"], cache: true, rate: 2/min}}
 tenants: {{acme: {{}}, other: {{}}}}
 defaults: {{retry: {{attempts: 1}}}}
 keys:
@@ -209,6 +210,13 @@ async def test_a_spent_budget_does_not_stand_in_the_way_of_a_hit(stage: Stage) -
     await stage.ask(max_tokens=64)
     assert (await stage.ask(key="sk-test-poor-key", max_tokens=500)).status == 402
     assert await stage.word(key="sk-test-poor-key", max_tokens=64) == "hit"
+
+
+async def test_a_rate_of_a_glob_counts_hits_too(stage: Stage) -> None:
+    """They belong to the model of the file that answers to the name, as misses do."""
+    assert [await stage.word("r/one"), await stage.word("r/one")] == ["miss", "hit"]
+    assert (await stage.ask("r/one")).status == 429
+    assert {row.alias for row in await stage.gateway.settled_rows(2)} == {"r/*"}
 
 
 async def test_another_table_is_another_cache(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 import orjson
@@ -47,6 +48,24 @@ def test_an_errand_is_the_candidates_call() -> None:
     assert (errand.provider.name, errand.clocks, errand.created_s, errand.choices) == ("one", CLOCKS, 17, 1)
     assert orjson.loads(errand.call.body) == {**BODY, "model": "m", "max_tokens": 5}
     assert not errand.call.is_stream
+
+
+@pytest.mark.parametrize(
+    ("given", "user"),
+    [
+        ("alice", "alice"),
+        ("u" * 256, "u" * 256),
+        ("u" * 257, f"sha256:{sha256(b'u' * 257).hexdigest()}"),
+        ("a\nb", f"sha256:{sha256(b'a' + bytes([10]) + b'b').hexdigest()}"),
+        ("", None),
+        (5, None),
+        (None, None),
+    ],
+)
+def test_a_user_that_cannot_be_shown_is_somebody_too(given: object, user: str | None) -> None:
+    """Else the limits of each user would not hold for him."""
+    asked = Asked({**BODY, "user": given}, 10, Surface.OPENAI, Principal("app"), a_table(), "req", None, 0.0)
+    assert asked.user == user
 
 
 @pytest.mark.parametrize(("n", "choices"), [(1, 1), (3, 3), (None, 1)])

@@ -295,6 +295,22 @@ async def test_a_next_attempt_counts_upstream_and_not_as_a_request(ledger: Ledge
     assert isinstance(await ledger.advance(onward("two", voided(1), start(2, 0, provider="c"))), Admitted)
 
 
+async def test_an_attempt_for_another_model_is_held_by_that_models_limits(ledger: Ledger) -> None:
+    """A request may ask for several: each attempt counts where its own model does, in rates as a request of its own."""
+    revision = await fill(ledger, {"model:dear": Limits(WALL.budgets, (Rate(Measure.REQUESTS, 2, 60),), parallel=1)})
+    for name, hold, outcome in (("a", 90, Admitted), ("b", 20, Refused), ("c", 1, Admitted), ("d", 1, Limited)):
+        admitted = await ledger.admit(ask(name, 500, key_revision=revision))
+        assert isinstance(admitted, Admitted)
+        answer = await ledger.advance(onward(name, voided(1), start(2, hold)._replace(alias="dear")))
+        assert isinstance(answer, outcome)
+        await ledger.settle(over(name, posted(2 if outcome is Admitted else 1, hold)))
+    (state,) = await ledger.list_budgets(NOON_S)
+    assert (state.posted_nano_usd, state.held_nano_usd) == (91, 0)
+    rows = await ledger.export(since_s=None, after_seq=0, rows_max=10)
+    assert [row.alias for row in rows] == ["chat", "dear", "chat", "chat", "dear", "chat"]
+    assert {row.route for row in rows} == {"chat"}
+
+
 async def test_a_next_attempt_is_held_by_every_wall(ledger: Ledger) -> None:
     """As if the one before it had ended: what that gives back, the next may take."""
     revision = await fill(ledger, {"tenant:acme": WALL, "provider:b": Limits((Budget(50, Period.DAY),))})

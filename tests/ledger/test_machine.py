@@ -97,6 +97,7 @@ starts = st.builds(
     is_priced=st.just(True),
     upstream_key=st.sampled_from([None, "1"]),
     patterns=st.just(()),
+    alias=st.sampled_from([None, None, "chat", "other"]),
     payer=st.sampled_from(["gateway", "gateway", "tenant"]),
     tokens=st.integers(min_value=0, max_value=6),
 )

@@ -19,6 +19,8 @@ from proxy.errors import LedgerUnavailable
 from proxy.ledger import schema
 from proxy.ledger.sql import STATEMENTS, Migration, load_migrations
 from proxy.ledger.sqlite import SqliteLedger
+from proxy.ledger.standing import fill_window, open_condition_of
+from proxy.policy.calendar import Window
 from tests.ledger.entries import key
 
 NOBODY = 65_534
@@ -206,6 +208,24 @@ def test_statements_find_their_rows_by_an_index(tmp_path: Path, name: str) -> No
     steps = [step[-1] for step in plan]
     assert steps
     assert all("SCAN" not in step or "INDEX attempts_pending" in step for step in steps)
+
+
+def test_a_tags_past_is_not_read_again(tmp_path: Path) -> None:
+    """Of what is under way each attempt is looked up, and a window reads its own time only."""
+    scope, window = "tag:acme/job=1", Window(1_000, 2_000)
+    open_condition, values = open_condition_of(scope)
+    asked = [
+        (STATEMENTS["count_open"].format(condition=open_condition), values, "(scope=? AND at_s=? AND seq=?)"),
+        (*fill_window("open_balance", scope, window), "(scope=? AND at_s>? AND at_s<?)"),
+        (*fill_window("sum_window", scope, window), "(scope=? AND at_s>? AND at_s<?)"),
+    ]
+    schema.prepare(tmp_path / "ledger.db", 1.0)
+    with closing(schema.connect(tmp_path / "ledger.db")) as connection:
+        for statement, parameters, search in asked:
+            place = (None,) * (statement.count("?") - len(parameters))
+            plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", (*place, *parameters)).fetchall()
+            steps = [step[-1] for step in plan if "attempt_tags" in step[-1]]
+            assert steps == [f"SEARCH attempt_tags USING PRIMARY KEY {search}"]
 
 
 def test_a_migration_that_rolls_back_by_itself_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -367,6 +367,14 @@ def test_what_is_not_ours_to_judge_is_refused(data_dir: Path, statement: str, wo
         look(data_dir)
 
 
+def test_books_of_an_older_release_are_told_as_that(data_dir: Path) -> None:
+    """One finding says so: a list of all that is missing would look like damage."""
+    plant(data_dir, "DELETE FROM schema_versions WHERE version > 1", "DROP VIEW postings", "DROP TABLE bills")
+    (finding,) = look(data_dir).findings
+    assert (finding.check, finding.expected) == (Check.SCHEMA, f"schema {NEWEST}")
+    assert finding.found.startswith("schema 1, of an older release")
+
+
 def test_a_file_that_is_not_there_is_refused_and_not_made(tmp_path: Path) -> None:
     """Reading begins nothing."""
     with pytest.raises(LedgerUnavailable, match=r"ledger\.db cannot be used"):
