@@ -1,4 +1,4 @@
-"""Several apps and one key, as a new user lives it: the real command, OpenAI's SDK where it stands, a webhook on loopback."""
+"""Several apps and one key, as a new user lives it: the real command, OpenAI's SDK where it stands, a webhook."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Street:
-    """A gateway that serves, the provider behind it, who is told, and the SDK in front; None where it is not installed."""
+    """A gateway that serves, the provider behind it, who is told, and the SDK in front (None: it is not installed)."""
 
     server: TurnpikeServer
     up: FaultUpstream
@@ -136,7 +136,9 @@ async def check_usage(street: Street) -> None:
 async def check_alert(street: Street) -> None:
     """It arrives at the next look, and neither a later look nor a restart tells it again."""
     async with asyncio.timeout(ALERT_S):
-        while not street.hook.received:
+        while True:
+            if street.hook.received:
+                break
             await asyncio.sleep(0.05)
     await street.server.terminate()
     await street.server.restart()
