@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -164,35 +164,29 @@ async def open_gateway(
         replies = await Replies.open(settings.data, clock=clock, warn=telemetry.warn)
         stack.push_async_callback(replies.close)
 
-        def on_drained(record: FinishedRequest) -> None:
-            meters.request_drained(record)
-            telemetry.request_drained(record)
-
-        http, simulated = HttpUpstream(), SimulatedUpstream()
-        stack.push_async_callback(http.close)
-        stack.push_async_callback(simulated.close)
         service = Service(
             ledger=ledger,
             health=Health(meters.attempt_ended),
             clock=clock,
             facts=catalogue.find,
-            line=Lines(http=http, simulated=simulated).find,
+            line=_open_lines(stack).find,
             jitter=random.random,
             pools=Pools(clock, tell=telemetry.warn, count=meters.keys_refused),
             replies=replies,
-            on_drained=on_drained,
+            on_drained=_tell_both(meters, telemetry),
         )
         stack.push_async_callback(service.drain)
         pepper = await asyncio.to_thread(load_pepper, settings.data)
         vault = open_vault(settings.config, environ)
-        tenancy = Tenancy(vault, telemetry.register_secret)
         admin_key = await asyncio.to_thread(find_admin_key, settings, environ)
         telemetry.register_secret(admin_key)
         gateway = Gateway(
             service=service,
             routes=routes,
             ledger=ledger,
-            authenticator=Authenticator(ledger, pepper=pepper, clock=clock, tenancy=tenancy),
+            authenticator=Authenticator(
+                ledger, pepper=pepper, clock=clock, tenancy=Tenancy(vault, telemetry.register_secret)
+            ),
             telemetry=telemetry,
             pepper=pepper,
             clock=clock,
@@ -205,6 +199,24 @@ async def open_gateway(
         )
         hide_secrets(telemetry, routes.current)
         yield gateway
+
+
+def _tell_both(meters: Meters, telemetry: Telemetry) -> Callable[[FinishedRequest], None]:
+    """Tell figures and log of a reply that was read to its end for nobody."""
+
+    def tell(record: FinishedRequest) -> None:
+        meters.request_drained(record)
+        telemetry.request_drained(record)
+
+    return tell
+
+
+def _open_lines(stack: AsyncExitStack) -> Lines:
+    """Make ready to call providers, until the stack is unwound."""
+    http, simulated = HttpUpstream(), SimulatedUpstream()
+    stack.push_async_callback(http.close)
+    stack.push_async_callback(simulated.close)
+    return Lines(http=http, simulated=simulated)
 
 
 async def open_ledger(data: Path) -> Ledger:

@@ -50,6 +50,8 @@ _MATTERS = re.compile(rb'"(?:usage|error|finish_reason)"\s*+:\s*+(?!null)')
 _OBJECT, _OBJECT_END = b"data: {", b"}\n\n"
 _TOKENS_MAX = 10**12
 _SEARCHES = ("num_search_queries", "num_sources_used")
+_SEARCH_GROUPS = ("server_tool_use_details", "server_tool_use")
+_SEARCHING = frozenset({*_SEARCHES, *_SEARCH_GROUPS})
 _NAME_CHARACTERS_MAX = 32
 _TOTALS = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
 
@@ -217,7 +219,9 @@ class _Counts:
 
     def _searches(self) -> int:
         """Count what the provider searched, as OpenRouter, Anthropic's proxies, Perplexity and xAI tell it."""
-        groups = (_object(self._usage.get(name)) for name in ("server_tool_use_details", "server_tool_use"))
+        if _SEARCHING.isdisjoint(self._usage):
+            return 0
+        groups = (_object(self._usage.get(name)) for name in _SEARCH_GROUPS)
         counts = [self._count(group, "web_search_requests") for group in groups]
         return max(*counts, *(self._count(self._usage, name) for name in _SEARCHES))
 

@@ -68,6 +68,8 @@ class Health:
                 await self._services.ledger.find_key(NOBODY)
         except (LedgerUnavailable, TimeoutError):
             return "down"
+        if not self._services.ledger.is_writable:
+            return "down"
         board = self._services.board
         is_whole = board.is_complete and not board.has_refused_keys and not _has_unready(self._services.routes.current)
         return "ok" if is_whole and not self._is_stale() else "degraded"

@@ -20,9 +20,9 @@ from proxy.ledger.schema import explain, find_file
 from proxy.ledger.snapshot import open_snapshot
 from proxy.ledger.verification import Verification, verify
 
-PAGES_PER_STEP = 256
-"""Pages copied at a time: 1 MiB, made durable at once. Left to the end, servers' writes would wait for them all."""
-REST_S = 0.02
+PAGES_PER_STEP = 64
+"""Pages copied at a time: 256 KiB, made durable at once. Servers' writes wait for each such piece, never for more."""
+REST_S = 0.005
 """How long the disk is left to others after each: 50 MB a second at most."""
 _SOURCE_FAULTS = frozenset(
     {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPEN}

@@ -6,6 +6,8 @@
   and with backoff, until it is durable or the ledger is closed.
 * After such a failure the connection is thrown away: when an fsync fails, the kernel may have dropped what it could not
   write, so asking the same connection again could be told a lie.
+* Until a transaction is durable again the store counts as failing. Nothing may come meanwhile, so the thread tries by
+  itself, with a page of no consequence.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import sqlite3
 import sys
 from collections import deque
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any, Generic, Protocol, TypeVar
 
 from proxy.clock import Clock
@@ -140,11 +143,13 @@ class Committer:
         self._backoff_s = BACKOFF_FIRST_S
         self._due_s = clock.monotonic_s()
         """When the spool is tried again, whatever comes until then."""
+        self.is_failing = False
+        """The last transaction was not taken. Written by the thread alone; anybody may look."""
 
     @property
     def patience_s(self) -> float | None:
-        """How long to wait for new calls before the spool is tried again; None: for ever, it is empty."""
-        return self._backoff_s if self._spool else None
+        """How long to wait for new calls before something is tried again; None: for ever, there is nothing to try."""
+        return self._backoff_s if self._spool or self.is_failing else None
 
     def write(self, calls: list[AnyCall], *, is_last: bool) -> list[AnyCall]:
         """Write a batch and, when the store takes things, the spool; gives the calls that are over."""
@@ -154,6 +159,8 @@ class Committer:
             # What is kept stays in order: later settlements queue behind those that wait.
             self._spool.extend(call for call in calls if call.is_kept)
             calls = [call for call in calls if not call.is_kept]
+        if not calls and not self._spool and self.is_failing:
+            self._commit([Call(_touch, None, future=None, is_kept=False)])
         over, is_written = self._commit(calls) if calls else ([], is_due)
         while self._spool and is_written:
             batch = [self._spool.popleft() for _ in range(min(self.batch_max, len(self._spool)))]
@@ -179,22 +186,28 @@ class Committer:
             with self._turnstile:
                 if self._on_turn is not None:
                     self._on_turn(self._clock.monotonic_s() - asked_s)
-                cursor = self._open()
-                if not _run_freely(cursor, calls, self._common):
-                    _run_guarded(cursor, calls, self._common)
-                cursor.execute("COMMIT")
+                self._write(calls)
         except (sqlite3.Error, OSError) as error:
             self.close()
+            self.is_failing = True
             return self._fail(calls, error), False
         finally:
             if self._is_crowded:
                 sys.setswitchinterval(_SWITCH_S)
+        self.is_failing = False
         again = {call: None for call in calls if call.is_kept and isinstance(call.error, LedgerUnavailable)}
         if not again:
             self._backoff_s = BACKOFF_FIRST_S
             return calls, True
         self._put_back(list(again))
         return [call for call in calls if call not in again], False
+
+    def _write(self, calls: list[AnyCall]) -> None:
+        # A cursor left open by a failure would keep its connection's files and locks alive, closed or not.
+        with closing(self._open()) as cursor:
+            if not _run_freely(cursor, calls, self._common):
+                _run_guarded(cursor, calls, self._common)
+            cursor.execute("COMMIT")
 
     def _open(self) -> sqlite3.Cursor:
         if self._connection is None:
@@ -223,6 +236,12 @@ class Committer:
         for call in left:
             call.error = LedgerUnavailable("the ledger was closed before it could be written")
         return left
+
+
+def _touch(cursor: sqlite3.Cursor, _nothing: None) -> None:
+    """Write the first page as it is: an update that changes nothing would not be written."""
+    (version,) = cursor.execute("PRAGMA user_version").fetchone()
+    cursor.execute(f"PRAGMA user_version = {version}")
 
 
 def _run_freely(cursor: sqlite3.Cursor, calls: list[AnyCall], common: Common) -> bool:

@@ -62,6 +62,8 @@ from proxy.usage import CostSource, Usage
 class MemoryLedger:
     """The `Ledger` of records.py in plain dicts."""
 
+    is_writable = True
+
     def __init__(self, *, clock: Clock, books: MemoryBooks | None = None) -> None:
         """Begin with empty books; `clock` is asked for because every ledger is."""
         self._clock = clock

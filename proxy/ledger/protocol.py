@@ -59,6 +59,11 @@ class Ledger(Protocol):
         """Give the figures that alerts are told by."""
         ...
 
+    @property
+    def is_writable(self) -> bool:
+        """Tell whether the store took what it was last given; while it does not, it is tried from time to time."""
+        ...
+
     async def admit(self, admission: Admission) -> Outcome:
         """Check the key and every limit that holds and write the holds, all or nothing."""
         ...

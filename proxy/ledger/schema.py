@@ -26,6 +26,8 @@ WAL_PAGES_MAX = 4_096
 """How many pages the write-ahead log gathers before a commit copies them into the file: a page changed often, once."""
 WAL_BYTES_MAX = 64 * 1024 * 1024
 """To what the write-ahead log is cut back once a checkpoint has emptied it."""
+DAMAGE = frozenset({sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT})
+"""What SQLite says of a file that is not whole."""
 _APPLICATION_ID = 0x54504B31
 """Stands in the file's header and says whose it is ("TPK1")."""
 
@@ -68,11 +70,8 @@ def prepare(path: Path, now_s: float) -> None:
 def explain(error: Exception) -> LedgerUnavailable:
     """Turn what SQLite or the system says into what a person can act on."""
     code = getattr(error, "sqlite_errorcode", None)
-    if code in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
-        return LedgerUnavailable(
-            f"{FILE_NAME} is damaged or not a ledger ({error}); nothing was changed: "
-            "move it away, or put a backup in its place"
-        )
+    if code in DAMAGE:
+        return damaged(str(error))
     if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
         return LedgerUnavailable(
             f"{FILE_NAME} is locked by another program for more than {BUSY_S_MAX} s; try again, and end that program",
@@ -81,6 +80,14 @@ def explain(error: Exception) -> LedgerUnavailable:
     unavailable = unusable(FILE_NAME, error)
     unavailable.retry_after_s = RETRY_AFTER_S
     return unavailable
+
+
+def damaged(reason: str) -> LedgerUnavailable:
+    """Say that the file is not whole, and what to do."""
+    return LedgerUnavailable(
+        f"{FILE_NAME} is damaged or not a ledger ({reason}); nothing was changed: "
+        "move it away, or put a backup in its place"
+    )
 
 
 def _migrate(connection: sqlite3.Connection, migrations: Sequence[Migration], now_s: float) -> None:

@@ -17,6 +17,7 @@ from typing import Self
 
 from proxy.clock import Clock
 from proxy.ledger.books import RESOLVED_PER_CALL_MAX, Books
+from proxy.ledger.checkup import check_pages
 from proxy.ledger.committer import Call
 from proxy.ledger.correcting import Dead
 from proxy.ledger.errands import add_key, declaring, end_key, limit
@@ -95,6 +96,11 @@ class SqliteLedger:
             await ledger._reports.open()
             stack.pop_all()
         return ledger
+
+    @property
+    def is_writable(self) -> bool:
+        """Tell whether the store took what it was last given."""
+        return not self._writer.is_failing
 
     @property
     def registry(self) -> SqliteRegistry:
@@ -245,6 +251,8 @@ class SqliteLedger:
 def _make_ready(data_dir: Path, now_s: float) -> tuple[Turnstile, Owner]:
     """Make folder, file and schema behind the turnstile, so that processes that start together do it once."""
     make_data_folder(data_dir)
+    # Before the turnstile: a living process's writes must not wait for it.
+    check_pages(find_file(data_dir))
     with ExitStack() as stack:
         try:
             turnstile = Turnstile(data_dir)

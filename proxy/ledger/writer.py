@@ -74,6 +74,8 @@ class Writer:
         """What is under way and since when, oldest first; abandoned calls too, as long as they are in the queue."""
         self._kept: dict[AnyCall, float] = {}
         self._watch: asyncio.TimerHandle | None = None
+        self._is_late = False
+        """Somebody has waited too long, and nothing was written since."""
         self._is_closed = False
         self._ended: asyncio.Future[None] = self._loop.create_future()
         on_turn = observer.turn_came if observer is not None else None
@@ -119,6 +121,11 @@ class Writer:
         future: asyncio.Future[ResultT] = self._loop.create_future()
         self._put(Call(work, argument, future=future, is_kept=True, is_shared=is_shared), self._kept)
         return await future
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the store did not take, or has not yet taken, what it was last given."""
+        return self._is_late or self._committer.is_failing
 
     async def close(self) -> None:
         """Write what is queued, then end the thread; LedgerUnavailable when it does not end in `CLOSE_S_MAX`."""
@@ -171,6 +178,7 @@ class Writer:
     def _let_go(self, call: AnyCall) -> None:
         if call.future is None or call.future.done():
             return
+        self._is_late = True
         if call.is_kept:
             message = "the ledger does not answer; the settlement is kept until it does"
         else:
@@ -180,6 +188,7 @@ class Writer:
 
     def _deliver(self, calls: list[AnyCall], durable_s: float | None = None) -> None:
         """Tell every caller of a batch, and the observer when it became durable."""
+        self._is_late = False
         for call in calls:
             (self._kept if call.is_kept else self._waiting).pop(call, None)
             future = call.future

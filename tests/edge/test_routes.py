@@ -94,6 +94,13 @@ async def test_a_ledger_that_does_not_answer_is_down(desk: Desk, monkeypatch: py
     assert (await desk.get("/health", None)).status_code == 503
 
 
+async def test_a_ledger_that_cannot_be_written_is_down(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It can still be read, but nothing that costs money may start."""
+    monkeypatch.setattr(desk.ledger, "is_writable", False)
+    assert (await desk.get("/health", None)).status_code == 503
+    assert (await desk.get("/health/live", None)).status_code == 200
+
+
 # ---------------------------------------------------------------- wrong turns
 
 

@@ -114,6 +114,9 @@ class _Cursor:
         self._faults.meet(statement, self._cursor)
         return self._cursor.execute(statement, parameters)
 
+    def close(self) -> None:
+        self._cursor.close()
+
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for something that happens in the writer's thread."""

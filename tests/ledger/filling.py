@@ -1,7 +1,8 @@
-"""Books of any size, made fast: `python -m tests.ledger.filling DATA_DIR REQUESTS`.
+"""Books of any size, made fast: `python -m tests.ledger.filling DATA_DIR REQUESTS [SCHEMA]`.
 
 What stands in them is what a server would have written: twenty keys with a budget per day and, from an earlier time,
-one for all time; every twentieth request fell back once, every fiftieth was voided.
+one for all time; every twentieth request fell back once, every fiftieth was voided. With a schema they are books that
+an older version would have left behind.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import sys
 from contextlib import closing
 from pathlib import Path
+from unittest.mock import patch
 
 from proxy.ledger import schema
 from proxy.ledger.folder import make_data_folder
+from proxy.ledger.sql import load_migrations
 from proxy.ledger.standing import FOREVER_S
 from tests.ledger.entries import DAY_S, NOON_S
 
@@ -23,6 +26,9 @@ _KEYS = """INSERT INTO keys (
   name, digest, tenant, models, default_model, params, is_declared, is_enabled, created_at_s, expires_at_s, revision
 )
 SELECT 'key-' || value, 'digest-' || value, NULL, NULL, NULL, '{}', 0, 1, 0.0, NULL, 1 FROM json_each(?)"""
+_KEYS_OF_1 = """INSERT INTO keys
+SELECT 'key-' || value, 'digest-' || value, NULL, 1000000000000, 'day', NULL, NULL, '{}', 0, 1, 0.0, NULL, 1
+FROM json_each(?)"""
 _LIMITS = """INSERT INTO limits (place, rules, is_hard, is_declared)
 SELECT 'key:key-' || value, '{"budgets":[{"limit_nano_usd":1000000000000,"period":"day"}]}', 1, 0
 FROM json_each(?)"""
@@ -57,22 +63,34 @@ FROM (
 GROUP BY key_name, starts_s, length_s"""
 
 
-def fill(data_dir: Path, requests: int) -> None:
-    """Write so many requests into a new data folder."""
+def fill(data_dir: Path, requests: int, *, version: int | None = None) -> None:
+    """Write so many requests into a new data folder, of the newest schema unless told otherwise."""
     make_data_folder(data_dir)
     path = schema.find_file(data_dir)
-    schema.prepare(path, FROM_S)
+    with patch.object(schema, "load_migrations", lambda: load_migrations()[:version]):
+        schema.prepare(path, FROM_S)
     with closing(schema.connect(path)) as connection:
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("BEGIN")
-        connection.execute(_KEYS, (str(list(range(KEYS))),))
-        connection.execute(_LIMITS, (str(list(range(KEYS))),))
+        if version == 1:
+            connection.execute(_KEYS_OF_1, (str(list(range(KEYS))),))
+        else:
+            connection.execute(_KEYS, (str(list(range(KEYS))),))
+            connection.execute(_LIMITS, (str(list(range(KEYS))),))
         every_s = DAYS * DAY_S / requests
-        connection.execute(_REQUESTS, {"requests": requests, "from_s": FROM_S, "every_s": every_s, "keys": KEYS})
-        connection.execute(_FALLBACKS)
+        figures = {"requests": requests, "from_s": FROM_S, "every_s": every_s, "keys": KEYS}
+        connection.execute(_of_schema(_REQUESTS, version), figures)
+        connection.execute(_of_schema(_FALLBACKS, version))
         connection.execute(_BALANCES, (FOREVER_S,))
         connection.execute("COMMIT")
 
 
+def _of_schema(statement: str, version: int | None) -> str:
+    """Leave out what the first schema did not have."""
+    if version != 1:
+        return statement
+    return statement.replace("alias, route", "route").replace("'chat', 'chat'", "'chat'")
+
+
 if __name__ == "__main__":
-    fill(Path(sys.argv[1]), int(sys.argv[2]))
+    fill(Path(sys.argv[1]), int(sys.argv[2]), version=int(sys.argv[3]) if len(sys.argv) > 3 else None)

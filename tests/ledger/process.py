@@ -26,6 +26,13 @@ def say(word: str) -> None:
     sys.stdout.flush()
 
 
+async def open_once(data_dir: Path, _count: int) -> None:
+    """Open and close, as a start without requests does, saying before that it is about to."""
+    say("ready")
+    ledger = await SqliteLedger.open(data_dir, clock=ManualClock())
+    await ledger.close()
+
+
 async def hold(data_dir: Path, count: int) -> None:
     """Hold so many requests, then wait to be killed."""
     ledger = await SqliteLedger.open(data_dir, clock=ManualClock())
@@ -73,7 +80,7 @@ async def lock(data_dir: Path, count: int) -> None:
     say("released")
 
 
-DUTIES = {"hold": hold, "rush": rush, "work": work, "lock": lock}
+DUTIES = {"open": open_once, "hold": hold, "rush": rush, "work": work, "lock": lock}
 
 if __name__ == "__main__":
     asyncio.run(DUTIES[sys.argv[2]](Path(sys.argv[1]), int(sys.argv[3])))

@@ -10,11 +10,13 @@ import pytest
 
 from proxy.clock import SystemClock
 from proxy.errors import LedgerUnavailable
+from proxy.ledger import committer
 from proxy.ledger.records import Admitted, KeyGone, Refused
 from proxy.ledger.sqlite import SqliteLedger
 from proxy.usage import CostSource
+from tests.faults.disk import Disk, Sync
 from tests.ledger.entries import NOON_S, ask, key, onward, over, posted, stand, start
-from tests.ledger.faults import Faults, begun, cancel, stalled
+from tests.ledger.faults import Faults, begun, cancel, stalled, until
 from tests.ledger.houses import SqliteHouse
 
 DISK_FULL = sqlite3.OperationalError("database or disk is full")
@@ -57,6 +59,37 @@ async def test_a_failed_commit_costs_the_connection(shaky: SqliteLedger, faults:
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         faults.connections[0].execute("SELECT 1")
     assert await stand(shaky) == (0, 10)
+
+
+async def test_a_store_that_fails_says_so_until_it_recovers(shaky: SqliteLedger, faults: Faults) -> None:
+    """After a failed commit it is not writable; it tries by itself, and is again as soon as one is durable."""
+    assert shaky.is_writable
+    faults.errors["COMMIT"] = sqlite3.OperationalError("disk I/O error")
+    with pytest.raises(LedgerUnavailable):
+        await shaky.admit(ask("r", 10))
+    assert not shaky.is_writable
+    await until(lambda: len(faults.connections) > 3)
+    assert not shaky.is_writable
+    faults.errors.clear()
+    await until(lambda: shaky.is_writable)
+    assert await stand(shaky) == (0, 0)
+
+
+async def test_a_try_writes_to_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a store that failed is tried with is a sync that counts, not a transaction without a change."""
+    monkeypatch.setattr(committer, "BACKOFF_FIRST_S", 0.01)
+    with Disk(tmp_path) as disk:
+        ledger = await SqliteLedger.open(tmp_path / "data", clock=SystemClock())
+        disk.fails_to_sync = lambda: True
+        with pytest.raises(LedgerUnavailable):
+            await ledger.declare_keys([key()])
+        failed = disk.moment
+        await until(lambda: disk.moment > failed + 1)
+        assert not ledger.is_writable
+        disk.fails_to_sync = lambda: False
+        await until(lambda: ledger.is_writable)
+        assert Sync("ledger.db-wal", is_good=True) in disk.notes[failed:]
+        await ledger.close()
 
 
 async def test_a_full_disk_refuses_and_recovers(shaky: SqliteLedger, faults: Faults) -> None:

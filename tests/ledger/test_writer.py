@@ -131,8 +131,10 @@ async def test_an_admission_waits_so_long_and_no_longer(impatient: None, shaky: 
         await shaky.admit(ask("late", 10))
     with pytest.raises(LedgerUnavailable, match="is kept until it does"):
         await settling
+    assert not shaky.is_writable
     stall.release()
     assert not await shaky.settle(over("old", posted(1, 9)))
+    assert shaky.is_writable
     assert [row.state for row in await shaky.find_request("early")] == [AttemptState.VOIDED]
     assert await shaky.find_request("late") == []
     assert await stand(shaky) == (5, 0)

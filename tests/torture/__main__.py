@@ -24,6 +24,7 @@ from typing import Any, Final
 
 from tests.torture import (
     agents,
+    backups,
     budget,
     clocks,
     crash,
@@ -32,8 +33,12 @@ from tests.torture import (
     leaving,
     machine,
     owners,
+    power,
     rates,
     reload,
+    reset,
+    store,
+    upgrade,
     walls,
 )
 from tests.torture.findings import Finding, as_json, duration, table
@@ -49,6 +54,11 @@ RUNS: Final[Mapping[str, Run]] = MappingProxyType(
         "leaving": leaving.run,
         "reload": reload.run,
         "owners": owners.run,
+        "power": power.run,
+        "store": store.run,
+        "upgrade": upgrade.run,
+        "backups": backups.run,
+        "reset": reset.run,
         "machine": machine.run,
         "holds": holds.run,
         "rates": rates.run,

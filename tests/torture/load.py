@@ -34,9 +34,14 @@ class Seen:
     """What its client saw."""
 
     question: Question
+    asked_s: float = 0.0
+    """By the monotonic clock."""
+    took_s: float = 0.0
+    """Until the reply had ended, however it did."""
     status: int | None = None
     """None: no reply, or none whose head was whole."""
     request_id: str | None = None
+    retry_after: str | None = None
     attempts: int | None = None
     cost_nano_usd: int | None = None
     """What the reply said it cost."""
@@ -51,7 +56,7 @@ class Seen:
 
 async def put(url: str, question: Question) -> Seen:
     """Ask one question and note what came, whatever it was."""
-    seen = Seen(question)
+    seen = Seen(question, asked_s=time.monotonic())
     fields: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}} if question.is_stream else {}
     payload = client.chat(question.model, **fields, **question.fields)
     try:
@@ -59,12 +64,14 @@ async def put(url: str, question: Question) -> Seen:
             await _note(await reply.head(), seen)
     except (ConnectionError, TimeoutError) as error:
         seen.trouble = f"{type(error).__name__}: {error}"
+    seen.took_s = time.monotonic() - seen.asked_s
     return seen
 
 
 async def _note(reply: Reply, seen: Seen) -> None:
     seen.status = reply.status
     seen.request_id = reply.headers.get("x-request-id")
+    seen.retry_after = reply.headers.get("retry-after")
     seen.attempts = int(reply.headers.get("x-turnpike-attempts", "0")) or None
     if reply.headers.get("content-type", "").startswith("text/event-stream"):
         await _note_stream(reply, seen)
