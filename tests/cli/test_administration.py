@@ -240,7 +240,7 @@ def test_a_secret_key_that_is_none_is_told_by_its_name(shell: Shell, monkeypatch
     shell.here("keys", "create", "phone")
     monkeypatch.setenv(VARIABLE, "nonsense")
     refused = shell.here("secrets", "rotate")
-    assert (refused.code, refused.err.startswith(f"environment: {VARIABLE}: ")) == (2, True)
+    assert (refused.code, refused.err.startswith(f"environment: {VARIABLE} holds ")) == (2, True)
     assert "nonsense" not in refused.err
 
 
