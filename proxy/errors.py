@@ -243,7 +243,7 @@ class UpstreamError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ConfigProblem:
-    """One finding in routes.yaml: where, what, and the remedy. Lines and columns count from 1."""
+    """One finding in routes.yaml: where, what, and the remedy. Lines and columns count from 1; 0 in no file."""
 
     file: str
     line: int
@@ -253,7 +253,7 @@ class ConfigProblem:
 
     def __str__(self) -> str:
         """Show it as `file:line:column: path: message`, the form editors can jump to."""
-        where = f"{self.file}:{self.line}:{self.column}"
+        where = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
         return f"{where}: {self.path}: {self.message}" if self.path else f"{where}: {self.message}"
 
 

@@ -253,7 +253,7 @@ def open_vault(config: Path | None, environ: Mapping[str, str] | None = None) ->
     try:
         return Vault(_variables(config, os.environ if environ is None else environ).get(VARIABLE))
     except SecretKeyError as error:
-        raise ConfigError((ConfigProblem("environment", 0, 0, VARIABLE, str(error)),)) from error
+        raise ConfigError((ConfigProblem("environment", 0, 0, "", str(error)),)) from error
 
 
 def find_admin_key(settings: Settings, environ: Mapping[str, str]) -> str:

@@ -16,7 +16,8 @@ from proxy.ledger.bills import Bill, Drift, find_drifts, list_newest
 from proxy.ledger.protocol import Ledger
 from proxy.money import format_usd
 
-NOTHING = "no account has been read twice yet; a server reads them every hour, and `--read` does now"
+HINT = "; a server reads them every hour, and `--read` does now"
+NOBODY = "no account can be read: no provider of the table speaks openrouter, has its key set and says `reconcile`"
 
 
 def print_drifts(places: Places, *, reads: bool, as_json: bool) -> int:
@@ -29,7 +30,7 @@ def print_drifts(places: Places, *, reads: bool, as_json: bool) -> int:
         columns = [Column(title, is_number=title.endswith("USD")) for title in titles]
         print_table(columns, [_drift_cells(one) for one in drifts])
     else:
-        say(NOTHING)
+        say("no account has been read twice yet" + ("" if reads else HINT))
     return BAD if any(one.is_notable for one in drifts) else 0
 
 
@@ -43,11 +44,13 @@ def print_credits(places: Places, *, reads: bool, as_json: bool) -> None:
         columns = [Column(title, is_number=title.endswith("USD")) for title in titles]
         print_table(columns, [_credit_cells(one) for one in newest])
     else:
-        say("no account has been read yet; a server reads them every hour, and `--read` does now")
+        say("no account has been read yet" + ("" if reads else HINT))
 
 
 def _find_bills(places: Places, *, reads: bool) -> Sequence[Bill]:
     accounts = list(list_accounts(read_table(places))) if reads else []
+    if reads and not accounts:
+        complain(NOBODY)
 
     async def ask(ledger: Ledger) -> Sequence[Bill]:
         for account, why in await read_accounts(accounts, ledger, SystemClock()):

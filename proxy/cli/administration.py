@@ -47,6 +47,12 @@ def _wishes(**given: Any) -> dict[str, Any]:
     return {name: None if value in ("none", ["none"]) else value for name, value in said.items()}
 
 
+def _expect(wishes: dict[str, Any]) -> None:
+    """Refuse a change that changes nothing."""
+    if not wishes:
+        raise typer.BadParameter("nothing is to be changed; name what is, as --budget '$5/day' or --disable")
+
+
 # ---------------------------------------------------------------- keys
 
 
@@ -133,6 +139,7 @@ def update_key(  # noqa: PLR0913  # one parameter per flag
         max_cost=max_cost,
         enabled=enabled,
     )
+    _expect(wishes)
     update_key(find_places(config, data), name, wishes, as_json=as_json)
 
 
@@ -220,6 +227,7 @@ def update_tenant(  # noqa: PLR0913  # one parameter per flag
         max_cost=max_cost,
         enabled=enabled,
     )
+    _expect(wishes)
     update_tenant(find_places(config, data), name, wishes, as_json=as_json)
 
 
@@ -261,10 +269,11 @@ def list_budgets(*, config: Config = None, data: Data = DATA, as_json: Json = Fa
     list_budgets(find_places(config, data), as_json=as_json)
 
 
-@prepaid.command("grant")
+# An amount that is taken back looks like a flag.
+@prepaid.command("grant", context_settings={"ignore_unknown_options": True})
 def grant_credit(  # noqa: PLR0913  # one parameter per flag
     name: Annotated[str, typer.Argument(help="A key; a tenant with --tenant.")],
-    amount: Annotated[str, typer.Argument(help="As '$10'; -$10 takes back.")],
+    amount: Annotated[str, typer.Argument(help="As '$10'; '-$10' takes back.")],
     *,
     is_tenant: Annotated[bool, typer.Option("--tenant", help="NAME is a tenant.")] = False,
     note: Annotated[str | None, typer.Option(help="Why, for the record.")] = None,

@@ -20,7 +20,6 @@ app = typer.Typer(
     no_args_is_help=True,
     **OPTIONS,
 )
-attach(app)
 ledger = typer.Typer(help="Verify and back up the books.", no_args_is_help=True, **OPTIONS)
 app.add_typer(ledger, name="ledger")
 alerts = typer.Typer(help="Show what is watched, what holds, and what was told; or test it.", **OPTIONS)
@@ -263,4 +262,5 @@ def try_alerts(*, config: Config = None, data: Data = DATA, as_json: Json = Fals
     raise typer.Exit(try_alerts(find_places(config, data), as_json=as_json))
 
 
+attach(app)  # behind the others: help lists commands in this order
 command = typer.main.get_command(app)

@@ -192,7 +192,15 @@ def read_since(text: str | None) -> float | None:
     try:
         return time.time() - parse_duration_s(text)
     except ValueError:
-        return _read_moment(text, "--since", is_end=False)
+        return _read(_parse_since, text, "--since")
+
+
+def _parse_since(text: str) -> float:
+    try:
+        return parse_moment(text)
+    except (ValueError, OverflowError) as error:
+        msg = f"{error}, or how far back as 30d"
+        raise ValueError(msg) from error
 
 
 def _print_sums(by: Sequence[str], sums: Sequence[UsageSum], total: UsageSum) -> None:

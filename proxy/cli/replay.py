@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from proxy.catalogue import REFRESHED_FILE, load_catalogue
 from proxy.cli.books import ask_ledger
 from proxy.cli.figures import PAGE_ROWS, read_since
@@ -58,6 +60,8 @@ class Gatherer:
 
 def print_replay(places: Places, wishes: ReplayWishes, *, as_json: bool) -> None:
     """Print what past requests cost and what they would cost; raises `BadParameter` and `ConfigError`."""
+    if not wishes.routes.is_file():
+        raise typer.BadParameter(f"there is no file {wishes.routes}", param_hint="--routes")
     table = read_table(Places(wishes.routes, places.data))
     replay = Replay(table, load_catalogue(refreshed=places.data / REFRESHED_FILE).find)
     since_s = read_since(wishes.since)
@@ -151,11 +155,11 @@ def _print_outcomes(replay: Replay) -> None:
 
 def _notes(total: Outcome) -> list[tuple[int, str]]:
     return [
-        (total.spent_unknown, "cost then was not known"),
+        (total.spent_unknown, "cost then was not known, and counts as 0"),
         (total.redirected, "were sent to another model by a spent budget"),
         (total.unpriced, "go to a target whose price is not known, and are in no sum"),
         (total.uncounted, "have no token counts in the books, and are in no sum"),
-        (total.unrouted, "ask for what the other table does not have or does not allow"),
+        (total.unrouted, "ask for what the other table does not have or does not allow, and are in no sum"),
     ]
 
 

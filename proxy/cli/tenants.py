@@ -12,13 +12,13 @@ import typer
 
 from proxy.app import open_vault
 from proxy.cli.books import CLI, ask_ledger, ask_registry
-from proxy.cli.keys import declared_tenants
 from proxy.cli.output import Column, complain, print_json, print_table
 from proxy.cli.places import Places
+from proxy.cli.tables import read_table
 from proxy.edge.houses import list_with_limits, read_secret
 from proxy.edge.shapes import tenant_object
 from proxy.edge.terms import edit_tenant, read_name
-from proxy.errors import ClientError
+from proxy.errors import ClientError, NotFound
 from proxy.ledger import tenant_deeds
 from proxy.ledger.audit import Act, fingerprint
 from proxy.ledger.registry import Store
@@ -62,20 +62,23 @@ def delete_tenant(places: Places, name: str, *, as_json: bool) -> None:
 
 def set_provider_key(places: Places, name: str, provider: str, *, as_json: bool) -> None:
     """Store a tenant's own key of a provider, read from stdin."""
+    table = read_table(places)
+    if provider not in table.providers:
+        raise NotFound(f"There is no provider {provider!r} in the routing table.", code="provider_not_found")
     secret = read_secret(sys.stdin.readline().strip())
     sealed = open_vault(places.config).seal(secret)
     record = CredentialRecord(name, provider, sealed, fingerprint(secret))
-    deed = partial(_put_credential, credential=record, declared=declared_tenants(places), act=_act())
+    deed = partial(_put_credential, credential=record, declared=frozenset(table.tenants), act=_act())
     kept = ask_registry(places, deed)
     shown = {"tenant": name, "provider": provider, "fingerprint": kept.fingerprint}
-    _tell(shown, f"{provider} is called with {name!r}'s own key from now on", as_json=as_json)
+    _tell(shown, f"{provider} is called with the own key of tenant {name!r} from now on", as_json=as_json)
 
 
 def drop_provider_key(places: Places, name: str, provider: str, *, as_json: bool) -> None:
     """Forget a tenant's own key of a provider."""
     ask_registry(places, partial(tenant_deeds.drop_credential, name=name, provider=provider, act=_act()))
     shown = {"tenant": name, "provider": provider, "deleted": True}
-    _tell(shown, f"{provider} is called with the operator's key for {name!r} from now on", as_json=as_json)
+    _tell(shown, f"{provider} is called with the operator's key for tenant {name!r} from now on", as_json=as_json)
 
 
 def rotate_secrets(places: Places, *, as_json: bool) -> None:

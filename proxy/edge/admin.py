@@ -48,6 +48,8 @@ class Admin:
         """`GET /admin/keys?tenant=&state=&offset=&limit=`."""
         act = await self._services.guard.admit(request)
         tenant, state = request.query_params.get("tenant"), request.query_params.get("state")
+        if state not in {None, *shapes.STATES}:
+            raise ClientError(f"`state` must be one of {', '.join(shapes.STATES)}.", param="state")
         keys = [shapes.key_object(key, act.at_s) for key in await self._services.ledger.list_keys()]
         found = [key for key in keys if tenant in {None, key["tenant"]} and state in {None, key["state"]}]
         return json_response({"object": "list", "data": _page(found, request), "total": len(found)})

@@ -30,7 +30,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 PATH_SHOWN_CHARS = 200
 CHAT = "chat/completions"
 
-_SHOWN = ("models", "providers", "key", "credits", "generation", "activity", "usage", "stats")
+_SHOWN = ("models", "providers", "key", "keys", "credits", "generation", "activity", "usage", "stats")
 """Where a path may begin, as a lost client is told."""
 
 

@@ -39,6 +39,10 @@ def key_object(key: KeyRecord, now_s: float) -> dict[str, Any]:
     }
 
 
+STATES = ("active", "disabled", "expired", "revoked")
+"""What `state_of` tells."""
+
+
 def state_of(key: KeyRecord, now_s: float) -> str:
     """Tell in a word what a key may do."""
     if key.is_revoked or (key.is_declared and not key.is_enabled):

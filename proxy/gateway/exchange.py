@@ -16,7 +16,7 @@ from typing import NamedTuple, Self
 
 from proxy.codecs.surface import Cost, View, show_reply
 from proxy.codecs.wire import Codec, JsonObject
-from proxy.errors import Failure, LedgerUnavailable, RequestError, UpstreamError
+from proxy.errors import Failure, LedgerUnavailable, NotFound, RequestError, UpstreamError
 from proxy.gateway.admission import Asking, admit, is_passable, refusal
 from proxy.gateway.attempt import BYTES_PER_TOKEN, CLIENT_LEFT, Attempt, Line, failure_of
 from proxy.gateway.drains import DRAIN_S_MAX
@@ -157,8 +157,7 @@ class Exchange:
         try:
             plan = await self._get_admitted()
         except Spent as spent:
-            self._redirect(spent)
-            plan = await self._get_admitted()
+            plan = await self._get_admitted_instead(spent)
         attempt = await self._run_chain(plan)
         if self._asked.body.get("stream") is True:
             return Answer(self._headers(attempt), None)
@@ -196,6 +195,16 @@ class Exchange:
         self.request_id = admitted.request_id
         self._quotas = admitted.quotas
         return self._plan
+
+    async def _get_admitted_instead(self, spent: Spent) -> Plan:
+        asked = self._asked
+        self._redirect(spent)
+        try:
+            return await self._get_admitted()
+        except NotFound:
+            # The client never asked for that model: with nowhere to go a wall refuses, and a soft budget lets it in.
+            self._asked = asked
+            return await self._get_admitted()
 
     def _redirect(self, spent: Spent) -> None:
         """Go to the model a spent budget names: the operator's word, so the key need not have it on its list."""

@@ -52,6 +52,7 @@ def create_key(store: Store, key: KeyRecord, act: Act) -> KeyRecord:
     """Add a key; its name is free, its tenant there, and it may do no more than the key that makes it."""
     if store.find_key(key.name) is not None:
         raise Conflict(f"A key named {key.name!r} exists already; names stay taken. Give another one.", param="name")
+    _check_value(store, key)
     _check_tenant(store, key)
     if key.parent is not None:
         _check_subset(key, _find_maker(store, key.parent))
@@ -139,6 +140,18 @@ def show_key(key: KeyRecord) -> Mapping[str, Any]:
         "former_until_s": key.former_until_s,
         "is_enabled": key.is_enabled,
     }
+
+
+def _check_value(store: Store, key: KeyRecord) -> None:
+    """Refuse a value another key has, or had when it was revoked: one value never leads to two keys' books.
+
+    What has left routes.yaml is no key's any more.
+    """
+    for other in store.list_keys():
+        is_former = other.former_digest == key.digest and (other.former_until_s or 0) > key.created_at_s
+        if is_former or (other.digest == key.digest and (other.is_enabled or not other.is_declared)):
+            is_gone = " is revoked for good and" if other.is_revoked else ""
+            raise Conflict(f"The key {other.name!r}{is_gone} has this value; take another one.", param="key_sha256")
 
 
 def _check_tenant(store: Store, key: KeyRecord) -> None:

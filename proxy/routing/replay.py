@@ -58,7 +58,7 @@ class Outcome:
 
     requests: int = 0
     spent_nano_usd: int = 0
-    """As booked."""
+    """As booked, of those that have a cost under the other table or are refused by it."""
     spent_unknown: int = 0
     """Requests of which some cost was not known then."""
     cost_nano_usd: int = 0
@@ -72,7 +72,7 @@ class Outcome:
     uncounted: int = 0
     """Requests whose tokens nobody knows: they are in no sum."""
     unrouted: int = 0
-    """Requests for a model that the other table does not have, or that the key may not ask for."""
+    """Requests for a model that the other table does not have, or that the key may not ask for: they are in no sum."""
     targets: dict[str, bool] = field(default_factory=dict)
     """Where they go, in the order in which they came up, and whether it is ready."""
 
@@ -123,38 +123,40 @@ class Replay:
         """Play one more."""
         outcome = self.outcomes.setdefault((request.key, request.model), Outcome())
         outcome.requests += 1
-        outcome.spent_nano_usd += request.cost_nano_usd or 0
         outcome.spent_unknown += request.cost_nano_usd is None
         choice = self._choose(request, request.model)
         if choice is None:
             outcome.unrouted += 1
-        elif not request.is_free:
-            self._charge(request, choice, outcome)
+            return
+        # What has no cost now has none then either: the difference is between the same requests.
+        if request.is_free or self._charge(request, choice, outcome):
+            outcome.spent_nano_usd += request.cost_nano_usd or 0
 
-    def _charge(self, request: PastRequest, choice: _Choice, outcome: Outcome) -> None:
-        """Price a request at a target and count it in its budgets, or tell why neither is possible."""
+    def _charge(self, request: PastRequest, choice: _Choice, outcome: Outcome) -> bool:
+        """Price a request at a target and count it in its budgets; False, and why, when it has no price."""
         price = self._price(request, choice, outcome)
         if price is None:
-            return
+            return False
         stop = self._find_stop(request, choice, price, is_redirected=False)
         if stop is not None:
             self.hits[stop.hit] = self.hits.get(stop.hit, 0) + 1
             instead = None if stop.when_spent is None else self._choose(request, stop.when_spent)
             if instead is None:
                 outcome.refused += 1
-                return
+                return True
             outcome.redirected += 1
             choice, price = instead, self._price(request, instead, outcome)
             if price is None:
-                return
+                return False
             if (stop := self._find_stop(request, choice, price, is_redirected=True)) is not None:
                 self.hits[stop.hit] = self.hits.get(stop.hit, 0) + 1
                 outcome.refused += 1
-                return
+                return True
         outcome.cost_nano_usd += price
         for scope, budget in self._list_budgets(request, choice):
             window, taken = self._stand(scope, budget, request.at_s)
             self._balances[scope, budget] = (window, taken + price)
+        return True
 
     def _price(self, request: PastRequest, choice: _Choice, outcome: Outcome) -> int | None:
         outcome.targets.setdefault(choice.target.name, choice.is_ready)

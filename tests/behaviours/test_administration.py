@@ -207,6 +207,8 @@ async def test_lists_are_cut_into_pages(office: Office) -> None:
     mine = (await office.call("GET", "/admin/keys?tenant=acme")).json()["data"]
     assert [(key["name"], key["state"]) for key in mine] == [("a", "active"), ("z", "expired")]
     assert [key["name"] for key in (await office.call("GET", "/admin/keys?state=expired")).json()["data"]] == ["z"]
+    refused = await office.call("GET", "/admin/keys?state=gone")
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "state")
     assert (await office.call("GET", "/admin/keys?limit=x")).status_code == 400
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import httpx
 import pytest
 import pytest_asyncio
 
@@ -49,10 +50,14 @@ keys:
   - {{name: mixed, key: sk-test-mixed, budget: [{{limit: $0.0024/day, when_spent: cheap}}, $0.0027/month]}}
 """
 OPEN = "sk-test-behaviour"
+ADMIN = "sk-tp-admin-of-the-test"
+ENVIRON = {"TURNPIKE_ADMIN_KEY": ADMIN}
 
 
 def key_of(name: str) -> str:
-    """Give the client key of a name."""
+    """Give the client key of a name; a key itself is that."""
+    if name.startswith("sk-"):
+        return name
     return OPEN if name == "open" else f"sk-test-{name}"
 
 
@@ -73,6 +78,13 @@ class Stage:
         payload = client.chat(model, **({"max_tokens": 60} | fields))
         return await client.ask(self.gateway.url, payload, key=key_of(key), headers=headers)
 
+    async def make_key(self, fields: dict[str, Any]) -> str:
+        """Make a key over the admin API and give its value."""
+        headers = {"authorization": f"Bearer {ADMIN}"}
+        async with httpx.AsyncClient() as http:
+            reply = await http.post(f"{self.gateway.url}/admin/keys", json=fields, headers=headers)
+        return str(reply.json()["key"])
+
     async def spend(self, model: str = "m", **how: Any) -> list[int]:
         """Ask five times, one after another; three fit into the small budgets here."""
         return [(await self.ask(model, **how)).status for _ in range(5)]
@@ -84,7 +96,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     async with (
         FaultUpstream([ok(60)]) as up,
         FaultUpstream([ok(60)]) as spare,
-        running(ROUTES.format(up=up.base_url, spare=spare.base_url), tmp_path) as gateway,
+        running(ROUTES.format(up=up.base_url, spare=spare.base_url), tmp_path, environ=ENVIRON) as gateway,
     ):
         yield Stage(gateway, up, spare)
 
@@ -238,3 +250,11 @@ async def test_a_providers_spent_budget_leads_to_the_next_target(stage: Stage) -
     assert [answer.status for answer in answers] == [200] * 6
     assert [answer.headers["x-turnpike-provider"] for answer in answers] == [*["metered"] * 3, *["spare"] * 3]
     assert (len(stage.up.exchanges), len(stage.spare.exchanges)) == (3, 3)
+
+
+@pytest.mark.parametrize(("is_soft", "statuses"), [(False, [200, 200, 200, 402, 402]), (True, [200] * 5)])
+async def test_a_model_that_is_gone_is_nowhere_to_go(stage: Stage, *, is_soft: bool, statuses: list[int]) -> None:
+    """Nobody is told that a model they never asked for does not exist: a wall is a wall, and soft refuses nobody."""
+    gone = {"limit": "$0.0024/day", "soft": is_soft, "when_spent": "gone"}
+    made = await stage.make_key({"name": "made", "budget": gone})
+    assert await stage.spend(key=made) == statuses

@@ -118,3 +118,11 @@ def test_a_reading_can_be_had_now(shell: Shell, accounts: Accounts, monkeypatch:
     accounts.answers.clear()
     result = shell.here("reconcile", "--read")
     assert result.err == "openrouter: not read, the credential was refused\n"
+
+
+def test_who_reads_with_no_account_is_told_so(shell: Shell) -> None:
+    """Not that `--read` would help."""
+    shell.here("keys", "create", "app")
+    for command in ("reconcile", "credits"):
+        assert "no account can be read" in shell.here(command, "--read").err
+        assert "no account can be read" not in shell.here(command).err

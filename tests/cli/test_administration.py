@@ -222,3 +222,40 @@ def test_a_tenants_own_accounts_are_tried(shell: Shell, monkeypatch: pytest.Monk
     assert (none.code, "no account of its own" in none.err) == (1, True)
     assert shell.here("test", "--tenant", "nobody").code == 1
     assert shell.here("test").code == 2
+
+
+def test_a_credential_is_stored_for_a_provider_there_is(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistyped one would never be called, and is named."""
+    shell.routes.write_text(TENANTS)
+    shell.here("keys", "create", "phone")
+    monkeypatch.setenv(VARIABLE, make_secret_key())
+    monkeypatch.setattr("sys.stdin", io.StringIO("sk-stored\n"))
+    refused = shell.here("tenants", "set-key", "acme", "simm")
+    assert (refused.code, refused.out) == (1, "")
+    assert "There is no provider 'simm' in the routing table." in refused.err
+
+
+def test_a_secret_key_that_is_none_is_told_by_its_name(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stands in no line of a file."""
+    shell.here("keys", "create", "phone")
+    monkeypatch.setenv(VARIABLE, "nonsense")
+    refused = shell.here("secrets", "rotate")
+    assert (refused.code, refused.err.startswith(f"environment: {VARIABLE} holds ")) == (2, True)
+    assert "nonsense" not in refused.err
+
+
+def test_a_grant_is_taken_back_as_it_is_written(shell: Shell) -> None:
+    """An amount below 0 looks like a flag, and is none."""
+    shell.here("keys", "create", "phone")
+    assert shell.here("prepaid", "grant", "phone", "$10", "--note", "paid").code == 0
+    assert shell.here("prepaid", "grant", "phone", "-$3", "--json").json["prepaid_usd"] == "7.000000000"
+    assert shell.here("prepaid", "grant", "phone", "-$8").code == 2
+    assert shell.here("prepaid", "grant", "phone", "--wrong").code == 2
+
+
+@pytest.mark.parametrize("what", ["keys", "tenants"])
+def test_a_change_of_nothing_is_wrong_use(shell: Shell, what: str) -> None:
+    """Nobody is told that something has changed when nothing has."""
+    shell.here(what, "create", "acme")
+    refused = shell.here(what, "update", "acme")
+    assert (refused.code, "nothing is to be changed" in refused.err) == (2, True)

@@ -130,7 +130,10 @@ async def test_a_wrong_path_is_told_which_ones_there_are(desk: Desk, path: str, 
     assert response.status_code == 404
     error = response.json()["error"]
     assert words in error["message"]
-    assert "chat/completions, models, providers, key, credits, generation, activity, usage, stats" in error["message"]
+    assert (
+        "chat/completions, models, providers, key, keys, credits, generation, activity, usage, stats"
+        in error["message"]
+    )
     assert len(error["message"]) < 500
     assert error["message"].isprintable()
     assert response.headers["x-should-retry"] == "false"

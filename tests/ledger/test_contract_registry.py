@@ -58,6 +58,33 @@ async def test_names_stay_taken(ledger: Ledger) -> None:
     assert await actions(ledger) == [("key.create", "key:app"), ("key.revoke", "key:app")]
 
 
+async def test_a_value_belongs_to_one_key(ledger: Ledger) -> None:
+    """Else one name's walls would hold for the other's requests; a value that was revoked does not come back."""
+    await create(ledger, key("first"))
+    twin = replace(key("second"), digest="digest of first", created_at_s=NOON_S)
+    with pytest.raises(Conflict, match="'first' has this value"):
+        await create(ledger, twin)
+    rotate = partial(deeds.rotate_key, name="first", digest="another", former_until_s=NOON_S + 60, act=ACT)
+    await ledger.registry.write(rotate)
+    with pytest.raises(Conflict, match="'first' has this value"):
+        await create(ledger, twin)
+    await create(ledger, replace(twin, created_at_s=NOON_S + 60))
+    await ledger.registry.write(partial(deeds.revoke_key, name="second", act=ACT))
+    with pytest.raises(Conflict, match="'second' is revoked for good and has this value"):
+        await create(ledger, replace(twin, name="third", created_at_s=NOON_S + 60))
+
+
+async def test_a_value_that_left_the_file_may_be_taken_over(ledger: Ledger) -> None:
+    """A key moves from routes.yaml to a made one, with the clients it has."""
+    await ledger.declare_keys([key("file")])
+    moved = replace(key("made"), digest="digest of file")
+    with pytest.raises(Conflict, match="'file' has this value"):
+        await create(ledger, moved)
+    await ledger.declare_keys([])
+    await create(ledger, moved)
+    assert (await find(ledger, "file")).name == "made"
+
+
 async def test_a_key_needs_its_tenant(ledger: Ledger) -> None:
     """One nobody made is no house to live in; nothing is written."""
     with pytest.raises(ClientError, match="no tenant 'acme'"):
