@@ -23,6 +23,7 @@ from proxy.errors import ClientError, NotFound
 from proxy.files import load_table, parse_duration_s
 from proxy.ledger import deeds
 from proxy.ledger.audit import Act
+from proxy.ledger.deeds import Conflict
 from proxy.ledger.folder import digest_key, digest_key_sha256, load_pepper
 from proxy.ledger.protocol import Ledger
 from proxy.ledger.records import BudgetState, KeyRecord
@@ -49,7 +50,7 @@ class KeyWishes:
 
 
 def create_key(places: Places, wishes: KeyWishes, *, as_json: bool) -> None:
-    """Make a key and print it; raises `BadParameter` for a wish that cannot be read, `Conflict` for a taken name."""
+    """Make a key and print it; raises `BadParameter` for a wish that cannot be read or a name that is taken."""
     key, now_s = None if wishes.sha256 is not None else mint_key(), time.time()
     record = _read_wishes(wishes, now_s)
     declared = declared_tenants(places) if wishes.tenant is not None else frozenset()
@@ -60,7 +61,10 @@ def create_key(places: Places, wishes: KeyWishes, *, as_json: bool) -> None:
         deed = partial(make_key, key=replace(record, digest=digest), declared=declared, act=Act(CLI, now_s))
         return await ledger.registry.write(deed)
 
-    made = ask_ledger(places, add, may_begin=True)
+    try:
+        made = ask_ledger(places, add, may_begin=True)
+    except Conflict as error:
+        raise typer.BadParameter(error.message, param_hint="NAME") from error
     if as_json:
         shown = {} if key is None else {"key": key}
         print_json({"name": made.name, **shown, **_limits(made)})

@@ -91,10 +91,10 @@ def test_a_wish_that_cannot_be_read_is_named(shell: Shell, arguments: list[str],
 
 
 def test_a_name_is_given_once(shell: Shell) -> None:
-    """1, as for a tenant; the key of that name is left alone."""
+    """2; the key of that name is left alone."""
     key = shell.here("keys", "create", "mobile").out.strip()
     result = shell.here("keys", "create", "mobile")
-    assert (result.code, result.out) == (1, "")
+    assert (result.code, result.out) == (2, "")
     assert "exists already" in result.err
     assert find(shell, key) is not None
 
