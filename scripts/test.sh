@@ -1,5 +1,5 @@
 #!/bin/sh
-# All tests, a file at a time on every core. Real clients need minutes to be installed once and then mostly wait for servers, so they go beside the rest;
+# All tests, on every core. Real clients need minutes to be installed once and then mostly wait for servers, so they go beside the rest;
 # what they said follows behind it. With arguments: pytest with these, after the clients are set up.
 set -u
 python=.venv/bin/python
@@ -15,7 +15,7 @@ mkdir -p .cache
 { sh "$clients_setup" && exec "$python" -m pytest tests/clients; } >"$log" 2>&1 &
 clients=$!
 trap 'kill "$clients" 2>/dev/null; exit 130' INT TERM
-"$python" -m pytest -n auto --maxprocesses 8 --dist loadfile --cov --cov-report= --ignore=tests/clients
+"$python" -m pytest -n auto --maxprocesses 8 --dist worksteal --cov --cov-report= --ignore=tests/clients
 status=$?
 wait "$clients" || status=1
 cat "$log"

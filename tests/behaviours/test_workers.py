@@ -198,10 +198,18 @@ async def test_a_rate_is_one_for_all_workers(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- figures
 
 
+async def counted(served: Team, requests: int) -> None:
+    """Wait until so many are counted: that comes a moment after a reply's last byte."""
+    async with asyncio.timeout(PATIENCE_S):
+        while await served.metric("requests_total") != requests:  # noqa: ASYNC110  # another process counts
+            await asyncio.sleep(0.01)
+
+
 async def test_metrics_are_the_sum_over_workers_and_outlive_them(tmp_path: Path) -> None:
     """Exact when all is quiet, whichever worker is asked; a worker's death takes nothing back."""
     async with team(tmp_path, 3) as three:
         await asyncio.gather(*(three.ask() for _ in range(40)))
+        await counted(three, 40)
         for _ in range(4):
             assert await three.metric("requests_total", route="chat", provider="sim", model="echo", status="200") == 40
         assert await three.metric("attempts_total", outcome="ok") == 40
@@ -212,7 +220,7 @@ async def test_metrics_are_the_sum_over_workers_and_outlive_them(tmp_path: Path)
         await three.until_serving(3)
         assert await three.metric("requests_total") == 40
         await asyncio.gather(*(three.ask() for _ in range(20)))
-        assert await three.metric("requests_total") == 60
+        await counted(three, 60)
         assert await three.metric("worker_deaths_total") == 1
         rows = Books(three.server.data).rows()
         cost_nano_usd = sum(row.cost_nano_usd or 0 for row in rows)

@@ -147,7 +147,7 @@ def run(
     return [type(call.error) if call.error is not None else call.outcome for call in batch]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(deeds, st.lists(st.integers(1, 20), max_size=5))
 def test_a_batch_does_what_its_calls_alone_would_do(plan: list[Deed], cuts: list[int]) -> None:
     """Every refusal, every row, every balance, every piece of a rate."""
